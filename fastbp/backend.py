@@ -1,0 +1,196 @@
+"""The narrow door to a device: a Session holds the buffers of one network and runs the program.
+
+"auto" and "cpu" open the CPU's program; the CUDA one is a twin behind the same door (not yet here).
+"""
+
+import os
+import threading
+import time
+
+import numpy as np
+
+from .errors import unknown
+from .kernels import codes
+from .layout import arena
+
+DEVICES = ("auto", "cpu", "cuda")
+_parallel = threading.Lock()  # held while a parallel region runs on a layer that takes one at a time
+_parallel_pid = None  # process that opened the first parallel region
+
+
+def device(name):
+    """The device that ``name`` stands for. Raises ValueError, RuntimeError for "cuda" without one."""
+    if name not in DEVICES:
+        raise unknown("device", name, DEVICES)
+    if name == "cuda":
+        raise RuntimeError('device: got "cuda", but this version trains on the CPU: takes "auto" or "cpu"')
+    return "cpu"
+
+
+def usable_cores():
+    """Cores that this process may use: affinity and the CPU quota of its cgroup count."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as f:
+            quota, period = f.read().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
+        pass
+    return cores
+
+
+def max_threads():
+    """Threads that numba's parallel regions can have."""
+    from numba import config
+
+    return config.NUMBA_NUM_THREADS
+
+
+_seconds = {}  # dtype -> seconds that compiling or loading its program took
+
+
+def compile_seconds():
+    """Seconds that this process spent compiling programs or loading them from the disk cache."""
+    return sum(_seconds.values())
+
+
+def load(dtype):
+    """The compiled program for a dtype; compiled or loaded on first use."""
+    start = time.perf_counter()
+    from .kernels.cpu import program
+
+    run = program.load(dtype)
+    _seconds.setdefault(dtype, time.perf_counter() - start)
+    return run
+
+
+PARALLEL_WORK = 200_000  # multiply-adds of a step from which a second thread pays: see docs/speed.md
+
+
+def choose_threads(net, batch, threads=None):
+    """Threads for steps of ``batch`` rows: as many as there are cores if a step has work for them.
+
+    threads: what the user asked for, or None. The result has the same bits whatever is chosen.
+    """
+    if threads is not None:
+        return threads
+    work = 3 * batch * sum(i * o for i, o, _, _ in net.layers)
+    return max(1, min(usable_cores(), max_threads(), work // PARALLEL_WORK))
+
+
+class Session:
+    """Buffers and tables of one network with one plan; each call runs a window of steps.
+
+    params, slots : arenas (slots may be an empty array); plan : fastbp.plan.Plan.
+    """
+
+    def __init__(self, params, slots, plan, hyper, threads, groups=1):
+        from .kernels.cpu.team import SYNC
+
+        self.run = load(params.dtype)
+        self.params, self.slots, self.hyper = params, slots, hyper
+        self.table, self.threads = plan.table, threads
+        self.work = arena(plan.work_size, params.dtype)
+        self.call = np.zeros(codes.CALL, np.int64)
+        self.call[codes.K_COLUMNS] = groups
+        self.results = np.zeros(codes.RESULTS + max(threads, 1))
+        self.sync = arena(SYNC, np.int64)
+        self.order = np.empty(0, np.int32)
+        self._kept = ()
+
+    def set_loss(self, code):
+        """Change the loss between labels and probabilities; the plan has room for either."""
+        self.table[codes.P_LOSS] = code
+        self.table[codes.P_TARGETS] = self._targets(code)
+
+    def _targets(self, code):
+        return 1 if code == codes.CROSS_ENTROPY else self.table[codes.P_OUTPUTS]
+
+    @property
+    def batch(self):
+        return int(self.table[codes.P_BATCH])
+
+    def bind(self, x, y=None, weight=None, out=None):
+        """Point the program at data: x (N, inputs), y (N, targets) or None, weight (N,), out (N, O)."""
+        call = self.call
+        call[codes.K_SAMPLES] = len(x)
+        for first, array in ((codes.K_X, x), (codes.K_Y, y)):
+            if array is None:
+                call[first] = 0
+                continue
+            call[first] = array.ctypes.data
+            call[first + 1] = codes.DTYPES[array.dtype.kind, array.dtype.itemsize]
+            call[first + 2 : first + 4] = array.strides
+        call[codes.K_WEIGHT] = 0 if weight is None else weight.ctypes.data
+        if out is not None:
+            call[codes.K_OUT], call[codes.K_OUT_ROW] = out.ctypes.data, out.strides[0]
+        call[codes.K_ORDER] = 0
+        self._kept = (x, y, weight, out)  # addresses are only good while these live
+
+    def shuffle(self, seed, epoch):
+        """Draw the order of an epoch: a function of (seed, epoch, number of samples) alone."""
+        count = int(self.call[codes.K_SAMPLES])
+        if len(self.order) != count:
+            self.order = np.empty(count, np.int32)
+        self.call[codes.K_SEED], self.call[codes.K_STREAM] = seed, epoch
+        self._go(codes.SHUFFLE)
+        self.call[codes.K_ORDER] = 1
+
+    def steps(self, mode, first, last, number=0):
+        """Run steps [first, last) of the bound data; ``number`` updates were made before.
+
+        Returns (weighted loss sum, weight sum, right answers, steps done).
+        """
+        self.call[codes.K_FIRST], self.call[codes.K_LAST] = first, last
+        self.call[codes.K_STEP] = number
+        self._go(mode)
+        loss, weight, done, threads = self.results[: codes.RESULTS]
+        hits = self.results[codes.RESULTS : codes.RESULTS + int(threads)].sum()
+        return loss, weight, int(hits), int(done)
+
+    def _go(self, mode):
+        from numba import get_num_threads, set_num_threads
+
+        self.call[codes.K_MODE] = mode
+        threads = 1 if mode == codes.SHUFFLE else self.threads
+        alone = threads == 1 or not _may_go_parallel()
+        if not alone and get_num_threads() != threads:
+            set_num_threads(threads)
+        try:
+            self.call[codes.K_THREADS] = 1 if alone else threads
+            self.run(self.params, self.slots, self.work, self.table, self.call, self.hyper, self.results,
+                     self.order, self.sync)  # fmt: skip
+        finally:
+            if not alone:
+                _done_parallel()
+
+
+def _layer():
+    from numba import threading_layer
+
+    try:
+        return threading_layer()
+    except ValueError:  # no region has run yet
+        return None
+
+
+def _may_go_parallel():
+    """Take the right to open a parallel region; False where it would abort or kill the process.
+
+    GNU OpenMP kills a child that was forked after its parent's first region; workqueue aborts when
+    two threads open regions at once. One thread then gives the same bits.
+    """
+    global _parallel_pid
+    layer = _layer()
+    if layer == "omp" and _parallel_pid not in (None, os.getpid()):
+        return False
+    if layer in (None, "workqueue") and not _parallel.acquire(blocking=False):
+        return False
+    if _parallel_pid is None:
+        _parallel_pid = os.getpid()
+    return True
+
+
+def _done_parallel():
+    if _parallel.locked():
+        _parallel.release()

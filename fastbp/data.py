@@ -1,0 +1,150 @@
+"""The user's arrays, checked and left where they are: what the program can read without a copy."""
+
+import numpy as np
+
+from .errors import unknown
+from .kernels import codes
+
+_ROWS = 1 << 20  # elements looked at at once
+
+
+def _array(name, data):
+    """data as a native numeric ndarray, not copied unless its dtype has no native form."""
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: got dtype {array.dtype}, takes numbers (float, int, uint or bool)")
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _first_bad(array):
+    """Index tuple of the first NaN or inf, or None; memory maps are read in pieces."""
+    if array.dtype.kind != "f":
+        return None
+    rows = max(1, _ROWS // max(1, array[0].size if array.ndim > 1 else 1))
+    for start in range(0, len(array), rows):
+        block = array[start : start + rows]
+        finite = np.isfinite(block)
+        if not finite.all():
+            place = np.unravel_index(np.argmin(finite), block.shape)
+            return (start + int(place[0]), *map(int, place[1:]))
+    return None
+
+
+def _check_finite(name, array):
+    bad = _first_bad(array)
+    if bad is not None:
+        where = f"row {bad[0]}" + (f", column {bad[1]}" if len(bad) > 1 else "")
+        raise ValueError(f"{name}: got {array[bad]} at {where}, takes finite numbers only")
+
+
+def features(X, inputs):
+    """X as an (N, inputs) array of any numeric dtype and layout.
+
+    Raises ValueError for another shape, no rows, NaN or inf; TypeError for what is not numeric.
+    """
+    array = _array("X", X)
+    if array.ndim != 2:
+        raise ValueError(f"X: got shape {array.shape}, takes (N, {inputs}): rows of {inputs} features")
+    if array.shape[1] != inputs:
+        raise ValueError(f"X: got {array.shape[1]} columns, takes {inputs}, the network's inputs")
+    if not len(array):
+        raise ValueError(f"X: got no rows (shape {array.shape}), takes at least one")
+    if len(array) >= 2**31:
+        raise ValueError(f"X: got {len(array)} rows, takes fewer than 2**31")
+    _check_finite("X", array)
+    return array
+
+
+def loss_code(name):
+    """The code of a loss by name. Raises ValueError with the nearest known name."""
+    if name not in codes.LOSSES:
+        raise unknown("loss", name, codes.LOSSES)
+    return codes.LOSSES[name]
+
+
+def targets(y, loss, rows, outputs):
+    """(code, y as (N, targets)): the targets as the program reads them, and the loss code they need.
+
+    cross_entropy takes integer labels (N,) in [0, outputs), one-hot rows or rows of probabilities;
+    bce_with_logits numbers in [0, 1], the others any, as (N,) for one output or (N, outputs).
+    Raises ValueError or TypeError, naming what came and what it takes.
+    """
+    code = loss_code(loss)
+    array = _array("y", y)
+    if array.ndim == 0 or len(array) != rows:
+        got = "a single number" if array.ndim == 0 else f"{len(array)} rows"
+        raise ValueError(f"y: got {got}, takes {rows}, one for each row of X")
+    _check_finite("y", array)
+    if code == codes.CROSS_ENTROPY:
+        return _class_targets(array, outputs)
+    if array.ndim == 1 and outputs == 1:
+        array = array.reshape(-1, 1)
+    if array.shape != (rows, outputs):
+        takes = f"({rows},) or ({rows}, 1)" if outputs == 1 else f"({rows}, {outputs})"
+        hint = "; integer labels go with loss='cross_entropy'" if array.dtype.kind in "iu" else ""
+        raise ValueError(f"y: got shape {array.shape}, loss {loss!r} takes {takes}{hint}")
+    if code == codes.BCE_WITH_LOGITS and (array.min() < 0 or array.max() > 1):
+        bad = array.min() if array.min() < 0 else array.max()
+        raise ValueError(f"y: got {bad}, loss 'bce_with_logits' takes numbers from 0 to 1")
+    return code, array
+
+
+def check_classes(outputs):
+    """Raises ValueError for cross_entropy on one output."""
+    if outputs < 2:
+        raise ValueError(
+            "loss: got 'cross_entropy' for a network with 1 output, takes 2 or more, one per class; "
+            "for yes or no use 'bce_with_logits'"
+        )
+
+
+def _class_targets(array, outputs):
+    check_classes(outputs)
+    if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind != "f":
+        array = array[:, 0]
+    if array.ndim == 1:
+        if array.dtype.kind == "f":
+            raise TypeError(
+                f"y: got {array.dtype} labels, loss 'cross_entropy' takes integer labels (or "
+                f"({len(array)}, {outputs}) one-hot rows or probabilities); for numbers use 'mse'"
+            )
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >= outputs:
+            bad = low if low < 0 else high
+            raise ValueError(f"y: got label {bad}, takes 0 to {outputs - 1}: the network has {outputs} outputs")
+        return codes.CROSS_ENTROPY, array.reshape(-1, 1)
+    if array.shape[1:] != (outputs,):
+        raise ValueError(
+            f"y: got shape {array.shape}, loss 'cross_entropy' takes integer labels ({len(array)},) or "
+            f"rows of {outputs}: one-hot or probabilities"
+        )
+    sums = array.sum(axis=1, dtype=np.float64)
+    wrong = (array < 0).any(axis=1) | (np.abs(sums - 1) > 1e-3)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"y: got {array[row].tolist()} in row {row}, loss 'cross_entropy' takes rows of "
+            "probabilities: 0 or more, with sum 1"
+        )
+    if (array.max(axis=1) == 1).all():  # one-hot: the same loss from one label a row
+        return codes.CROSS_ENTROPY, np.ascontiguousarray(array.argmax(axis=1).astype(np.int32)).reshape(-1, 1)
+    return codes.SOFT_CROSS_ENTROPY, array
+
+
+def weights(sample_weight, rows, dtype):
+    """sample_weight as a contiguous (N,) array of dtype, or None.
+
+    Raises ValueError for another shape, NaN, inf, a negative weight, or only zeros.
+    """
+    if sample_weight is None:
+        return None
+    array = _array("sample_weight", sample_weight)
+    if array.shape != (rows,):
+        raise ValueError(f"sample_weight: got shape {array.shape}, takes ({rows},), one for each row of X")
+    _check_finite("sample_weight", array)
+    if array.min() < 0 or not array.any():
+        got = array.min() if array.min() < 0 else "only zeros"
+        raise ValueError(f"sample_weight: got {got}, takes numbers from 0 on, not all 0")
+    return np.ascontiguousarray(array, dtype)

@@ -1,0 +1,32 @@
+"""History: what fit measured, epoch by epoch."""
+
+
+class History:
+    """The record of one fit.
+
+    history : dict of lists, one number per epoch: "loss" (mean over the epoch's samples, while the
+    weights change), "accuracy" (for classes), "val_loss", "val_accuracy" (with validation_data,
+    after the epoch), "seconds".
+    """
+
+    def __init__(self):
+        self.history = {}
+
+    def append(self, **values):
+        for name, value in values.items():
+            self.history.setdefault(name, []).append(value)
+
+    @property
+    def epochs(self):
+        """Epochs that were finished."""
+        return len(self.history.get("loss", ()))
+
+    def plot(self, path, title=None):
+        """Draw the learning curves into an image file. Raises ImportError without matplotlib."""
+        from .plots import learning_curves
+
+        learning_curves(self.history, path, title)
+
+    def __repr__(self):
+        last = ", ".join(f"{k} {v[-1]:.4g}" for k, v in self.history.items())
+        return f"History({self.epochs} epochs{'; last: ' + last if last else ''})"

@@ -1,0 +1,40 @@
+"""Aligned arenas: where each array of a network lies in one flat buffer."""
+
+import numpy as np
+
+LINE = 64  # bytes of a cache line, and of the widest vector
+
+
+def align(count, itemsize):
+    """count elements, up to a whole number of cache lines."""
+    step = LINE // itemsize
+    return -(-count // step) * step
+
+
+def leading_dimension(columns, itemsize):
+    """Elements from one row to the next: whole cache lines, never a multiple of 2 KiB.
+
+    Rows a large power of two apart fall into the same cache sets: one line more costs 3 % of memory.
+    """
+    elements = align(columns, itemsize)
+    return elements + LINE // itemsize if elements * itemsize % 2048 == 0 else elements
+
+
+def arena(size, dtype):
+    """Flat zeroed array of ``size`` elements whose first one starts a cache line."""
+    dtype = np.dtype(dtype)
+    raw = np.zeros(size * dtype.itemsize + LINE, np.uint8)
+    skip = -raw.ctypes.data % LINE
+    return raw[skip : skip + size * dtype.itemsize].view(dtype)
+
+
+class Cursor:
+    """Hands out aligned places one after the other; ``size`` is what they need together."""
+
+    def __init__(self, itemsize):
+        self.itemsize, self.size = itemsize, 0
+
+    def take(self, count):
+        """Offset of a new place of ``count`` elements."""
+        place, self.size = self.size, self.size + align(count, self.itemsize)
+        return place

@@ -1,0 +1,136 @@
+"""MLP: sizes, activations and one flat array of parameters with a view per layer."""
+
+import operator
+
+import numpy as np
+
+from .errors import unknown
+from .kernels import codes
+from .layout import arena, leading_dimension
+
+_GAIN = {"relu": 2.0, "leaky_relu": 2.0, "elu": 2.0, "gelu": 2.0, "silu": 2.0}
+
+
+def _sizes(sizes):
+    try:
+        result = [operator.index(n) for n in sizes]
+    except TypeError:
+        raise TypeError(
+            f"sizes: got {sizes!r}, takes whole numbers such as [784, 512, 10]: inputs, hidden "
+            "layers, outputs"
+        ) from None
+    if len(result) < 2 or min(result) < 1:
+        raise ValueError(f"sizes: got {result}, takes at least two widths, each 1 or more")
+    return result
+
+
+def _activations(activation, hidden):
+    names = [activation] * hidden if isinstance(activation, str) else list(activation)
+    for name in [activation] if isinstance(activation, str) else names:
+        if name not in codes.ACTIVATIONS:
+            raise unknown("activation", name, codes.ACTIVATIONS)
+    if len(names) != hidden:
+        raise ValueError(
+            f"activation: got {len(names)} names, takes one for all or {hidden}, one per hidden layer"
+        )
+    return names
+
+
+class MLP:
+    """A multi-layer perceptron: a = f(a @ W + b) per hidden layer, a linear output layer.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Inputs, then hidden widths (none or more), then outputs: [784, 512, 512, 10].
+    activation : str or sequence of str
+        One name for all hidden layers or one each: identity, relu, leaky_relu (slope 0.01),
+        sigmoid, tanh, elu (alpha 1), gelu (exact), silu; torch.nn.functional's formulas.
+    seed : int or None
+        Seed of the initial weights; None draws one. Uniform in +-sqrt(3 g / fan_in) with g = 2 for
+        relu and its kin (He et al. 2015), +-sqrt(6 / (fan_in + fan_out)) otherwise (Glorot and
+        Bengio 2010); biases 0.
+    dtype : "float32" or "float64"
+
+    Attributes
+    ----------
+    weights, biases : list of ndarray
+        (fan_in, fan_out) and (fan_out,) for each layer: writable views of ``params``; what is
+        written there is what trains.
+    params : ndarray, (P,)
+        All parameters in one aligned buffer: per layer the rows of W, then b; rows are padded with
+        zeros to whole cache lines.
+
+    Raises ValueError or TypeError for sizes, activation or dtype that do not fit.
+
+    >>> net = MLP([4, 8, 3], activation="tanh", seed=0)
+    >>> net.weights[0].shape, net.num_parameters
+    ((4, 8), 67)
+    """
+
+    def __init__(self, sizes, activation="relu", *, seed=None, dtype="float32"):
+        self.sizes = _sizes(sizes)
+        self.activations = _activations(activation, len(self.sizes) - 2)
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.float32, np.float64):
+            raise ValueError(f"dtype: got {self.dtype}, takes float32 or float64")
+        self.seed = seed
+        self.layers = []  # (fan_in, fan_out, offset of W in params, leading dimension)
+        size = 0
+        for fan_in, fan_out in zip(self.sizes[:-1], self.sizes[1:], strict=True):
+            ld = leading_dimension(fan_out, self.dtype.itemsize)
+            self.layers.append((fan_in, fan_out, size, ld))
+            size += (fan_in + 1) * ld
+        self.params = arena(size, self.dtype)
+        views = [self.views(self.params, i) for i in range(len(self.layers))]
+        self.weights, self.biases = [w for w, _ in views], [b for _, b in views]
+        self.initialize(seed)
+
+    def initialize(self, seed=None):
+        """Draw the weights anew (see the class); biases to 0."""
+        rng = np.random.Generator(np.random.PCG64(seed))
+        for i, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            fan_in, fan_out = w.shape
+            name = self.activations[i] if i < len(self.activations) else "identity"
+            gain = _GAIN.get(name)
+            bound = np.sqrt(3 * gain / fan_in) if gain else np.sqrt(6 / (fan_in + fan_out))
+            w[:] = rng.uniform(-bound, bound, w.shape)
+            b[:] = 0
+
+    def views(self, flat, index):
+        """(W, b) of layer ``index`` in an array that is laid out as ``params``."""
+        fan_in, fan_out, start, ld = self.layers[index]
+        block = flat[start : start + (fan_in + 1) * ld].reshape(fan_in + 1, ld)
+        return block[:fan_in, :fan_out], block[fan_in, :fan_out]
+
+    @property
+    def num_parameters(self):
+        """Weights and biases, without padding."""
+        return sum((i + 1) * o for i, o, _, _ in self.layers)
+
+    def config(self):
+        """What MLP(**config) builds again, parameters apart."""
+        return {
+            "sizes": list(self.sizes),
+            "activation": list(self.activations),
+            "dtype": self.dtype.name,
+        }
+
+    def summary(self):
+        """A table of the layers as text."""
+        names = [*self.activations, "linear"]
+        rows = [("layer", "shape", "activation", "parameters")]
+        rows += [
+            (str(k), f"{i} -> {o}", names[k], f"{(i + 1) * o:,}")
+            for k, (i, o, _, _) in enumerate(self.layers)
+        ]
+        rows.append(("total", "", self.dtype.name, f"{self.num_parameters:,}"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows
+        )
+
+    def __repr__(self):
+        names = sorted(set(self.activations)) or ["linear"]
+        activation = names[0] if len(names) == 1 else self.activations
+        return f"MLP({self.sizes}, activation={activation!r}, dtype={self.dtype.name!r})"

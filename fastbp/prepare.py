@@ -1,0 +1,98 @@
+"""Getting data ready to train on: hold out a part, bring features to one scale, fold it back."""
+
+import numpy as np
+
+_CHUNK = 1 << 20  # values converted to float64 at a time (8 MB), whatever the array's size
+
+
+def stratified_split(y, fraction, seed=0):
+    """Split samples into a training and a test part: (train_idx, test_idx), both sorted int64.
+
+    y: (N,) or (N, n_out). Integer, bool and string labels (N,) are split class by class: each
+    class gives its share of the test part (largest remainders, at least one sample of every class
+    on either side where it has two; a class of one sample trains). Others, regression targets for
+    instance, are split at random. The same y, fraction and seed give the same parts on every
+    machine and NumPy version.
+
+    fraction: the test part's share, 0 < fraction < 1; seed: an int >= 0.
+    Raises ValueError for another fraction or fewer than 2 samples.
+    """
+    y = np.asarray(y)
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction: got {fraction}; takes a number between 0 and 1")
+    if y.ndim == 0 or len(y) < 2:
+        raise ValueError(f"y: got shape {y.shape}; a split takes at least 2 samples")
+    n = len(y)
+    # Sorting a bit generator's raw output keeps its stream; Generator's methods may change theirs.
+    rank = np.argsort(np.random.PCG64(seed).random_raw(n), kind="stable")
+    if y.ndim > 1 or y.dtype.kind not in "iubUSO":
+        n_test = min(max(round(fraction * n), 1), n - 1)
+        return np.sort(rank[n_test:]), np.sort(rank[:n_test])
+
+    _, label, count = np.unique(y, return_inverse=True, return_counts=True)
+    exact = count * fraction
+    quota = np.floor(exact).astype(np.int64)
+    short = round(fraction * n) - quota.sum()
+    quota[np.argsort(quota - exact, kind="stable")[:short]] += 1
+    quota = np.where(count > 1, np.clip(quota, 1, np.maximum(count - 1, 1)), 0)
+    if not quota.any():  # every class has one sample only
+        quota[label[rank[0]]] = 1
+    # Put the shuffled samples class by class; the first `quota` of each class are the test part.
+    by_class = rank[np.argsort(label[rank], kind="stable")]
+    place = np.arange(n) - np.repeat(np.cumsum(count) - count, count)
+    is_test = place < np.repeat(quota, count)
+    return np.sort(by_class[~is_test]), np.sort(by_class[is_test])
+
+
+class Standardizer:
+    """Scales columns to mean 0 and standard deviation 1, and folds that into a trained layer.
+
+    mean, scale: float64 (n_features,), fitted on X (N, n_features). A constant column keeps its
+    scale, 1. With `common=True` one scale, the root of the columns' mean variance, serves all
+    columns: right for pixels and other features of one unit, where a pixel that hardly ever
+    changes must not be blown up to the size of the others.
+    """
+
+    def __init__(self, X, common=False):
+        X = np.asarray(X)
+        if X.ndim != 2 or not len(X):
+            raise ValueError(f"X: got shape {X.shape}; takes (samples, features), samples >= 1")
+        rows = max(1, _CHUNK // max(1, X.shape[1]))
+        parts = [slice(i, i + rows) for i in range(0, len(X), rows)]
+        # Two passes: E[x^2] - E[x]^2 would cancel for columns far from zero, such as years.
+        self.mean = sum(X[p].sum(axis=0, dtype=np.float64) for p in parts) / len(X)
+        variance = sum(np.square(X[p] - self.mean).sum(axis=0) for p in parts) / len(X)
+        constant = X.min(axis=0) == X.max(axis=0)
+        # The mean of equal values may be off by a rounding: then say so exactly.
+        self.mean = np.where(constant, X[0], self.mean)
+        variance = np.where(constant, 0.0, variance)
+        if common:
+            variance = np.full_like(variance, variance.mean() if variance.size else 0.0)
+        self.scale = np.sqrt(np.where(variance > 0, variance, 1.0))
+
+    def transform(self, X):
+        """(X - mean) / scale as float32, a new array."""
+        X = np.asarray(X)
+        out = np.empty(X.shape, np.float32)
+        rows = max(1, _CHUNK // max(1, X[:1].size))
+        for i in range(0, len(X), rows):
+            out[i : i + rows] = (X[i : i + rows] - self.mean) / self.scale
+        return out
+
+    def fold_into_input(self, W, b):
+        """Make a first layer trained on scaled features take raw ones; overwrites W and b.
+
+        ((x - mean) / scale) @ W + b = x @ (W / scale) + (b - (mean / scale) @ W).
+        W: (fan_in, fan_out), b: (fan_out,), the network's own arrays or views.
+        """
+        W64 = np.asarray(W, np.float64) / self.scale[:, None]
+        b[...] = b - self.mean @ W64
+        W[...] = W64
+
+    def fold_into_output(self, W, b):
+        """Make a last, linear layer trained on scaled targets give raw ones; overwrites W and b.
+
+        (a @ W + b) * scale + mean = a @ (W * scale) + (b * scale + mean).
+        """
+        W[...] = W * self.scale
+        b[...] = b * self.scale + self.mean

@@ -1,0 +1,1 @@
+"""Kernels: arrays and integers in, arrays out. Nothing here knows what a Trainer is; see README.md."""

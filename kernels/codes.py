@@ -1,0 +1,114 @@
+"""Integer codes and table columns: the whole vocabulary between Python and the kernels.
+
+A network, its loss and its optimizer are three tables (see fastbp/plan.py, which fills them):
+
+    plan   int64: a header, then LAYER_COLUMNS entries for each layer
+    call   int64: what one call does: mode, steps, threads, and where the data lies
+    hyper  float64: the optimizer's numbers
+
+Offsets count elements of the arena that they point into. Every leading dimension is a multiple of
+64 bytes. Changing a number here changes the source digest, so nothing stale can be loaded.
+"""
+
+# Activations. STORED: the derivative needs the input, so the forward pass keeps it (in the delta arena).
+IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, ELU, GELU, SILU = range(8)
+ACTIVATIONS = {
+    "identity": IDENTITY,
+    "relu": RELU,
+    "leaky_relu": LEAKY_RELU,
+    "sigmoid": SIGMOID,
+    "tanh": TANH,
+    "elu": ELU,
+    "gelu": GELU,
+    "silu": SILU,
+}
+STORED = (GELU, SILU)
+
+# Losses. SOFT_CROSS_ENTROPY is cross_entropy with class probabilities as targets.
+CROSS_ENTROPY, SOFT_CROSS_ENTROPY, BCE_WITH_LOGITS, MSE, MAE, HUBER = range(6)
+LOSSES = {
+    "cross_entropy": CROSS_ENTROPY,
+    "bce_with_logits": BCE_WITH_LOGITS,
+    "mse": MSE,
+    "mae": MAE,
+    "huber": HUBER,
+}
+
+# What the weight tile's epilogue does. STORE keeps the gradient itself (the second path).
+STORE, SGD, SGD_MOMENTUM, ADAM = range(4)
+SLOTS = {STORE: 1, SGD: 0, SGD_MOMENTUM: 1, ADAM: 2}
+
+# Constants of an update, ready to be used by the vectors; one array of CONSTANTS numbers a step.
+C_LR, C_L2, C_DECAY = 0, 1, 2  # step length; weight decay added to the gradient; p *= decay
+C_MOMENTUM, C_FRESH, C_GRADIENT, C_BUFFER = 3, 4, 5, 6  # SGD: buf = mom buf + fresh g; d = a g + b buf
+C_BETA1, C_BETA2, C_ROOT, C_EPS = 3, 4, 5, 6  # Adam: 1 - b1, b2; sqrt(v) is scaled by root
+C_SCALE = 7  # factor on the gradient (1 unless clipped)
+CONSTANTS = 8
+
+# hyper: the optimizer's own numbers
+H_LR, H_WEIGHT_DECAY, H_MOMENTUM, H_DAMPENING, H_NESTEROV = 0, 1, 2, 3, 4
+H_BETA1, H_BETA2, H_EPS, H_DECOUPLED, H_CLIP_NORM = 5, 6, 7, 8, 9
+HYPER = 10
+
+# plan: header
+P_LAYERS, P_BATCH, P_INPUTS, P_OUTPUTS, P_LOSS, P_OPTIMIZER, P_SIZE = 0, 1, 2, 3, 4, 5, 6
+P_X, P_LDX, P_TARGET, P_LDT, P_TARGETS, P_ROWLOSS, P_ROWSCALE = 7, 8, 9, 10, 11, 12, 13
+P_SCRATCH, P_SCRATCH_SIZE, P_GRADIENT, P_PARTIALS, P_ZERO = 14, 15, 16, 17, 18
+HEADER = 19
+
+# plan: one layer
+L_IN, L_OUT, L_ACTIVATION, L_W, L_LDW, L_X, L_LDX, L_A, L_LDA, L_DELTA = range(10)
+LAYER_COLUMNS = 10
+
+# a thread's scratch in the work arena: update constants, a one, a tile, a panel
+S_CONSTANTS, S_ONE, S_TILE, S_PANEL = 0, 8, 16, 528
+
+# floats of the gradient arena whose squares are summed as one
+BLOCK = 4096
+
+# call
+TRAIN, GRADIENTS, EVALUATE, PREDICT, FORWARD, SHUFFLE = range(6)
+(
+    K_MODE,
+    K_THREADS,
+    K_COLUMNS,
+    K_FIRST,
+    K_LAST,
+    K_SAMPLES,
+    K_STEP,
+    K_ORDER,
+    K_X,
+    K_X_TYPE,
+    K_X_ROW,
+    K_X_COL,
+    K_Y,
+    K_Y_TYPE,
+    K_Y_ROW,
+    K_Y_COL,
+    K_WEIGHT,
+    K_OUT,
+    K_OUT_ROW,
+    K_SEED,
+    K_STREAM,
+) = range(21)
+CALL = 21
+
+# results: then each thread's count of right answers
+R_LOSS, R_WEIGHT, R_STEPS, R_THREADS = range(4)
+RESULTS = 4
+
+# dtypes of data that the gather reads in place, by numpy's (kind, itemsize)
+DTYPES = {
+    ("f", 4): 0,
+    ("f", 8): 1,
+    ("f", 2): 2,
+    ("u", 1): 3,
+    ("i", 1): 4,
+    ("u", 2): 5,
+    ("i", 2): 6,
+    ("u", 4): 7,
+    ("i", 4): 8,
+    ("u", 8): 9,
+    ("i", 8): 10,
+    ("b", 1): 3,
+}

@@ -1,0 +1,87 @@
+"""Rows of the user's data, in place and of any dtype, into the batch's floats; shuffled orders."""
+
+import numpy as np
+from llvmlite import ir
+from numba import uint64
+
+from .. import codes
+from ..jit import jit
+from .simd import I8, Value, emitted, get, put
+
+_IR = {
+    ("f", 4): ir.FloatType(),
+    ("f", 8): ir.DoubleType(),
+    ("f", 2): ir.HalfType(),
+    ("u", 1): ir.IntType(8),
+    ("u", 2): ir.IntType(16),
+    ("u", 4): ir.IntType(32),
+    ("u", 8): ir.IntType(64),
+}
+
+
+@emitted("i i i i p")
+def convert_row(e, dtype, count, source, step, out):
+    """out[c] = the number at address source + c * step (bytes), c < count; dtype: codes.DTYPES.
+
+    Whole vectors where the numbers lie side by side, one by one at the end and for other steps.
+    """
+    bd = e.b
+
+    def number(kind, raw, vector):
+        target = e.vector if vector else e.real
+        if kind == "f":
+            if raw.type == target:
+                return raw
+            item = raw.type.element if vector else raw.type
+            smaller = isinstance(item, ir.HalfType) or (e.is64 and isinstance(item, ir.FloatType))
+            return (bd.fpext if smaller else bd.fptrunc)(raw, target)
+        return (bd.sitofp if kind == "i" else bd.uitofp)(raw, target)
+
+    def case(kind, size):
+        item = _IR["f" if kind == "f" else "u", size]
+
+        def run():
+            base = bd.inttoptr(source, I8.as_pointer())
+            packed = bd.icmp_signed("==", step, e.int(size))
+            whole = bd.select(packed, bd.and_(count, e.int(-e.lanes)), e.int(0))
+            with e.loop(whole, e.lanes) as c:
+                vector = ir.VectorType(item, e.lanes)
+                place = bd.bitcast(bd.gep(base, [bd.mul(c, e.int(size))]), vector.as_pointer())
+                e.store(Value(e, number(kind, bd.load(place, align=1), True)), out, c)
+            with e.loop(bd.sub(count, whole)) as rest:
+                c = bd.add(whole, rest)
+                place = bd.bitcast(bd.gep(base, [bd.mul(c, step)]), item.as_pointer())
+                bd.store(number(kind, bd.load(place, align=1), False), e.at(out, c))
+
+        return run
+
+    e.switch(dtype, {code: case(*key) for key, code in codes.DTYPES.items() if key[0] != "b"})
+
+
+@jit
+def mix(x):
+    """A number's 64 bits well mixed: SplitMix64's finalizer (Steele, Lea, Flood, OOPSLA 2014)."""
+    x = (x ^ (x >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> uint64(27))) * uint64(0x94D049BB133111EB)
+    return x ^ (x >> uint64(31))
+
+
+@jit
+def draw(seed, stream, counter):
+    """Random 64 bits number ``counter`` of a stream: the same wherever and whenever it is asked for."""
+    golden = uint64(0x9E3779B97F4A7C15)
+    key = mix(uint64(seed) * golden + mix(uint64(stream) + golden))
+    return mix(key + (uint64(counter) + uint64(1)) * golden)
+
+
+@jit
+def shuffle(order, count, seed, stream):
+    """order = a uniform permutation of range(count): Fisher and Yates, Knuth vol. 2, 3.4.2 P."""
+    for i in range(count):
+        put(order, i, np.int32(i))
+    for i in range(count - 1, 0, -1):
+        bits = draw(seed, stream, i) >> uint64(32)
+        j = np.int64((bits * uint64(i + 1)) >> uint64(32))
+        kept = get(order, i)
+        put(order, i, get(order, j))
+        put(order, j, kept)

@@ -1,0 +1,280 @@
+"""The dense layer: forward, backward and update as register tiles with everything else in their epilogues.
+
+Floor, for B rows, I in, O out: each of the three products is B*I*O fused multiply-adds; a core does
+2 vectors of them a cycle (1 on older ones). The update moves I*O*(1 + slots) floats in and out.
+
+    tile (r rows, v vectors) = sum over k of  A[:, k]  x  B[k, :]
+
+A's element is broadcast, B's row loaded as vectors, every accumulator stays in a register for the
+whole of k. Each output is one chain of fused multiply-adds in the order of k whatever the tile, so
+the result does not depend on how the work is cut: not on threads, nor on the batch around a row.
+"""
+
+
+from .. import codes, formulas
+from ..jit import jit
+from .simd import I64, Value, emitted, lanes_of, shift
+
+# rows of a tile by its vectors, for 32 and for 16 vector registers. Wide tiles read whole runs of
+# B and few rows of A: on AVX-512, 6 x 4 ran at 0.8-1.0 of the peak where 12 x 2 ran at 0.6-0.8
+# (row-major operands, K of 128 to 1024).
+HEIGHTS = {32: {1: 14, 2: 12, 3: 8, 4: 6}, 16: {1: 12, 2: 6}}
+
+
+def _heights(e):
+    return HEIGHTS[e.target.registers]
+
+
+@emitted("p i", returns="i")
+def tile_height(e, like, vectors):
+    """Most rows of a tile that is ``vectors`` wide; for 0: most vectors of a tile."""
+    heights = _heights(e)
+    result = e.int(max(heights))
+    for v, rows in heights.items():
+        result = e.b.select(e.b.icmp_signed("==", vectors, e.int(v)), e.int(rows), result)
+    return result
+
+
+@emitted("i i i p i i p i p i p i")
+def tile(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_row, out, out_row):
+    """out[r, :] = start[r, :] + sum over k < depth of a[r, k] * b[k, :]; depth >= 1.
+
+    a by strides (a_row, a_col); b, start, out: rows of vectors; start_row 0 repeats one row.
+    """
+    cases = {}
+    for v, height in _heights(e).items():
+        for r in range(1, height + 1):
+            cases[16 * v + r] = lambda r=r, v=v: _tile_loop(
+                e, r, v, depth, a, a_row, a_col, b, b_row, start, start_row, out, out_row
+            )
+    e.switch(e.b.add(e.b.mul(vectors, e.int(16)), rows), cases)
+
+
+def _tile_loop(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_row, out, out_row):
+    bd, tiles = e.b, [(r, v) for r in range(rows) for v in range(vectors)]
+    row_offset = [bd.mul(a_row, e.int(r)) for r in range(rows)]
+    first = {
+        (r, v): e.load(start, bd.add(bd.mul(start_row, e.int(r)), e.int(v * e.lanes))) for r, v in tiles
+    }
+    before = bd.block
+    loop, after = bd.append_basic_block("k"), bd.append_basic_block("store")
+    bd.branch(loop)
+    bd.position_at_end(loop)
+    k, a_k, b_k = bd.phi(I64), bd.phi(a.type), bd.phi(b.type)
+    total = {rv: bd.phi(e.vector) for rv in tiles}
+    b_row_now = [e.load(b_k, v * e.lanes) for v in range(vectors)]
+    new = {}
+    for r in range(rows):
+        a_now = e.splat(e.scalar(a_k, row_offset[r]))
+        for v in range(vectors):
+            new[r, v] = e.fma(a_now, b_row_now[v], Value(e, total[r, v])).ir
+    k_next, a_next, b_next = bd.add(k, e.int(1)), e.at(a_k, a_col), e.at(b_k, b_row)
+    for phi, begin, step in (
+        (k, e.int(0), k_next),
+        (a_k, a, a_next),
+        (b_k, b, b_next),
+        *((total[rv], first[rv].ir, new[rv]) for rv in tiles),
+    ):
+        phi.add_incoming(begin, before)
+        phi.add_incoming(step, bd.block)
+    bd.cbranch(bd.icmp_signed("<", k_next, depth), loop, after)
+    bd.position_at_end(after)
+    for r, v in tiles:
+        e.store(Value(e, new[r, v]), out, bd.add(bd.mul(out_row, e.int(r)), e.int(v * e.lanes)))
+
+
+def _each_vector(e, rows, vectors, body):
+    """body(row, column) for every vector of a tile; both i64, the column in elements."""
+    with e.loop(rows) as r, e.loop(vectors) as v:
+        body(r, e.b.mul(v, e.int(e.lanes)))
+
+
+@emitted("i i i p i p i")
+def activate(e, code, rows, vectors, a, a_row, slope, keep):
+    """a = f(a), in place; where f is STORED and keep is not 0, slope (laid out as a) = f'(a)."""
+    at = lambda r, c: e.b.add(e.b.mul(r, a_row), c)  # noqa: E731
+
+    def plain(formula):
+        def body(r, c):
+            e.store(formula(e, e.load(a, at(r, c))), a, at(r, c))
+
+        return lambda: _each_vector(e, rows, vectors, body)
+
+    def stored(formula):
+        def body(r, c):
+            value, derivative = formula(e, e.load(a, at(r, c)))
+            e.store(value, a, at(r, c))
+            with e.b.if_then(e.b.icmp_signed("!=", keep, e.int(0))):
+                e.store(derivative, slope, at(r, c))
+
+        return lambda: _each_vector(e, rows, vectors, body)
+
+    e.switch(
+        code,
+        {c: plain(f) for c, f in formulas.ACTIVATION.items() if c != codes.IDENTITY}
+        | {c: stored(f) for c, f in formulas.ACTIVATION_AND_SLOPE.items()},
+    )
+
+
+@emitted("i i i p i p p i")
+def derive(e, code, rows, vectors, grad, grad_row, delta, a, row):
+    """delta = grad * f'; f' from the output a, or, for STORED ones, what delta holds."""
+    at = lambda r, c: e.b.add(e.b.mul(r, row), c)  # noqa: E731
+
+    def case(slope):
+        def body(r, c):
+            g = e.load(grad, e.b.add(e.b.mul(r, grad_row), c))
+            e.store(g if slope is None else g * slope(at(r, c)), delta, at(r, c))
+
+        return lambda: _each_vector(e, rows, vectors, body)
+
+    e.switch(
+        code,
+        {codes.IDENTITY: case(None)}
+        | {c: case(lambda i, f=f: f(e, e.load(a, i))) for c, f in formulas.SLOPE.items()}
+        | {c: case(lambda i: e.load(delta, i)) for c in codes.STORED},
+    )
+
+
+@emitted("i i i p i p p i i p")
+def update(e, code, rows, vectors, grad, grad_row, w, slots, stride, row, constants):
+    """(w, slots) = the optimizer's step for gradient grad; STORE: slots[0] = grad, w untouched.
+
+    slots: laid out as w, slot k at slots + k * stride. constants: codes.CONSTANTS floats.
+    """
+
+    def case(name, formula):
+        def run():
+            c = [e.splat(e.scalar(constants, i)) for i in range(codes.CONSTANTS)]
+
+            def body(r, col):
+                at = e.b.add(e.b.mul(r, row), col)
+                places = [e.b.add(at, e.b.mul(stride, e.int(s))) for s in range(codes.SLOTS[name])]
+                g = e.load(grad, e.b.add(e.b.mul(r, grad_row), col)) * c[codes.C_SCALE]
+                if formula is None:
+                    e.store(g, slots, at)
+                    return
+                new, state = formula(e, g, e.load(w, at), [e.load(slots, p) for p in places], c)
+                e.store(new, w, at)
+                for place, value in zip(places, state, strict=True):
+                    e.store(value, slots, place)
+
+            _each_vector(e, rows, vectors, body)
+
+        return run
+
+    e.switch(
+        code,
+        {codes.STORE: case(codes.STORE, None)} | {n: case(n, f) for n, f in formulas.UPDATE.items()},
+    )
+
+
+@emitted("i i i p i p p i")
+def pack_transposed(e, rows, vectors, columns, w, w_row, zeros, panel, panel_row):
+    """panel[c, r] = w[r, c] for r < vectors * lanes, c < columns; rows from ``rows`` on read as 0.
+
+    Blocks of lanes x lanes are transposed in registers: log2(lanes) rounds of two-vector shuffles.
+    columns are rounded up to whole vectors (w's rows are padded with zeros, the panel has the room).
+    """
+    n = e.lanes
+    with e.loop(vectors) as v, e.loop(columns, n) as c:
+        first = e.b.mul(v, e.int(n))
+        block = []
+        for q in range(n):
+            r = e.b.add(first, e.int(q))
+            inside = e.b.icmp_signed("<", r, rows)
+            source = e.at(w, e.b.add(e.b.mul(r, w_row), c))
+            block.append(e.load(e.b.select(inside, source, zeros)).ir)
+        step = n // 2
+        while step:
+            upper = [i if not i & step else n + i - step for i in range(n)]
+            lower = [i + step if not i & step else n + i for i in range(n)]
+            for q in (q for q in range(n) if not q & step):
+                x, y = block[q], block[q + step]
+                block[q], block[q + step] = e.shuffle(x, y, upper), e.shuffle(x, y, lower)
+            step //= 2
+        for q in range(n):
+            place = e.b.add(e.b.mul(e.b.add(c, e.int(q)), panel_row), first)
+            e.store(Value(e, block[q]), panel, place)
+
+
+@jit
+def panel_vectors(like, left):
+    """Vectors of the next panel where ``left`` are to come: full panels, the last two balanced."""
+    most = tile_height(like, 0)
+    panels = (left + most - 1) // most
+    return (left + panels - 1) // panels
+
+
+@jit
+def dense_forward(out, ldo, slope, keep, x, ldx, w, ldw, depth, code, row, last, column, end):
+    """out = f(x @ w + b), rows [row, last), columns [column, end): overwrites out (and slope).
+
+    x (B, depth), w (depth, O) with b as its row ``depth``, out and slope (B, O); columns are
+    multiples of the lanes, padding included: w's padding is 0.
+    """
+    lanes = lanes_of(out)
+    while column < end:
+        vectors = panel_vectors(out, (end - column) // lanes)
+        height = tile_height(out, vectors)
+        i = row
+        while i < last:
+            tiles = (last - i + height - 1) // height
+            rows = (last - i + tiles - 1) // tiles
+            at = i * ldo + column
+            tile(rows, vectors, depth, shift(x, i * ldx), ldx, 1, shift(w, column), ldw,
+                 shift(w, depth * ldw + column), 0, shift(out, at), ldo)  # fmt: skip
+            if code != codes.IDENTITY:
+                activate(code, rows, vectors, shift(out, at), ldo, shift(slope, at), keep)
+            i += rows
+        column += vectors * lanes
+
+
+@jit
+def dense_backward(out, ldo, a, delta, ldd, w, ldw, depth, inner, code, row, last, column, end,
+                   panel, buffer, zeros):  # fmt: skip
+    """out = (delta @ w.T) * f'(a), rows [row, last), columns [column, end): overwrites out.
+
+    delta (B, depth), w (inner, depth), a and out (B, inner). w is transposed panel by panel into
+    ``panel``: 0.25 cycles an element, paid back over the rows. buffer: one tile.
+    """
+    lanes = lanes_of(out)
+    while column < end:
+        vectors = panel_vectors(out, (end - column) // lanes)
+        height = tile_height(out, vectors)
+        width = vectors * lanes
+        pack_transposed(inner - column, vectors, depth, shift(w, column * ldw), ldw, zeros, panel, width)
+        i = row
+        while i < last:
+            tiles = (last - i + height - 1) // height
+            rows = (last - i + tiles - 1) // tiles
+            tile(rows, vectors, depth, shift(delta, i * ldd), ldd, 1, panel, width, zeros, 0, buffer, width)
+            at = i * ldo + column
+            derive(code, rows, vectors, buffer, width, shift(out, at), shift(a, at), ldo)
+            i += rows
+        column += width
+
+
+@jit
+def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, code, row, last, column,
+                 vectors, constants, buffer, zeros, one):  # fmt: skip
+    """(w, slots) = step(x.T @ delta), rows [row, last) of one panel of columns; row ``inner`` is b.
+
+    x (B, inner), delta (B, O). The gradient lives in registers and in ``buffer`` only.
+    """
+    lanes = lanes_of(w)
+    height = tile_height(w, vectors)
+    width = vectors * lanes
+    i = row
+    stop = min(last, inner)
+    while i < stop:
+        tiles = (stop - i + height - 1) // height
+        rows = (stop - i + tiles - 1) // tiles
+        tile(rows, vectors, batch, shift(x, i), 1, ldx, shift(delta, column), ldd, zeros, 0, buffer, width)
+        at = i * ldw + column
+        update(code, rows, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw, constants)
+        i += rows
+    if last > inner:  # the bias: x is a column of ones
+        tile(1, vectors, batch, one, 0, 0, shift(delta, column), ldd, zeros, 0, buffer, width)
+        at = inner * ldw + column
+        update(code, 1, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw, constants)

@@ -1,0 +1,441 @@
+"""Vectors in Numba: functions written as LLVM IR, for any vector width, and the intrinsics around them.
+
+Why IR: LLVM keeps explicit vectors in registers whatever it thinks of aliasing or cost, so a tile
+runs at the FMA peak and an epilogue never falls back to scalars. One source gives AVX-512, AVX2,
+SSE and NEON: only the number of lanes differs (``target_of``).
+
+``emitted("i p p")`` turns a Python function that writes IR through an ``Emitter`` into a function
+that kernels call: i is an int64, p a pointer to the program's floats, r one such float.
+"""
+
+import inspect
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+
+
+class Target(NamedTuple):
+    """What the vectors of a machine are: their bytes, how many registers, fused multiply-add."""
+
+    bytes: int
+    registers: int
+    fma: bool  # else llvm.fma would be a slow library call
+
+
+def target_of(triple, features):
+    """The Target of an LLVM triple and feature string."""
+    has = set(features.split(","))
+    if triple.startswith(("aarch64", "arm64")):
+        return Target(16, 32, True)
+    if "+avx512f" in has:
+        return Target(64, 32, True)
+    if "+avx2" in has and "+fma" in has:
+        return Target(32, 16, True)
+    return Target(16, 16, False)
+
+
+class Value:
+    """A vector or scalar under construction: arithmetic on it emits instructions."""
+
+    __slots__ = ("e", "ir")
+
+    def __init__(self, emitter, value):
+        self.e, self.ir = emitter, value
+
+    def __add__(self, other):
+        return self.e.binary("fadd", self, other)
+
+    def __sub__(self, other):
+        return self.e.binary("fsub", self, other)
+
+    def __rsub__(self, other):
+        return self.e.binary("fsub", other, self)
+
+    def __mul__(self, other):
+        return self.e.binary("fmul", self, other)
+
+    def __truediv__(self, other):
+        return self.e.binary("fdiv", self, other)
+
+    def __rtruediv__(self, other):
+        return self.e.binary("fdiv", other, self)
+
+    def __neg__(self):
+        return Value(self.e, self.e.b.fneg(self.ir))
+
+    def __lt__(self, other):
+        return self.e.compare("<", self, other)
+
+    def __gt__(self, other):
+        return self.e.compare(">", self, other)
+
+    def __eq__(self, other):
+        return self.e.compare("==", self, other)
+
+    __radd__, __rmul__, __hash__ = __add__, __mul__, None
+
+
+class Integers:
+    """Integer lanes beside Value, for bit tricks only."""
+
+    __slots__ = ("e", "ir")
+
+    def __init__(self, emitter, value):
+        self.e, self.ir = emitter, value
+
+    def __rsub__(self, constant):
+        return Integers(self.e, self.e.b.sub(ir.Constant(self.ir.type, [constant] * self.e.lanes), self.ir))
+
+
+class Emitter:
+    """Writes the body of one LLVM function over vectors of ``lanes`` floats. The maths of formulas.py."""
+
+    def __init__(self, module, builder, real, target):
+        self.module, self.b, self.real, self.target = module, builder, real, target
+        self.is64 = isinstance(real, ir.DoubleType)
+        self.size = 8 if self.is64 else 4
+        self.lanes = lanes = target.bytes // self.size
+        self.bits_type = I64 if self.is64 else I32
+        self.vector = ir.VectorType(real, lanes)
+        self.integers = ir.VectorType(self.bits_type, lanes)
+        self.suffix = f"v{lanes}f{64 if self.is64 else 32}"
+
+    # --- values
+
+    def constant(self, x):
+        return Value(self, ir.Constant(self.vector, [float(x)] * self.lanes))
+
+    def lift(self, x):
+        return x if isinstance(x, Value) else self.constant(x)
+
+    def binary(self, op, x, y):
+        return Value(self, getattr(self.b, op)(self.lift(x).ir, self.lift(y).ir))
+
+    def compare(self, op, x, y):
+        return Value(self, self.b.fcmp_ordered(op, self.lift(x).ir, self.lift(y).ir))
+
+    def call(self, name, *args, result=None):
+        result = result or self.vector
+        kind = ir.FunctionType(result, [a.type for a in args])
+        return self.b.call(cgutils.get_or_insert_function(self.module, kind, name), args)
+
+    def unary(self, name, x):
+        return Value(self, self.call(f"llvm.{name}.{self.suffix}", self.lift(x).ir))
+
+    # --- the maths of formulas.py
+
+    def fma(self, x, y, z):
+        x, y, z = (self.lift(v).ir for v in (x, y, z))
+        if self.target.fma:
+            return Value(self, self.call(f"llvm.fma.{self.suffix}", x, y, z))
+        return Value(self, self.b.fadd(self.b.fmul(x, y), z))
+
+    def select(self, mask, x, y):
+        return Value(self, self.b.select(mask.ir, self.lift(x).ir, self.lift(y).ir))
+
+    def maximum(self, x, low):
+        """x, or low where x is below it; NaN in x is kept."""
+        return self.select(self.lift(x) < low, low, x)
+
+    def minimum(self, x, high):
+        return self.select(self.lift(x) > high, high, x)
+
+    def clip(self, x, low, high):
+        return self.minimum(self.maximum(x, low), high)
+
+    def abs(self, x):
+        return self.unary("fabs", x)
+
+    def sqrt(self, x):
+        return self.unary("sqrt", x)
+
+    def round(self, x):
+        """To the nearest integer, ties to even."""
+        return self.unary("rint", x)
+
+    def copysign(self, x, sign):
+        return Value(self, self.call(f"llvm.copysign.{self.suffix}", x.ir, sign.ir))
+
+    def bits(self, x):
+        return Integers(self, self.b.bitcast(x.ir, self.integers))
+
+    def from_bits(self, n):
+        return Value(self, self.b.bitcast(n.ir, self.vector))
+
+    def lane_integers(self, n):
+        return ir.Constant(self.integers, [n] * self.lanes)
+
+    def shift_right(self, n, by):
+        return Integers(self, self.b.lshr(n.ir, self.lane_integers(by)))
+
+    def pow2(self, n):
+        """2**n for a vector of whole numbers in the exponent's range."""
+        bias, mantissa = (1023, 52) if self.is64 else (127, 23)
+        whole = self.b.fptosi(n.ir, self.integers)
+        raised = self.b.shl(self.b.add(whole, self.lane_integers(bias)), self.lane_integers(mantissa))
+        return Value(self, self.b.bitcast(raised, self.vector))
+
+    def split(self, x):
+        """x = mantissa * 2**exponent, mantissa in [sqrt(1/2), sqrt(2)): as two vectors."""
+        # subtracting sqrt(1/2)'s bits makes the exponent field round at the right place
+        half_root, mantissa = (0x3FE6A09E667F3BCD, 52) if self.is64 else (0x3F3504F3, 23)
+        bits = self.b.bitcast(x.ir, self.integers)
+        exponent = self.b.ashr(self.b.sub(bits, self.lane_integers(half_root)), self.lane_integers(mantissa))
+        scaled = self.b.sub(bits, self.b.shl(exponent, self.lane_integers(mantissa)))
+        return Value(self, self.b.bitcast(scaled, self.vector)), Value(self, self.b.sitofp(exponent, self.vector))
+
+    # --- memory and lanes
+
+    def at(self, pointer, offset):
+        """pointer + offset elements; the offset a Python int or an i64."""
+        return self.b.gep(pointer, [self.int(offset)])
+
+    def int(self, n):
+        return ir.Constant(I64, n) if isinstance(n, int) else n
+
+    def load(self, pointer, offset=0):
+        address = self.b.bitcast(self.at(pointer, offset), self.vector.as_pointer())
+        return Value(self, self.b.load(address, align=self.size))
+
+    def store(self, value, pointer, offset=0):
+        address = self.b.bitcast(self.at(pointer, offset), self.vector.as_pointer())
+        self.b.store(self.lift(value).ir, address, align=self.size)
+
+    def scalar(self, pointer, offset=0):
+        return self.b.load(self.at(pointer, offset))
+
+    def splat(self, x):
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.b.insert_element(undefined, x, ir.Constant(I32, 0))
+        return Value(self, self.shuffle(first, undefined, [0] * self.lanes))
+
+    def shuffle(self, x, y, lanes):
+        return self.b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
+
+    def first(self, x):
+        """Lane 0 as a scalar."""
+        return self.b.extract_element(x.ir, ir.Constant(I32, 0))
+
+    def fold(self, x, combine):
+        """All lanes combined by halves, the result in every lane: one fixed order."""
+        step = self.lanes // 2
+        while step:
+            lanes = [i ^ step for i in range(self.lanes)]
+            x = combine(x, Value(self, self.shuffle(x.ir, x.ir, lanes)))
+            step //= 2
+        return x
+
+    def sum(self, x):
+        return self.fold(x, lambda a, b: a + b)
+
+    def largest(self, x):
+        return self.fold(x, lambda a, b: self.select(a > b, a, b))
+
+    def lane_numbers(self):
+        return Value(self, ir.Constant(self.vector, [float(i) for i in range(self.lanes)]))
+
+    def lanes_below(self, count):
+        """Mask of the lanes whose number is below an i64 count."""
+        return self.lane_numbers() < self.splat(self.b.sitofp(count, self.real))
+
+    def masked_store(self, value, pointer, mask):
+        address = self.b.bitcast(pointer, self.vector.as_pointer())
+        name = f"llvm.masked.store.{self.suffix}.p0"
+        kind = ir.FunctionType(
+            ir.VoidType(), [self.vector, address.type, I32, ir.VectorType(I1, self.lanes)]
+        )
+        function = cgutils.get_or_insert_function(self.module, kind, name)
+        self.b.call(function, [value.ir, address, ir.Constant(I32, self.size), mask.ir])
+
+    # --- control
+
+    @contextmanager
+    def loop(self, count, step=1):
+        """for i in range(0, count, step), count an i64 or an int; yields i."""
+        with cgutils.for_range_slice(self.b, self.int(0), self.int(count), self.int(step), inc=True) as (i, _):
+            yield i
+
+    def cell(self, value):
+        """A mutable local: (get, set); registers after LLVM's mem2reg."""
+        with self.b.goto_entry_block():
+            slot = self.b.alloca(value.ir.type)
+        self.b.store(value.ir, slot)
+        return (
+            lambda: Value(self, self.b.load(slot)),
+            lambda new: self.b.store(self.lift(new).ir, slot),
+        )
+
+    def switch(self, code, cases):
+        """Run the body of the case that equals code; no case, nothing."""
+        done = self.b.append_basic_block("done")
+        choice = self.b.switch(code, done)
+        for value, body in cases.items():
+            block = self.b.append_basic_block(f"case{value}")
+            choice.add_case(ir.Constant(code.type, value), block)
+            with self.b.goto_block(block):
+                self.b.position_at_end(block)
+                body()
+                if not self.b.block.is_terminated:
+                    self.b.branch(done)
+        self.b.position_at_end(done)
+
+
+def _target(context):
+    """The Target that a context compiles for (NUMBA_CPU_NAME and NUMBA_CPU_FEATURES count)."""
+    codegen = context.codegen()
+    return target_of(codegen._llvm_module.triple, codegen._tm_features)
+
+
+LEAVES = {}  # name -> (write, kinds, returns): every function that is written as IR
+
+
+def _symbol(name, dtype):
+    return f"fastbp.{name}.{dtype}"
+
+
+def _leaf_type(kinds, returns, real):
+    llvm = {"i": I64, "p": real.as_pointer(), "r": real}
+    return ir.FunctionType(I64 if returns else ir.VoidType(), [llvm[k] for k in kinds])
+
+
+def emitted(kinds, returns=None):
+    """Decorator: write(e, *arguments) emits IR; the result is callable from kernels.
+
+    ``returns``: None, or "i" for an int64 that ``write`` gives back. A caller's module only declares
+    the function: all of them are compiled in one module of their own (``emit_leaves``) and bound by
+    name when that is loaded. Compiled into each caller they took 45 s, so 3 s.
+    """
+    kinds = kinds.split()
+
+    def decorate(write):
+        names = list(inspect.signature(write).parameters)[1:]
+        if len(names) != len(kinds):
+            raise TypeError(f"{write.__name__}: {len(names)} arguments, {len(kinds)} kinds")
+        LEAVES[write.__name__] = (write, kinds, returns)
+
+        def definition(typingctx, *args):
+            dtype = next(a.dtype for a, k in zip(args, kinds, strict=True) if k == "p")
+            kind = {"i": types.int64, "p": types.CPointer(dtype), "r": dtype}
+            signature = (types.int64 if returns else types.void)(*[kind[k] for k in kinds])
+
+            def codegen(context, builder, sig, values):
+                function = cgutils.get_or_insert_function(
+                    builder.module,
+                    _leaf_type(kinds, returns, context.get_value_type(dtype)),
+                    _symbol(write.__name__, dtype),
+                )
+                result = builder.call(function, values)
+                return result if returns else context.get_dummy_value()
+
+            return signature, codegen
+
+        definition.__name__ = definition.__qualname__ = write.__name__
+        definition.__doc__ = write.__doc__
+        parameters = [
+            inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD) for n in ("typingctx", *names)
+        ]
+        definition.__signature__ = inspect.Signature(parameters)
+        return intrinsic(definition)
+
+    return decorate
+
+
+@intrinsic
+def emit_leaves(typingctx, table, like):
+    """Compile all of LEAVES for ``like``'s dtype; their addresses go to table, in order."""
+
+    def codegen(context, builder, sig, args):
+        dtype = sig.args[1].dtype
+        real, target = context.get_value_type(dtype), _target(context)
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        for place, (name, (write, kinds, returns)) in enumerate(LEAVES.items()):
+            function = ir.Function(
+                builder.module, _leaf_type(kinds, returns, real), _symbol(name, dtype) + ".code"
+            )
+            function.linkage = "internal"
+            function.attributes.add("noinline")
+            function.attributes.add("nounwind")
+            body = ir.IRBuilder(function.append_basic_block("entry"))
+            result = write(Emitter(builder.module, body, real, target), *function.args)
+            body.ret(result) if returns else body.ret_void()
+            slot = builder.gep(data, [ir.Constant(I64, place)])
+            builder.store(builder.ptrtoint(function, I64), slot)
+        return context.get_dummy_value()
+
+    return types.void(table, like), codegen
+
+
+def bind_leaves(addresses, dtype):
+    """Give the functions of LEAVES their names in this process: before any caller is loaded."""
+    for name, place in zip(LEAVES, addresses, strict=True):
+        binding.add_symbol(_symbol(name, dtype), int(place))
+
+
+# --- pointers: an arena's address, moved and read without reference counts or bounds
+
+
+@intrinsic
+def pointer(typingctx, array):
+    """The address of an array's first element."""
+
+    def codegen(context, builder, sig, args):
+        return context.make_array(sig.args[0])(context, builder, args[0]).data
+
+    return types.CPointer(array.dtype)(array), codegen
+
+
+@intrinsic
+def shift(typingctx, base, offset):
+    """base + offset elements."""
+
+    def codegen(context, builder, sig, args):
+        return builder.gep(args[0], [args[1]])
+
+    return base(base, types.int64), codegen
+
+
+@intrinsic
+def address(typingctx, like, number):
+    """The integer ``number`` as a pointer of ``like``'s type."""
+
+    def codegen(context, builder, sig, args):
+        return builder.inttoptr(args[1], args[0].type)
+
+    return like(like, types.int64), codegen
+
+
+@intrinsic
+def get(typingctx, base, offset):
+    """base[offset]"""
+
+    def codegen(context, builder, sig, args):
+        return builder.load(builder.gep(args[0], [args[1]]))
+
+    return base.dtype(base, types.int64), codegen
+
+
+@intrinsic
+def put(typingctx, base, offset, value):
+    """base[offset] = value"""
+
+    def codegen(context, builder, sig, args):
+        builder.store(args[2], builder.gep(args[0], [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(base, types.int64, base.dtype), codegen
+
+
+@intrinsic
+def lanes_of(typingctx, base):
+    """Number of floats in a vector on this machine."""
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(I64, _target(context).bytes // (8 if base.dtype == types.float64 else 4))
+
+    return types.int64(base), codegen

@@ -1,0 +1,187 @@
+"""A team of threads inside one parallel region: who is there, barriers, denormals off.
+
+One region runs a whole window of steps, so a region may cost 2 us (OpenMP) or 150 us (workqueue)
+and no step notices. Inside, threads meet at a spinning barrier of about 0.1 us. That is safe only if
+all of them run at once, which no threading layer promises (OMP_DYNAMIC, OMP_THREAD_LIMIT, tbb): so
+the team first gathers; if someone does not come in time, whoever was first does all the work alone,
+with the same bits, and the late ones find nothing to do.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..jit import jit
+from .simd import I8, I32, I64
+
+# places in the sync array (int64), a cache line apart
+ARRIVED, DECIDED, WAITING, GENERATION = 0, 16, 32, 48
+SYNC = 64
+PATIENCE = 20_000  # yields to wait for the others: some 10 ms
+
+
+@intrinsic
+def atomic_add(typingctx, base, index, value):
+    """Add to base[index]; returns what was there."""
+
+    def codegen(context, builder, sig, args):
+        place = builder.gep(args[0], [args[1]])
+        return builder.atomic_rmw("add", place, args[2], "seq_cst")
+
+    return types.int64(base, types.int64, types.int64), codegen
+
+
+@intrinsic
+def atomic_get(typingctx, base, index):
+    def codegen(context, builder, sig, args):
+        place = builder.gep(args[0], [args[1]])
+        return builder.load_atomic(place, "acquire", 8)
+
+    return types.int64(base, types.int64), codegen
+
+
+@intrinsic
+def atomic_put(typingctx, base, index, value):
+    def codegen(context, builder, sig, args):
+        place = builder.gep(args[0], [args[1]])
+        builder.store_atomic(args[2], place, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(base, types.int64, types.int64), codegen
+
+
+@intrinsic
+def atomic_claim(typingctx, base, index, value):
+    """Put value where 0 is; returns what was there (0: the claim held)."""
+
+    def codegen(context, builder, sig, args):
+        place = builder.gep(args[0], [args[1]])
+        pair = builder.cmpxchg(place, ir.Constant(I64, 0), args[2], "seq_cst", "seq_cst")
+        return builder.extract_value(pair, 0)
+
+    return types.int64(base, types.int64, types.int64), codegen
+
+
+def _machine(context):
+    triple = context.codegen()._llvm_module.triple
+    if triple.startswith(("x86_64", "i686", "i386")):
+        return "x86", triple
+    return ("arm" if triple.startswith(("aarch64", "arm64")) else "other"), triple
+
+
+@intrinsic
+def pause(typingctx):
+    """Tell the core that this is a spin loop."""
+
+    def codegen(context, builder, sig, args):
+        machine, _ = _machine(context)
+        if machine == "x86":
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        elif machine == "arm":
+            kind = ir.FunctionType(ir.VoidType(), [I32])
+            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.hint")
+            builder.call(function, [ir.Constant(I32, 1)])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def give_way(typingctx):
+    """Let another thread have the core."""
+
+    def codegen(context, builder, sig, args):
+        name = "SwitchToThread" if "windows" in _machine(context)[1] else "sched_yield"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I32, []), name)
+        builder.call(function, [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def float_mode(typingctx, flush, previous):
+    """Flush denormals to zero (flush != 0), or set the mode back; returns the mode before.
+
+    Adam's moments of dead units decay into denormals, at 100 cycles each.
+    """
+
+    def codegen(context, builder, sig, args):
+        machine, _ = _machine(context)
+        if machine == "x86":
+            slot = cgutils.alloca_once(builder, I32)
+            raw = builder.bitcast(slot, I8.as_pointer())
+            kind = ir.FunctionType(ir.VoidType(), [raw.type])
+            read, write = (
+                cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{n}mxcsr")
+                for n in ("st", "ld")
+            )
+            builder.call(read, [raw])
+            before = builder.load(slot)
+            wanted = builder.select(
+                builder.icmp_signed("!=", args[0], ir.Constant(I64, 0)),
+                builder.or_(before, ir.Constant(I32, 0x8040)),
+                builder.trunc(args[1], I32),
+            )
+            builder.store(wanted, slot)
+            builder.call(write, [raw])
+            return builder.zext(before, I64)
+        if machine == "arm":
+            get = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(I64, []), "llvm.aarch64.get.fpcr"
+            )
+            put = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(ir.VoidType(), [I64]), "llvm.aarch64.set.fpcr"
+            )
+            before = builder.call(get, [])
+            wanted = builder.select(
+                builder.icmp_signed("!=", args[0], ir.Constant(I64, 0)),
+                builder.or_(before, ir.Constant(I64, 1 << 24)),
+                args[1],
+            )
+            builder.call(put, [wanted])
+            return before
+        return ir.Constant(I64, 0)
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@jit
+def barrier(sync, threads):
+    """Wait until all threads of the team are here; what each wrote before, all see after."""
+    if threads == 1:
+        return
+    generation = atomic_get(sync, GENERATION)
+    if atomic_add(sync, WAITING, 1) == threads - 1:
+        atomic_put(sync, WAITING, 0)
+        atomic_put(sync, GENERATION, generation + 1)
+        return
+    spins = 0
+    while atomic_get(sync, GENERATION) == generation:
+        spins += 1
+        if spins > 2000:  # some 50 us: the other one may want this core
+            give_way()
+        elif spins > 50:
+            pause()
+
+
+@jit
+def gather_team(sync, threads):
+    """Threads in the team this caller belongs to: ``threads``, 1 (do all alone), or 0 (do nothing)."""
+    if atomic_add(sync, ARRIVED, 1) == threads - 1:
+        before = atomic_claim(sync, DECIDED, threads)
+        return threads if before == 0 else 0
+    for spins in range(2000 + PATIENCE):
+        decided = atomic_get(sync, DECIDED)
+        if decided != 0:
+            return threads if decided == threads else 0
+        if spins < 2000:
+            pause()
+        else:
+            give_way()
+    before = atomic_claim(sync, DECIDED, 1)
+    if before == 0:
+        return 1
+    return threads if before == threads else 0

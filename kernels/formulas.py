@@ -1,0 +1,258 @@
+"""Activations, their derivatives, losses and updates: each formula written once, for every device.
+
+A formula takes the maths ``m`` of its device and values; it uses only operators on values and
+``m.fma, select, minimum, maximum, abs, sqrt, round, pow2, split, is64``. On the CPU the values are
+LLVM vectors under construction (cpu/simd.py): calling a formula emits its instructions.
+
+The elementary functions are polynomials after an exact reduction; the coefficients are Chebyshev
+fits made with mpmath (docs/maths.md has the script and the error of each).
+"""
+
+from math import inf, log, pi, sqrt
+
+from . import codes
+
+LN2 = log(2.0)
+
+# (expm1(r) - r) / r**2 on |r| <= ln(2) / 2
+EXPM1 = {
+    False: (0.5, 0.166666666825343561, 0.041666456809677876, 0.00833331002422529243,
+            0.00139345419282702645, 0.000198919813139776902),
+    True: (0.5, 0.166666666666666714, 0.0416666666666666701, 0.0083333333333255447,
+           0.00138888888888833267, 0.000198412698768643549, 0.0000248015873270071867,
+           2.75572528335169097e-6, 2.75572718102197996e-7, 2.51062747335732947e-8,
+           2.09154422977801152e-9),
+}  # fmt: skip
+# (t + c) exp(t*t/2) erfc(t/sqrt(2))/2 as a polynomial in (t - c)/(t + c), t >= 0
+TAIL_CENTRE = {False: 3.0, True: 4.0}
+TAIL = {
+    False: (0.72908369069624986858, -0.50933198954028234501, 0.23001767766349003359,
+            -0.047262745275900215694, -0.010462293756020216735, 0.0069698131313015088302,
+            0.0010241357110211652075, -0.0010342220593040599595, -0.00024458266635030283877,
+            0.0001331259087505261264, 0.000055355966295437997518),
+    True: (0.75528513041575149292, -0.60789664197189208778, 0.38713740074221465571,
+           -0.18652185795965937075, 0.060396574890930215634, -0.0075401889666598927791,
+           -0.0034796923673520808275, 0.0016308184566235732889, 0.00013334431074265560254,
+           -0.00023109492751462496781, -1.9082467362071697317e-6, 0.000035144649514290317941,
+           7.1661365315223444061e-7, -5.9200637891099434206e-6, -6.2954189374551879471e-7,
+           1.0213461276683074262e-6, 2.7150648766883063141e-7, -1.5472200834488719832e-7,
+           -8.5040534591566547925e-8, 1.3120878268311951344e-8, 1.9346558330767472952e-8,
+           1.9643276806219771225e-9, -2.4165480803189246278e-9, -7.2685534772106090456e-10,
+           -1.428076375615486078e-11),
+}  # fmt: skip
+# log(1 + f), s = f / (2 + f): the odd series of 2 artanh(s) in s*s, as in FreeBSD's e_log.c, e_logf.c
+LOG = {
+    False: (0.66666662693, 0.40000972152, 0.28498786688, 0.24279078841),
+    True: (6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01,
+           2.222219843214978396e-01, 1.818357216161805012e-01, 1.531383769920937332e-01,
+           1.479819860511658591e-01),
+}  # fmt: skip
+
+
+def _horner(m, x, coefficients):
+    total = m.constant(coefficients[-1])
+    for c in reversed(coefficients[:-1]):
+        total = m.fma(total, x, c)
+    return total
+
+
+def _reduce(m, x):
+    """x = n ln(2) + r, |r| <= ln(2)/2: returns (n, expm1(r))."""
+    n = m.round(x * (1 / LN2))
+    # ln(2) in two parts, the first short enough for an exact product (Cody and Waite)
+    high, low = (
+        (0.693147180369123816490, 1.90821492927058770002e-10)
+        if m.is64
+        else (0.693359375, -2.12194440054690583e-4)
+    )
+    r = m.fma(n, -low, m.fma(n, -high, x))
+    return n, m.fma(r * r, _horner(m, r, EXPM1[m.is64]), r)
+
+
+def exp(m, x):
+    """exp(x); 0 below the smallest normal result, inf above the largest, NaN kept."""
+    low, high = (-708.39, 709.782712893384) if m.is64 else (-87.336, 88.7228317)
+    n, e = _reduce(m, m.clip(x, low, high))
+    half = m.round(n * 0.5)  # 2**128 is no float: two factors
+    y = m.fma(e, m.pow2(half), m.pow2(half)) * m.pow2(n - half)
+    return m.select(x < low, 0.0, m.select(x > high, inf, y))
+
+
+def expm1_negative(m, x):
+    """exp(x) - 1 for x <= 0, accurate near 0."""
+    n, e = _reduce(m, m.maximum(x, -40.0 if m.is64 else -20.0))
+    scale = m.pow2(n)
+    return m.fma(scale, e, scale - 1.0)
+
+
+def log_(m, x):
+    """log(x) for finite x > 0, normal numbers."""
+    mantissa, exponent = m.split(x)  # mantissa in [sqrt(1/2), sqrt(2))
+    f = mantissa - 1.0
+    s = f / (f + 2.0)
+    z = s * s
+    tail = z * _horner(m, z, LOG[m.is64])
+    half = 0.5 * f * f
+    high, low = (
+        (6.93147180369123816490e-01, 1.90821492927058770002e-10)
+        if m.is64
+        else (6.9313812256e-01, 9.0580006145e-06)
+    )
+    return m.fma(exponent, high, f - (half - m.fma(s, half + tail, exponent * low)))
+
+
+def log1p_unit(m, x):
+    """log(1 + x) for 0 <= x <= 1: log of the rounded sum plus what the rounding lost."""
+    u = x + 1.0
+    return log_(m, u) + (x - (u - 1.0)) / u
+
+
+def sigmoid(m, x):
+    e = exp(m, -m.abs(x))
+    return m.select(x < 0.0, e, 1.0) / (e + 1.0)
+
+
+def tanh(m, x):
+    """-expm1(-2|x|) / (2 + expm1(-2|x|)), with the sign of x."""
+    e = expm1_negative(m, m.abs(x) * -2.0)
+    return m.copysign(e / (e + 2.0), x)
+
+
+def normal(m, x):
+    """(cdf, density) of the standard normal distribution at x.
+
+    cdf(-t) = exp(-t*t/2) R(t): the square is taken with its rounding error, so the far tail keeps
+    its relative accuracy (W. J. Cody, Math. Comp. 23, 1969, does the same for erfc).
+    """
+    t = m.minimum(m.abs(x), 38.0 if m.is64 else 14.0)
+    square = t * t
+    lost = m.fma(t, t, -square)
+    e = exp(m, square * -0.5)
+    e = m.fma(e * lost, -0.5, e)
+    centre = TAIL_CENTRE[m.is64]
+    inverse = 1.0 / (t + centre)
+    tail = e * (_horner(m, (t - centre) * inverse, TAIL[m.is64]) * inverse)
+    # min() above drops NaN; adding x * 0 would turn inf into NaN, so only NaN is put back
+    cdf = m.select(x < 0.0, tail, 1.0 - tail)
+    return m.select(x == x, cdf, x), e * (1 / sqrt(2 * pi))
+
+
+def _gelu(m, z):
+    cdf, density = normal(m, z)
+    return z * cdf, m.fma(z, density, cdf)
+
+
+def _silu(m, z):
+    s = sigmoid(m, z)
+    a = z * s
+    return a, m.fma(a, 1.0 - s, s)
+
+
+ACTIVATION = {
+    codes.IDENTITY: lambda m, z: z,
+    codes.RELU: lambda m, z: m.select(z < 0.0, 0.0, z),  # keeps NaN
+    codes.LEAKY_RELU: lambda m, z: m.select(z < 0.0, z * 0.01, z),
+    codes.SIGMOID: sigmoid,
+    codes.TANH: tanh,
+    codes.ELU: lambda m, z: m.select(z < 0.0, expm1_negative(m, m.minimum(z, 0.0)), z),
+}
+# STORED activations give (output, derivative) at once
+ACTIVATION_AND_SLOPE = {codes.GELU: _gelu, codes.SILU: _silu}
+# the others' derivative, from the output a
+SLOPE = {
+    codes.RELU: lambda m, a: m.select(a > 0.0, 1.0, 0.0),
+    codes.LEAKY_RELU: lambda m, a: m.select(a > 0.0, 1.0, 0.01),
+    codes.SIGMOID: lambda m, a: a * (1.0 - a),
+    codes.TANH: lambda m, a: m.fma(a, -a, 1.0),
+    codes.ELU: lambda m, a: m.select(a < 0.0, a + 1.0, 1.0),
+}
+
+
+def _bce(m, z, t):
+    e = exp(m, -m.abs(z))
+    p = m.select(z < 0.0, e, 1.0) / (e + 1.0)
+    return m.maximum(z, 0.0) - z * t + log1p_unit(m, e), p - t
+
+
+def _mse(m, z, t):
+    d = z - t
+    return d * d, d + d
+
+
+def _mae(m, z, t):
+    d = z - t
+    return m.abs(d), m.select(d > 0.0, 1.0, m.select(d < 0.0, -1.0, d * 0.0))
+
+
+def _huber(m, z, t):
+    d = z - t
+    size = m.abs(d)
+    return (
+        m.select(size > 1.0, size - 0.5, 0.5 * d * d),
+        m.select(size > 1.0, m.copysign(m.constant(1.0), d), d),
+    )
+
+
+# losses that treat each output alone: (z, t) -> (loss, d loss / d z)
+ELEMENT_LOSS = {
+    codes.BCE_WITH_LOGITS: _bce,
+    codes.MSE: _mse,
+    codes.MAE: _mae,
+    codes.HUBER: _huber,
+}
+
+
+def _reciprocal(m, d):
+    """1/d, d > 0: three Newton steps from a table-free guess, the same bits on every machine.
+
+    A hardware division takes 16 cycles for 16 floats, this 5; approximate instructions would be
+    faster still, but differ between makers. Blinn, IEEE CG&A 17(4), 1997, for the guess.
+    """
+    if m.is64:
+        return 1.0 / d
+    y = m.from_bits(0x7EF311C7 - m.bits(d))
+    for _ in range(3):
+        y = m.fma(m.fma(-d, y, 1.0), y, y)
+    return y
+
+
+def _square_root(m, v):
+    """sqrt(v), v >= 0, as v * rsqrt(v): Newton steps again, 0 for 0."""
+    if m.is64:
+        return m.sqrt(v)
+    y = m.from_bits(0x5F3759DF - m.shift_right(m.bits(v), 1))
+    half = v * -0.5
+    for _ in range(3):
+        y = m.fma(m.fma(half * y, y, 0.5), y, y)
+    root = v * y
+    return m.fma(m.fma(-root, root, v), y * 0.5, root)  # one step on the root itself
+
+
+def _sgd(m, g, p, slots, c):
+    g = m.fma(c[codes.C_L2], p, g)
+    return m.fma(-c[codes.C_LR], g, p), []
+
+
+def _sgd_momentum(m, g, p, slots, c):
+    """torch.optim.SGD: buf = momentum buf + (1 - dampening) g; Nesterov adds g + momentum buf."""
+    g = m.fma(c[codes.C_L2], p, g)
+    buffer = m.fma(c[codes.C_MOMENTUM], slots[0], c[codes.C_FRESH] * g)
+    step = m.fma(c[codes.C_BUFFER], buffer, c[codes.C_GRADIENT] * g)
+    return m.fma(-c[codes.C_LR], step, p), [buffer]
+
+
+def _adam(m, g, p, slots, c):
+    """torch.optim.Adam and AdamW (Kingma and Ba 2015; Loshchilov and Hutter 2019).
+
+    lr and root carry the bias corrections: p -= lr/(1-b1^t) m / (sqrt(v)/sqrt(1-b2^t) + eps).
+    """
+    g = m.fma(c[codes.C_L2], p, g)
+    first = m.fma(c[codes.C_BETA1], g - slots[0], slots[0])
+    second = m.fma(c[codes.C_BETA2], slots[1] - g * g, g * g)
+    inverse = _reciprocal(m, m.fma(_square_root(m, second), c[codes.C_ROOT], c[codes.C_EPS]))
+    step = first * inverse
+    return m.fma(-c[codes.C_LR], step, p * c[codes.C_DECAY]), [first, second]
+
+
+# (gradient, parameter, slots, constants) -> (parameter, slots)
+UPDATE = {codes.SGD: _sgd, codes.SGD_MOMENTUM: _sgd_momentum, codes.ADAM: _adam}

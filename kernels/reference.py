@@ -1,0 +1,294 @@
+"""The whole training step in plain NumPy: the oracle that every kernel is held to.
+
+Written to be read against the formulas, not to be fast. It works in the precision of the
+parameters: float32 shows what float32 arithmetic gives, float64 what is true. Nothing is
+approximated; where a textbook form cancels or overflows, the equal form that does not is used.
+
+B batch, I fan in, O fan out, C outputs of the network:
+    params       [(W, b), ...], one pair per dense layer, W (I, O), b (O,)
+    activations  one name per hidden layer; the output layer is linear, its z are the logits
+    a layer      z = input @ W + b, a = f(z)
+The loss of a batch is a mean over its samples, and the gradients are those of this mean:
+    loss = sum_i w_i loss_i / sum_i w_i, all w_i = 1 unless given;
+    loss_i is itself a mean over the outputs, except for cross_entropy, where they are one answer
+Names, formulas and defaults are those of torch.nn.functional and torch.optim, at the kinks too.
+"""
+
+import math
+
+import numpy as np
+
+# Activations, elementwise: f and f', both functions of z. slope and alpha are torch's
+# negative_slope and alpha.
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def identity(z):
+    return z.copy()
+
+
+def identity_derivative(z):
+    return np.ones_like(z)
+
+
+def relu(z):
+    return np.maximum(z, 0)
+
+
+def relu_derivative(z):
+    return (z > 0).astype(z.dtype)
+
+
+def leaky_relu(z, slope=0.01):
+    return np.where(z > 0, z, slope * z)
+
+
+def leaky_relu_derivative(z, slope=0.01):
+    return np.where(z > 0, 1, slope).astype(z.dtype)
+
+
+def sigmoid(z):
+    e = np.exp(-np.abs(z))  # at most 1: cannot overflow
+    return np.where(z >= 0, 1, e) / (1 + e)
+
+
+def sigmoid_derivative(z):
+    e = np.exp(-np.abs(z))
+    return e / (1 + e) ** 2  # = s (1 - s), without the cancellation in 1 - s
+
+
+def tanh(z):
+    return np.tanh(z)
+
+
+def tanh_derivative(z):
+    return 4 * sigmoid_derivative(2 * z)  # = 1 - tanh(z)^2, as tanh(z) = 2 sigmoid(2z) - 1
+
+
+def elu(z, alpha=1.0):
+    return np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0)))
+
+
+def elu_derivative(z, alpha=1.0):
+    return np.where(z > 0, 1, alpha * np.exp(np.minimum(z, 0)))
+
+
+def normal_cdf(z):
+    # = (1 + erf(z / sqrt 2)) / 2, whose sum cancels: no digit is left below z = -8.3
+    return (0.5 * _erfc(-z / math.sqrt(2))).astype(z.dtype)
+
+
+def gelu(z):
+    return z * normal_cdf(z)
+
+
+def gelu_derivative(z):
+    return normal_cdf(z) + z * np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+
+
+def silu(z):
+    return z * sigmoid(z)
+
+
+def silu_derivative(z):
+    return sigmoid(z) + z * sigmoid_derivative(z)
+
+
+ACTIVATIONS = {  # name: (f, f')
+    "identity": (identity, identity_derivative),
+    "relu": (relu, relu_derivative),
+    "leaky_relu": (leaky_relu, leaky_relu_derivative),
+    "sigmoid": (sigmoid, sigmoid_derivative),
+    "tanh": (tanh, tanh_derivative),
+    "elu": (elu, elu_derivative),
+    "gelu": (gelu, gelu_derivative),
+    "silu": (silu, silu_derivative),
+}
+
+
+def activation(name, z, **constants):
+    """f(z). z: any shape; constants: slope= for leaky_relu, alpha= for elu."""
+    return ACTIVATIONS[name][0](z, **constants)
+
+
+def activation_derivative(name, z, **constants):
+    """f'(z), z being what went into the activation; otherwise as `activation`."""
+    return ACTIVATIONS[name][1](z, **constants)
+
+
+# Losses: z (B, C) and the targets t -> the loss of every sample (B,), its gradient to z (B, C).
+
+
+def log_sum_exp(z):
+    top = z.max(axis=1, keepdims=True)
+    return top + np.log(np.exp(z - top).sum(axis=1, keepdims=True))
+
+
+def softmax(z):
+    return np.exp(z - log_sum_exp(z))
+
+
+def softplus(z):
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+
+
+def cross_entropy(z, t):
+    """sum_c t_c (logsumexp(z) - z_c). t: probabilities (B, C), or labels (B,) for one-hot."""
+    if t.ndim == 1:
+        t = np.eye(z.shape[1], dtype=z.dtype)[t]
+    values = (t * (log_sum_exp(z) - z)).sum(axis=1)
+    return values, t.sum(axis=1, keepdims=True) * softmax(z) - t
+
+
+def bce_with_logits(z, t):
+    """mean_c (softplus(z_c) - z_c t_c). t: (B, C), in [0, 1]."""
+    return (softplus(z) - z * t).mean(axis=1), (sigmoid(z) - t) / z.shape[1]
+
+
+def mse(z, t):
+    """mean_c (z_c - t_c)^2. t: (B, C)."""
+    d = z - t
+    return (d * d).mean(axis=1), 2 * d / z.shape[1]
+
+
+def mae(z, t):
+    """mean_c |z_c - t_c|, with gradient 0 where z_c = t_c. t: (B, C)."""
+    d = z - t
+    return np.abs(d).mean(axis=1), np.sign(d) / z.shape[1]
+
+
+def huber(z, t):
+    """mean_c (d_c^2 / 2 where |d_c| <= 1, else |d_c| - 1/2), d = z - t. t: (B, C)."""
+    d = z - t
+    values = np.where(np.abs(d) <= 1, 0.5 * d * d, np.abs(d) - 0.5)
+    return values.mean(axis=1), np.clip(d, -1, 1) / z.shape[1]
+
+
+LOSSES = {
+    "cross_entropy": cross_entropy,
+    "bce_with_logits": bce_with_logits,
+    "mse": mse,
+    "mae": mae,
+    "huber": huber,
+}
+
+LINKS = {"cross_entropy": softmax, "bce_with_logits": sigmoid}  # the others predict z itself
+
+
+def loss_and_delta(name, z, t, sample_weight=None):
+    """The mean loss of a batch, a float, and its gradient with respect to z (B, C).
+
+    t: (B, C), or (B,) when C is 1; for cross_entropy also integer labels (B,).
+    sample_weight: (B,), not all zero.
+    """
+    t = np.asarray(t)
+    if name != "cross_entropy" or t.ndim == 2:
+        t = t.reshape(z.shape).astype(z.dtype)  # (B,) against (B, 1) would broadcast to (B, B)
+    w = np.ones(len(z)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    share = (w / w.sum()).astype(z.dtype)  # of each sample in the mean
+    values, delta = LOSSES[name](z, t)
+    return float((share * values).sum()), share[:, None] * delta
+
+
+def link(loss, z):
+    """The prediction that the z (B, C) of a network trained with this loss stand for."""
+    return LINKS.get(loss, identity)(z)
+
+
+# Backpropagation.
+
+
+def forward(params, x, activations):
+    """[(z, a), ...] of every layer, each (B, O); the last a equals the last z. x: (B, I)."""
+    a = np.asarray(x, dtype=params[0][0].dtype)
+    layers = []
+    for (W, b), name in zip(params, [*activations, "identity"], strict=True):
+        z = a @ W + b
+        a = activation(name, z)
+        layers.append((z, a))
+    return layers
+
+
+def gradients(params, x, t, activations, loss, sample_weight=None):
+    """The mean loss of a batch, a float, and its gradients [(dW, db), ...], shaped as params.
+
+    dW_l = a_{l-1}^T dz_l;  db_l = the sum of dz_l over the batch;
+    dz_{l-1} = (dz_l W_l^T) * f'(z_{l-1}), from dz_L = dloss/dz_L down.
+    """
+    layers = forward(params, x, activations)
+    inputs = [np.asarray(x, dtype=params[0][0].dtype)] + [a for _, a in layers[:-1]]
+    value, dz = loss_and_delta(loss, layers[-1][0], t, sample_weight)
+    grads = []
+    for k in reversed(range(len(params))):
+        grads.insert(0, (inputs[k].T @ dz, dz.sum(axis=0)))
+        if k > 0:
+            dz = (dz @ params[k][0].T) * activation_derivative(activations[k - 1], layers[k - 1][0])
+    return value, grads
+
+
+# Optimizers, one array at a time: p and the slots change in place. step is 1 at the first.
+
+
+def sgd(p, g, buf, step, lr=0.01, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0):
+    g = g + weight_decay * p
+    if momentum != 0:
+        # torch: the first gradient enters the buffer undamped
+        buf[...] = g if step == 1 else momentum * buf + (1 - dampening) * g
+        g = g + momentum * buf if nesterov else buf
+    p -= lr * g
+
+
+def adam(p, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    g = g + weight_decay * p
+    m[...] = betas[0] * m + (1 - betas[0]) * g
+    v[...] = betas[1] * v + (1 - betas[1]) * g * g
+    m_hat = m / (1 - betas[0] ** step)
+    v_hat = v / (1 - betas[1] ** step)
+    p -= lr * m_hat / (np.sqrt(v_hat) + eps)
+
+
+def adamw(p, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+    p *= 1 - lr * weight_decay
+    adam(p, g, m, v, step, lr, betas, eps)
+
+
+OPTIMIZERS = {  # name: (the update of one array, torch's names of its slots)
+    "SGD": (sgd, ["momentum_buffer"]),
+    "Adam": (adam, ["exp_avg", "exp_avg_sq"]),
+    "AdamW": (adamw, ["exp_avg", "exp_avg_sq"]),
+}
+
+
+def init_state(name, params):
+    """The state before the first step: {"step": 0, slot: [(like W, like b), ...], ...}, zeros."""
+    state = {"step": 0}
+    for slot in OPTIMIZERS[name][1]:
+        state[slot] = [(np.zeros_like(W), np.zeros_like(b)) for W, b in params]
+    return state
+
+
+def update(name, params, grads, state, hyper):
+    """One optimizer step; params and state change in place. hyper: dict of the non-defaults."""
+    rule, slots = OPTIMIZERS[name]
+    state["step"] += 1
+    for k in range(len(params)):
+        for i in range(2):  # W, then b: torch treats them alike, weight decay included
+            buffers = [state[slot][k][i] for slot in slots]
+            rule(params[k][i], grads[k][i], *buffers, step=state["step"], **hyper)
+
+
+def train(params, x, t, activations, loss, optimizer, hyper, batches, sample_weight=None):
+    """Train from a fresh optimizer state on the given minibatches; params change in place.
+
+    batches: index arrays into x, t and sample_weight, one per step, in order.
+    Returns the mean loss of each batch, as it was before the batch's step.
+    """
+    state = init_state(optimizer, params)
+    losses = []
+    for rows in batches:
+        w = None if sample_weight is None else sample_weight[rows]
+        value, grads = gradients(params, x[rows], t[rows], activations, loss, w)
+        update(optimizer, params, grads, state, hyper)
+        losses.append(value)
+    return losses

@@ -1,0 +1,297 @@
+"""The command line as a user meets it: runs on every kind of data, files, messages, exit codes."""
+
+import gzip
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import fastbp as fb
+from fastbp import cli, datasets
+from fastbp.prepare import stratified_split
+
+ROOT = cli.__file__.rsplit("fastbp", 1)[0]  # a plain checkout is found from there
+SMALL = ["--epochs", "3", "--hidden", "16", "--quiet"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng()
+
+
+@pytest.fixture
+def run(capsys):
+    """run(*argv) -> (exit code, what went to stdout, what went to stderr)."""
+
+    def run(*argv):
+        code = cli.main([str(a) for a in argv])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def fails(run):
+    """The command ends with 2 and one line on stderr that says all of the words."""
+
+    def fails(*argv, says):
+        code, _, err = run(*argv)
+        assert code == 2 and err.startswith("fastbp: error: ")
+        assert err.count("\n") == 1 and "Traceback" not in err
+        for word in says:
+            assert word in err, err
+
+    return fails
+
+
+def row(out, label):
+    (line,) = [line for line in out.splitlines() if line.startswith(label)]
+    return line.removeprefix(label).strip()
+
+
+def write_csv(path, header, columns):
+    lines = [header] + [",".join(map(str, row)) for row in zip(*columns, strict=True)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_digits_train_well_and_the_files_are_there(run, tmp_path):
+    code, out, _ = run("train", "digits", "--quiet")
+    assert code == 0
+    assert float(row(out, "test accuracy").split()[0]) >= 0.97
+    assert "samples/s" in row(out, "training") and " s" in row(out, "compiling")
+    assert "folded into the first layer" in row(out, "model")
+    assert (tmp_path / "fastbp-digits.safetensors").stat().st_size > 64 * 256 * 4
+    picture = tmp_path / "fastbp-digits.png"
+    assert picture.exists() or "pip install 'fastbp[plot]'" in row(out, "picture")
+
+
+def test_the_saved_model_takes_raw_features(run):
+    code, out, _ = run("train", "digits", *SMALL)
+    accuracy = float(row(out, "test accuracy").split()[0])
+    X, y = datasets.load("digits")
+    _, test = stratified_split(y, 0.2, seed=0)
+    model = fb.load("fastbp-digits.safetensors")
+    assert code == 0
+    assert np.mean(model.predict(X[test]).argmax(axis=1) == y[test]) == pytest.approx(
+        accuracy, abs=1e-4
+    )
+
+
+def test_the_seed_decides_the_result(run):
+    def scores(seed):
+        code, out, _ = run("train", "digits", *SMALL, "--seed", seed, "--threads", 1)
+        assert code == 0
+        return row(out, "test accuracy"), row(out, "test loss")
+
+    assert scores(5) == scores(5) != scores(6)
+
+
+def test_regression_from_csv_in_raw_units(run, rng, tmp_path):
+    a, b = rng.uniform(1900, 2020, 600), rng.standard_normal(600) * 1e-3
+    price = 250_000 + 3000 * (a - 1960) + 5e7 * b
+    write_csv(tmp_path / "houses.csv", "year,size,price", [a, b, price])
+    code, out, _ = run("train", "houses.csv", "--epochs", 40, "--hidden", "32", "--quiet")
+    assert code == 0 and "loss mse" in out and "--loss cross_entropy" in out
+    assert float(row(out, "test R2")) > 0.98
+    assert float(row(out, "test RMSE")) < 0.15 * price.std()
+    assert "first and last layer" in row(out, "model")
+    model = fb.load("fastbp-houses.safetensors")
+    X = np.column_stack([a, b])
+    assert np.corrcoef(model.predict(X)[:, 0], price)[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+def test_no_hidden_layer_is_linear_regression(run, rng, loss):
+    X = rng.standard_normal((400, 3)).astype(np.float32)
+    np.savez("line.npz", X=X, y=X @ rng.standard_normal((3, 2)) + 7)
+    argv = ["--hidden", "none", "--loss", loss, "--optimizer", "sgd", "--lr", 0.05]
+    code, out, _ = run("train", "line.npz", *argv, "--epochs", 20, "--quiet")
+    assert code == 0 and float(row(out, "test R2")) > 0.99
+    assert "2 targets" in out
+
+
+def test_text_labels_from_csv(run, rng, tmp_path):
+    kind = rng.integers(0, 3, 300)
+    x = [kind * 2 + rng.standard_normal(300) * 0.2 for _ in range(2)]
+    write_csv(tmp_path / "iris.csv", "species,a,b", [np.array(["x", "y", "z"])[kind], *x])
+    code, out, _ = run("train", "iris.csv", "--target", "species", "--epochs", 30, "--quiet")
+    assert code == 0 and "3 classes (0=x, 1=y, 2=z)" in out
+    assert float(row(out, "test accuracy").split()[0]) > 0.95
+
+
+def test_labels_that_are_not_0_to_c(run, rng):
+    y = rng.choice([-1, 1], 200)
+    np.savez("t.npz", X=y[:, None] + rng.standard_normal((200, 3)) * 0.1, y=y)
+    code, out, _ = run("train", "t.npz", *SMALL, "--lr", 0.01)
+    assert code == 0 and "2 classes (0=-1, 1=1)" in out
+    code, out, _ = run("train", "t.npz", *SMALL, "--lr", 0.01, "--loss", "bce_with_logits")
+    assert code == 0 and float(row(out, "test accuracy").split()[0]) > 0.9
+
+
+def test_a_file_with_a_test_part_is_tested_on_it(run, rng):
+    X, y = rng.standard_normal((90, 4)), rng.integers(0, 3, 90)
+    np.savez("t.npz", x_train=X[:60], y_train=y[:60], x_test=X[60:], y_test=y[60:])
+    code, out, _ = run("train", "t.npz", *SMALL, "--test-fraction", 0.9)
+    assert code == 0 and "60 samples to train on, 30 held out" in out
+
+
+def test_idx_and_npy(run, rng, tmp_path):
+    X, y = rng.integers(0, 256, (120, 3, 3)).astype(np.uint8), rng.integers(0, 4, 120)
+    images = bytes([0, 0, 8, 3, 0, 0, 0, 120, 0, 0, 0, 3, 0, 0, 0, 3]) + X.tobytes()
+    labels = bytes([0, 0, 8, 1, 0, 0, 0, 120]) + y.astype(np.uint8).tobytes()
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+    code, out, _ = run("train", "train-images-idx3-ubyte.gz", *SMALL)
+    assert code == 0 and "9 features, 4 classes" in out
+    assert (tmp_path / "fastbp-train-images-idx3-ubyte.safetensors").exists()
+    np.save("X.npy", X.reshape(120, 9).astype(np.float64))
+    np.save("y.npy", y)
+    code, out, _ = run("train", "X.npy", "--target", "y.npy", *SMALL)
+    assert code == 0 and "9 features, 4 classes" in out
+
+
+def test_which_loss_is_chosen(rng):
+    from fastbp.cli_train import _task
+
+    def chosen(y, classes=None):
+        return _task(np.asarray(y), classes, None).loss
+
+    assert chosen(rng.integers(0, 3, 50)) == "cross_entropy"
+    assert chosen(rng.integers(0, 100, 5000)) == "cross_entropy"
+    assert chosen(rng.integers(10_000, 900_000, 500)) == "mse"  # prices
+    assert chosen(rng.standard_normal(50)) == "mse"
+    assert chosen([0, 1, 0], ["no", "yes"]) == "cross_entropy"
+    assert chosen(np.eye(4)[rng.integers(0, 4, 50)]) == "cross_entropy"
+    assert chosen([[0, 1, 1], [1, 0, 1], [0, 0, 0]]) == "bce_with_logits"
+    assert chosen(rng.standard_normal((50, 2))) == "mse"
+
+
+@pytest.mark.parametrize(
+    "out, stem",
+    [
+        ("models/", "models/fastbp-digits"),
+        ("here", "here"),
+        ("a/b/net", "a/b/net"),
+        ("net.v2.safetensors", "net.v2"),
+        ("net.v2", "net.v2"),
+    ],
+)
+def test_out_says_where(run, tmp_path, out, stem):
+    code, printed, _ = run("train", "digits", *SMALL, "--out", out)
+    assert code == 0 and (tmp_path / f"{stem}.safetensors").exists()
+    assert f"{stem}.safetensors" in row(printed, "model")
+
+
+def test_scaling_that_float32_cannot_fold_is_kept_beside_the_model(run, rng):
+    X = rng.standard_normal((200, 2)) + [1e12, 0]  # as of timestamps
+    np.savez("t.npz", X=X, y=(X[:, 0] > 1e12).astype(int))
+    code, out, _ = run("train", "t.npz", *SMALL)
+    assert code == 0 and "takes scaled features" in row(out, "model")
+    with np.load("fastbp-t.scaling.npz") as scaling:
+        scaled = (X - scaling["x_mean"]) / scaling["x_scale"]
+    assert abs(scaled.mean()) < 0.2 and abs(scaled.std() - 1) < 0.2
+
+
+def test_ctrl_c_keeps_what_was_trained(run, monkeypatch, tmp_path):
+    whole = fb.Trainer.fit
+
+    def interrupted(self, *args, epochs, **rest):
+        whole(self, *args, epochs=2, **rest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fb.Trainer, "fit", interrupted)
+    code, out, err = run("train", "digits", *SMALL)
+    assert code == 130
+    assert "interrupted after 2 of 3 epochs" in err and "fastbp-digits.safetensors" in err
+    assert float(row(out, "test accuracy").split()[0]) > 0.3
+    assert (tmp_path / "fastbp-digits.safetensors").exists()
+
+
+def test_without_matplotlib_a_line_says_how_to_get_it(run, monkeypatch, tmp_path):
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, out, _ = run("train", "digits", *SMALL)
+    assert code == 0 and "pip install 'fastbp[plot]'" in row(out, "picture")
+    assert not list(tmp_path.glob("*.png")) and list(tmp_path.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    "argv, says",
+    [
+        ([], ["COMMAND", "--help"]),
+        (["trian"], ["trian"]),
+        (["train"], ["DATA", "fastbp train --help"]),
+        (["train", "digts"], ["got 'digts'; did you mean 'digits'?"]),
+        (["train", "gone.csv"], ["gone.csv: no such file"]),
+        (["train", "digits", "--target", "3"], ["--target", "digits"]),
+        (["train", "digits", "--hidden", "8,x"], ["--hidden", "'x'", "256,128"]),
+        (["train", "digits", "--hidden", "0"], ["--hidden", "'0'"]),
+        (["train", "digits", "--lr", "-1"], ["--lr", "'-1'", "> 0"]),
+        (["train", "digits", "--lr", "nan"], ["--lr", "'nan'"]),
+        (["train", "digits", "--epochs", "0"], ["--epochs", "'0'", ">= 1"]),
+        (["train", "digits", "--batch-size", "1.5"], ["--batch-size", "'1.5'"]),
+        (["train", "digits", "--seed", "-1"], ["--seed", "'-1'"]),
+        (["train", "digits", "--test-fraction", "1"], ["--test-fraction", "'1'"]),
+        (["train", "digits", "--optimizer", "adma"], ["got 'adma'; did you mean 'adam'?"]),
+        (["train", "digits", "--loss", "msee"], ["got 'msee'; did you mean 'mse'?"]),
+        (["train", "digits", "--activation", "rleu"], ["got 'rleu'; did you mean 'relu'?"]),
+        (["train", "digits", "--loss", "bce_with_logits"], ["two different values", "10"]),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if value and value[0] == "train" else None,
+)
+def test_bad_command_lines(fails, argv, says, tmp_path):
+    fails(*argv, says=says)
+    assert not list(tmp_path.iterdir())  # nothing is written
+
+
+def test_targets_that_do_not_fit_the_loss(fails, rng):
+    X = rng.standard_normal((30, 2))
+    np.savez("fractions.npz", X=X, y=rng.standard_normal(30) + 0.5)
+    np.savez("text.npz", X=X, y=np.array(["a", "b"])[rng.integers(0, 2, 30)])
+    np.savez("one.npz", X=X, y=np.ones(30, int))
+    fails("train", "fractions.npz", "--loss", "cross_entropy", says=["takes labels", "fractions"])
+    fails("train", "text.npz", "--loss", "mse", says=["mse takes numbers", "cross_entropy"])
+    fails("train", "one.npz", says=["one class only", "'1'"])
+
+
+def test_out_that_cannot_be_written_fails_before_training(fails, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(fb.Trainer, "fit", None)
+    fails("train", "digits", "--out", "file/net", says=["file"])
+
+
+def test_help_explains_itself_and_imports_no_numba():
+    code = (
+        "import sys; from fastbp.cli import main; code = main(sys.argv[1:]); "
+        "assert code == 0; assert 'numba' not in sys.modules, 'numba was imported'"
+    )
+    for argv in (["--help"], ["train", "--help"], ["--version"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *argv], capture_output=True, text=True, cwd=ROOT
+        )
+        assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "fastbp.cli", "train", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    for option in "target hidden activation loss optimizer lr batch-size epochs seed".split():
+        assert f"--{option}" in done.stdout
+    for word in ("--threads", "--device", "--out", "--quiet", "examples:", ".npz", "idx-ubyte"):
+        assert word in done.stdout
+
+
+def test_info_names_the_machine(run):
+    code, out, _ = run("info")
+    assert code == 0 and len(out.splitlines()) < 15
+    for label in ("fastbp", "python", "numpy", "numba", "cpu", "cores usable", "threads", "cache"):
+        assert row(out, label)

@@ -1,0 +1,367 @@
+"""Reading tables: what each format gives, and what a bad file says."""
+
+import gzip
+import pickle
+import time
+
+import numpy as np
+import pytest
+
+from fastbp.files import read
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng()
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refuses(path, *words, target=None, error=ValueError):
+    """Reading raises one line that names the file and says all of `words`."""
+    with pytest.raises(error) as caught:
+        read(path, target)
+    message = str(caught.value)
+    assert path.name in message and "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+# --- csv ---
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_csv_gives_back_what_was_written(tmp_path, rng, delimiter, packed):
+    values = rng.standard_normal((57, 4))
+    lines = ["a,b,c,price"] + [",".join(map(repr, row)) for row in values.tolist()]
+    text = "\r\n".join(lines).replace(",", delimiter) + "\r\n"
+    path = tmp_path / ("t.csv.gz" if packed else "t.csv")
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    table = read(path)
+    assert np.array_equal(table.X, values[:, :3]) and np.array_equal(table.y, values[:, 3])
+    assert table.feature_names == ["a", "b", "c"] and table.target_name == "price"
+    assert table.X.flags.c_contiguous and table.X.flags.writeable and table.classes is None
+
+
+@pytest.mark.parametrize(
+    "text, names",
+    [
+        ("1,2,3\n4,5,6\n", None),
+        ("5.1,3.5,setosa\n4.9,3,virginica\n", None),
+        ("x,y,z\n4,5,6\n", ["x", "y"]),
+        ("1999,2000,kind\n4,5,6\n", ["1999", "2000"]),
+        ("0,1,2,3\n7,7,7,7\n", ["0", "1", "2"]),
+        ('"a, b","c",d\n4,5,6\n', ["a, b", "c"]),
+        ("\ufeffx,y,z\n4,5,6\n", ["x", "y"]),
+    ],
+    ids=["numbers", "text target", "names", "years", "pandas counts", "quoted", "byte order mark"],
+)
+def test_csv_header_is_recognised(tmp_path, text, names):
+    table = read(write(tmp_path / "t.csv", text))
+    assert table.feature_names == names
+    assert len(table.X) == (2 if names is None else 1)
+
+
+def test_csv_target_by_name_and_index(tmp_path):
+    path = write(tmp_path / "t.csv", "a,b,7\n1,2,3\n4,5,6\n")
+    for target, y, names in [
+        ("a", [1, 4], ["b", "7"]),
+        ("1", [2, 5], ["a", "7"]),
+        (-1, [3, 6], ["a", "b"]),
+        ("7", [3, 6], ["a", "b"]),  # a name first, then an index
+    ]:
+        table = read(path, target)
+        assert table.y.tolist() == y and table.feature_names == names
+    refuses(path, "got 'c'", "Known: a, b, 7", target="c")
+    refuses(path, "got column 3", "-3 to 2", target="3")
+    bare = write(tmp_path / "bare.csv", "1,2,3\n4,5,6\n")
+    refuses(bare, "no header line", "0 to 2", target="price")
+    twice = write(tmp_path / "twice.csv", "a,a,b\n1,2,3\n")
+    refuses(twice, "names 2 columns", target="a")
+
+
+def test_csv_target_types(tmp_path):
+    def target(*cells):
+        return read(write(tmp_path / "t.csv", "x,y\n" + "".join(f"1,{c}\n" for c in cells)))
+
+    assert target("3", "-1", "+2").y.tolist() == [3, -1, 2]
+    assert target("3", "1").y.dtype == np.int64
+    assert target("3", "1.0").y.dtype == np.float64
+    labels = target("dog", " cat", "dog ", "ant")
+    assert labels.y.tolist() == [2, 1, 2, 0] and labels.classes == ["ant", "cat", "dog"]
+    assert labels.y.dtype == np.int64
+    assert target("1", "2", "3a").classes == ["1", "2", "3a"]
+    refuses(tmp_path / "t.csv", "no such column", target="no such column")
+    with pytest.raises(ValueError, match="line 3: '1,5' among numbers"):
+        target("1.5", '"1,5"')
+
+
+def test_csv_leaves_out_the_row_numbers_of_pandas(tmp_path):
+    table = read(write(tmp_path / "t.csv", ",a,b\n0,5,1\n1,6,0\n2,7,1\n"))
+    assert table.feature_names == ["a"] and table.X.tolist() == [[5], [6], [7]]
+    assert "row numbers left out" in table.source
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("a,colour,y\n1,2,3\n1,red,3\n", ["'colour'", "line 3", "'red' is not a number"]),
+        ("1,2,3\n1,1_000,3\n", ["column 1", "line 2", "'1_000' is not a number"]),
+        ('a;b;y\n"1,5";2;3\n', ["column 'a'", "'1,5'", "decimals with a point"]),
+        ("a,b,y\n1,2,3\n\n1,,3\n", ["'b'", "line 4", "missing value"]),
+        ("a,b,y\n1,NaN,3\n", ["'b'", "line 2", "missing value ('NaN')"]),
+        ("a,b,y\n1,2,?\n", ["'y' (the target)", "line 2", "missing value"]),
+        ("a,b,y\n1,inf,3\n", ["'b'", "line 2", "'inf'; takes finite numbers"]),
+        ("a,b,y\n1,2,1e999\n", ["'y'", "line 2", "finite"]),
+        ("a,b,y\n1,2,3\n1,2\n", ["line 3 has 2 columns", "first line has 3"]),
+        ('a,b,y\n1,"2,3\n', ["not readable as csv"]),
+        ("a,b,y\n", ["no line of data"]),
+        ("", ["is empty"]),
+        ("1\n2\n", ["one column only"]),
+    ],
+)
+def test_bad_csv_says_where(tmp_path, text, words):
+    refuses(write(tmp_path / "bad.csv", text), *words)
+
+
+def test_csv_line_numbers_count_lines_within_quotes(tmp_path):
+    refuses(write(tmp_path / "t.csv", 'a,b,y\n"1\n",2,3\nx,2,3\n'), "line 4", "'x'")
+
+
+def test_csv_in_another_encoding(tmp_path):
+    path = tmp_path / "latin.csv"
+    path.write_bytes("größe,y\n1,2\n".encode("latin-1"))
+    refuses(path, "not UTF-8", "save it as UTF-8")
+
+
+def test_csv_larger_than_a_chunk_and_fast(tmp_path, rng):
+    block = rng.standard_normal((1000, 21)).round(6)
+    path = tmp_path / "big.csv"
+    path.write_text("".join(",".join(map(repr, row)) + "\n" for row in block.tolist()) * 100)
+    start = time.perf_counter()
+    table = read(path)
+    assert time.perf_counter() - start < 10  # 1.3 s where this was written
+    assert np.array_equal(np.column_stack([table.X, table.y]), np.tile(block, (100, 1)))
+
+
+# --- NumPy ---
+
+
+def test_npz_by_the_usual_names(tmp_path, rng):
+    X, y = rng.standard_normal((9, 2, 3)).astype(np.float32), rng.integers(0, 3, 9)
+    for x_name, y_name in [("X", "y"), ("x", "y"), ("data", "target"), ("images", "labels")]:
+        np.savez_compressed(tmp_path / "t.npz", **{y_name: y, x_name: X, "extra": [1]})
+        table = read(tmp_path / "t.npz")
+        assert np.array_equal(table.X, X.reshape(9, 6)) and np.array_equal(table.y, y)
+        assert table.X.dtype == np.float32 and table.y.dtype == np.int64
+        assert table.X_test is None
+
+
+def test_npz_brings_its_own_test_part(tmp_path, rng):
+    X, y = rng.integers(0, 256, (10, 4, 4)).astype(np.uint8), rng.integers(0, 3, (10, 1))
+    np.savez(tmp_path / "t.npz", x_train=X[:7], y_train=y[:7], x_test=X[7:], y_test=y[7:])
+    table = read(tmp_path / "t.npz")
+    assert table.X.shape == (7, 16) and table.X_test.shape == (3, 16)
+    assert table.X.dtype == np.uint8 and table.y.shape == (7,) and table.y_test.shape == (3,)
+
+
+def test_npz_of_two_arrays_of_other_names(tmp_path, rng):
+    X, y = rng.standard_normal((8, 3)), rng.standard_normal(8)
+    np.savez(tmp_path / "t.npz", outcome=y, measurements=X)
+    assert np.array_equal(read(tmp_path / "t.npz").X, X)
+    np.savez(tmp_path / "t.npz", a=X, b=X)
+    refuses(tmp_path / "t.npz", "found a, b", "cannot tell X from y")
+    assert read(tmp_path / "t.npz", "b").y.shape == (8, 3)
+    np.savez(tmp_path / "t.npz", a=X, b=X, c=y)
+    refuses(tmp_path / "t.npz", "found a, b, c")
+    refuses(tmp_path / "t.npz", "which is X", target="c")
+    refuses(tmp_path / "t.npz", "got 'd'", "Known: a, b, c", target="d")
+
+
+def test_npz_text_labels_agree_between_the_parts(tmp_path):
+    X = np.ones((3, 2))
+    parts = {"x_train": X, "y_train": ["b", "a", "c"], "x_test": X, "y_test": ["c", "a", "a"]}
+    np.savez(tmp_path / "t.npz", **parts)
+    table = read(tmp_path / "t.npz")
+    assert table.classes == ["a", "b", "c"]
+    assert table.y.tolist() == [1, 0, 2] and table.y_test.tolist() == [2, 0, 0]
+    np.savez(tmp_path / "t.npz", **{**parts, "y_test": ["c", "a", "z"]})
+    refuses(tmp_path / "t.npz", "test part", "got 'z'")
+    np.savez(tmp_path / "t.npz", **{**parts, "y_test": [1, 2, 3]})
+    refuses(tmp_path / "t.npz", "text in one part")
+
+
+def test_npy_with_a_target_file_or_column(tmp_path, rng):
+    X, y = rng.standard_normal((6, 3)), rng.integers(0, 2, 6)
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", y)
+    for target in (tmp_path / "y.npy", str(tmp_path / "y.npy"), "y.npy"):
+        table = read(tmp_path / "X.npy", target)
+        assert np.array_equal(table.X, X) and np.array_equal(table.y, y)
+    table = read(tmp_path / "X.npy", "-2")
+    assert np.array_equal(table.X, X[:, [0, 2]]) and np.array_equal(table.y, X[:, 1])
+    refuses(tmp_path / "X.npy", "takes a target")
+    refuses(tmp_path / "X.npy", "got column 3", target=3)
+    refuses(tmp_path / "X.npy", "got 'price'", target="price")
+    refuses(tmp_path / "X.npy", "z.npy", "no such file", target="z.npy", error=FileNotFoundError)
+    np.save(tmp_path / "y.npy", y[:4])
+    refuses(tmp_path / "X.npy", "6 samples", "4", target="y.npy")
+
+
+def test_arrays_come_out_native_writable_and_contiguous(tmp_path, rng):
+    X = np.asfortranarray(rng.standard_normal((5, 4)).astype(">f4"))
+    np.savez(tmp_path / "t.npz", X=X, y=np.array([True, False, True, True, False]))
+    table = read(tmp_path / "t.npz")
+    assert np.array_equal(table.X, X) and table.X.dtype.isnative
+    assert table.X.flags.c_contiguous and table.X.flags.writeable
+    assert table.y.tolist() == [1, 0, 1, 1, 0] and table.y.dtype == np.int64
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_are_found(tmp_path, rng, value):
+    X, y = rng.standard_normal((700, 5)), rng.standard_normal(700)
+    X[613, 4] = value
+    np.savez(tmp_path / "t.npz", X=X, y=y)
+    refuses(tmp_path / "t.npz", f"X is {value}", "row 613, column 4")
+    X[613, 4], y[2] = 0, value
+    np.savez(tmp_path / "t.npz", X=X, y=y)
+    refuses(tmp_path / "t.npz", f"y is {value}", "row 2")
+
+
+@pytest.mark.parametrize(
+    "X, y, words",
+    [
+        (np.zeros((0, 3)), np.zeros(0), ["shape (0, 3)"]),
+        (np.zeros((3, 0)), np.zeros(3), ["shape (3, 0)"]),
+        (np.zeros((3, 2), complex), np.zeros(3), ["complex128", "takes numbers"]),
+        (np.array([["a"], ["b"]]), np.zeros(2), ["X has dtype", "takes numbers"]),
+        (np.zeros((3, 2)), np.zeros((3, 2, 2)), ["y has dtype", "(3, 2, 2)"]),
+        (np.zeros((3, 2)), np.zeros(4), ["3 samples", "4"]),
+    ],
+)
+def test_arrays_that_are_no_table(tmp_path, X, y, words):
+    np.savez(tmp_path / "t.npz", X=X, y=y)
+    refuses(tmp_path / "t.npz", *words)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was run",))
+
+
+def test_pickles_are_never_run(tmp_path):
+    objects = np.empty(2, object)
+    objects[:] = [Bomb(), 1]
+    np.save(tmp_path / "t.npy", objects, allow_pickle=True)
+    np.savez(tmp_path / "t.npz", X=objects, y=np.zeros(2))
+    (tmp_path / "raw.npy").write_bytes(pickle.dumps(Bomb()))
+    for name in ("t.npy", "t.npz", "raw.npy"):
+        refuses(tmp_path / name, "pickle", target=None)
+
+
+@pytest.mark.parametrize("name", ["t.npz", "t.npy", "t.csv.gz", "t-images-idx3-ubyte.gz"])
+def test_damaged_files_name_themselves(tmp_path, rng, name):
+    path = tmp_path / name
+    if name.endswith(".npz"):
+        np.savez_compressed(path, X=rng.standard_normal((50, 3)), y=np.zeros(50))
+    elif name.endswith(".npy"):
+        np.save(path, rng.standard_normal((50, 3)))
+    else:
+        path.write_bytes(gzip.compress(rng.bytes(4000)))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    refuses(path, target="0" if name.endswith(".npy") else None)
+
+
+def test_any_damage_to_an_archive_is_a_plain_error(tmp_path, rng):
+    path = tmp_path / "t.npz"
+    np.savez_compressed(path, X=rng.standard_normal((6, 3)), y=np.arange(6))
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    refused = 0
+    for _ in range(200):
+        data = whole.copy()
+        data[rng.integers(0, len(data), 3)] = rng.integers(0, 256, 3)
+        path.write_bytes(data.tobytes())
+        try:
+            read(path)
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+            refused += 1
+    assert refused > 100
+
+
+# --- idx ---
+
+
+def idx(path, array, code=0x08, packed=False):
+    sizes = b"".join(n.to_bytes(4, "big") for n in array.shape)
+    data = bytes([0, 0, code, array.ndim]) + sizes + array.tobytes()
+    path.write_bytes(gzip.compress(data) if packed else data)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("part, dash", [("train", "-"), ("t10k", "-"), ("train", ".")])
+def test_idx_finds_its_labels(tmp_path, rng, suffix, part, dash):
+    X = rng.integers(0, 256, (11, 5, 3)).astype(np.uint8)
+    y = rng.integers(0, 10, 11).astype(np.uint8)
+    images = tmp_path / f"{part}-images{dash}idx3-ubyte{suffix}"
+    idx(images, X, packed=bool(suffix))
+    refuses(images, "no labels beside it", f"{part}-labels{dash}idx1", error=FileNotFoundError)
+    idx(tmp_path / f"{part}-labels{dash}idx1-ubyte{suffix}", y, packed=bool(suffix))
+    table = read(images)
+    assert table.X.dtype == np.uint8 and np.array_equal(table.X, X.reshape(11, 15))
+    assert np.array_equal(table.y, y) and table.y.dtype == np.int64
+    assert table.X.flags.writeable
+
+
+def test_idx_labels_packed_otherwise_or_given(tmp_path, rng):
+    X, y = rng.integers(0, 256, (4, 2, 2)).astype(np.uint8), np.arange(4, dtype=np.uint8)
+    images = idx(tmp_path / "a-images-idx3-ubyte", X)
+    idx(tmp_path / "a-labels-idx1-ubyte.gz", y, packed=True)
+    assert read(images).y.tolist() == [0, 1, 2, 3]
+    idx(tmp_path / "others-idx1-ubyte", y[::-1])
+    assert read(images, "others-idx1-ubyte").y.tolist() == [3, 2, 1, 0]
+    refuses(images, "gone", "no such file", target="gone", error=FileNotFoundError)
+
+
+def test_idx_of_other_types(tmp_path, rng):
+    X = rng.standard_normal((3, 4))
+    path = idx(tmp_path / "t-images-idx2-ubyte", X.astype(">f8"), code=0x0E)
+    idx(tmp_path / "t-labels-idx1-ubyte", np.arange(3, dtype=">i4"), code=0x0C)
+    table = read(path)
+    assert np.array_equal(table.X, X) and table.X.dtype.isnative and table.y.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda data: data[:-1], ["truncated", "(3, 2, 2)", "takes 28 bytes, got 27"]),
+        (lambda data: data + b"!", ["left over", "got 29"]),
+        (lambda data: data[:9], ["truncated", "header"]),
+        (lambda data: b"\1" + data[1:], ["not an idx file", "01 00 08 03"]),
+        (lambda data: data[:2] + b"\7" + data[3:], ["not an idx file"]),
+        (lambda data: data[:4] + b"\xff" * 12 + data[16:], ["truncated"]),
+        (lambda data: b"", ["not an idx file", "nothing"]),
+    ],
+)
+def test_bad_idx_says_what_is_wrong(tmp_path, change, words):
+    path = idx(tmp_path / "t-images-idx3-ubyte", np.zeros((3, 2, 2), np.uint8))
+    path.write_bytes(change(path.read_bytes()))
+    refuses(path, *words)
+
+
+def test_idx_labels_in_place_of_images(tmp_path):
+    refuses(idx(tmp_path / "t-labels-idx1-ubyte", np.zeros(3, np.uint8)), "takes the images' file")
+
+
+# --- any ---
+
+
+def test_files_that_are_none(tmp_path):
+    refuses(tmp_path / "gone.csv", "no such file", error=FileNotFoundError)
+    refuses(tmp_path, "is a folder")
+    refuses(write(tmp_path / "t.xlsx", "x"), "unknown kind of file", ".npz, .npy, .csv")
