@@ -162,12 +162,9 @@ def _train(args):
 
 
 def _version():
-    from importlib import metadata
+    from . import __version__
 
-    try:
-        return metadata.version("fastbp")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
+    return __version__
 
 
 # --- what options take ---
@@ -258,9 +255,17 @@ def _threading_layer():
 
 
 def _cache_place():
+    """Where machine code is kept, in numba's order: as told, beside the kernels, the user's."""
     import os
+    from pathlib import Path
 
-    return os.environ.get("NUMBA_CACHE_DIR", "beside the package")
+    from . import kernels
+
+    told = os.environ.get("NUMBA_CACHE_DIR")
+    if told:
+        return told
+    beside = Path(kernels.__file__).parent / "cpu"
+    return str(beside / "__pycache__") if os.access(beside, os.W_OK) else "the user's cache folder"
 
 
 if __name__ == "__main__":

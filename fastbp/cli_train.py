@@ -61,17 +61,16 @@ def train(args):
     print(f"loss {task.loss} ({task.why}), {args.optimizer}, batches of {batch_size}, {sizes}")
     sys.stdout.flush()
 
-    history, interrupted = {}, False
+    interrupted = False
     start = time.perf_counter()
     try:
-        fitted = trainer.fit(
+        trainer.fit(
             X_fit,
             y_fit,
             epochs=args.epochs,
             validation_data=(X_check, y_check),
             verbose=False if args.quiet else "auto",
         )
-        history = fitted.history
     except KeyboardInterrupt:
         interrupted = True
     seconds = time.perf_counter() - start - trainer.compile_seconds
@@ -79,9 +78,9 @@ def train(args):
     folded = _fold(trainer, x_scaler, y_scaler, X_test, X_check)
     trainer.save(model_path)
     rows = _test_rows(trainer, task, X_test, y_test) if folded else []
-    rows += _time_rows(trainer, seconds)
+    rows += _time_rows(trainer, seconds, len(X_fit))
     rows += _model_rows(model_path, folded, x_scaler, y_scaler)
-    rows += _picture_row(history, picture_path, f"{name}: {sizes}, {args.activation}")
+    rows += _picture_row(trainer.history.history, picture_path, f"{name}: {sizes}, {args.activation}")
     print()
     for label, value in rows:
         print(f"{label:<15} {value}")
@@ -287,10 +286,11 @@ def _test_rows(trainer, task, X, y):
     ]
 
 
-def _time_rows(trainer, seconds):
+def _time_rows(trainer, seconds, n):
     """Compiling and training apart; training counts the evaluations after each epoch too."""
     threads = trainer.num_threads
-    rate = trainer.steps * trainer.batch_size / max(seconds, 1e-9)
+    epochs, more = divmod(trainer.steps, -(-n // trainer.batch_size))
+    rate = (epochs * n + more * trainer.batch_size) / max(seconds, 1e-9)
     return [
         ("compiling", f"{trainer.compile_seconds:.2f} s  (or loading from the cache)"),
         (

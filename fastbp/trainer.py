@@ -96,6 +96,7 @@ class Trainer:
         self.slots = arena(net.params.size * self.optimizer.slots, net.dtype)
         self.steps = 0  # updates made so far
         self.epochs = 0  # epochs begun so far: each has its own shuffled order
+        self.history = History()  # of the last fit, also of one that was interrupted
         self._sessions = {}
 
     @property
@@ -145,6 +146,7 @@ class Trainer:
         session.bind(X, y, weight)
         steps = -(-len(X) // self.batch_size)
         history, window = History(), 1
+        self.history = history
         scores = code in (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.BCE_WITH_LOGITS)
         with _Progress(epochs, len(X), verbose) as progress:
             for epoch in range(epochs):

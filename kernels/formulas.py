@@ -86,7 +86,7 @@ def expm1_negative(m, x):
 
 
 def log_(m, x):
-    """log(x) for finite x > 0, normal numbers."""
+    """log(x) for normal numbers x > 0; inf and NaN kept."""
     mantissa, exponent = m.split(x)  # mantissa in [sqrt(1/2), sqrt(2))
     f = mantissa - 1.0
     s = f / (f + 2.0)
@@ -98,7 +98,8 @@ def log_(m, x):
         if m.is64
         else (6.9313812256e-01, 9.0580006145e-06)
     )
-    return m.fma(exponent, high, f - (half - m.fma(s, half + tail, exponent * low)))
+    y = m.fma(exponent, high, f - (half - m.fma(s, half + tail, exponent * low)))
+    return m.select(x < inf, y, x)
 
 
 def log1p_unit(m, x):

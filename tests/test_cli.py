@@ -97,10 +97,11 @@ def test_regression_from_csv_in_raw_units(run, rng, tmp_path):
     a, b = rng.uniform(1900, 2020, 600), rng.standard_normal(600) * 1e-3
     price = 250_000 + 3000 * (a - 1960) + 5e7 * b
     write_csv(tmp_path / "houses.csv", "year,size,price", [a, b, price])
-    code, out, _ = run("train", "houses.csv", "--epochs", 40, "--hidden", "32", "--quiet")
+    argv = ["--epochs", 40, "--hidden", "32", "--lr", 0.01, "--quiet"]
+    code, out, _ = run("train", "houses.csv", *argv)
     assert code == 0 and "loss mse" in out and "--loss cross_entropy" in out
-    assert float(row(out, "test R2")) > 0.98
-    assert float(row(out, "test RMSE")) < 0.15 * price.std()
+    assert float(row(out, "test R2")) > 0.97
+    assert float(row(out, "test RMSE")) < 0.25 * price.std()
     assert "first and last layer" in row(out, "model")
     model = fb.load("fastbp-houses.safetensors")
     X = np.column_stack([a, b])
@@ -209,7 +210,9 @@ def test_ctrl_c_keeps_what_was_trained(run, monkeypatch, tmp_path):
     monkeypatch.setattr(fb.Trainer, "fit", interrupted)
     code, out, err = run("train", "digits", *SMALL)
     assert code == 130
-    assert "interrupted after 2 of 3 epochs" in err and "fastbp-digits.safetensors" in err
+    assert (
+        "interrupted in epoch 2 of 3, after 90 steps" in err and "fastbp-digits.safetensors" in err
+    )
     assert float(row(out, "test accuracy").split()[0]) > 0.3
     assert (tmp_path / "fastbp-digits.safetensors").exists()
 
@@ -290,8 +293,10 @@ def test_help_explains_itself_and_imports_no_numba():
         assert word in done.stdout
 
 
-def test_info_names_the_machine(run):
+def test_info_names_the_machine(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     code, out, _ = run("info")
     assert code == 0 and len(out.splitlines()) < 15
     for label in ("fastbp", "python", "numpy", "numba", "cpu", "cores usable", "threads", "cache"):
         assert row(out, label)
+    assert row(out, "cache") == str(tmp_path) and row(out, "fastbp") == fb.__version__

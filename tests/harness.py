@@ -1,0 +1,125 @@
+"""Kernels called on plain arrays: pads them as the arenas are padded, poisons what is to be written."""
+
+import numpy as np
+from numba import njit
+
+from fastbp.kernels.cpu import data, dense, losses, program
+from fastbp.kernels.cpu.simd import get, lanes_of, pointer, put, shift
+from fastbp.layout import arena, leading_dimension
+
+DTYPES = ["float32", "float64"]
+TOLERANCE = {"float32": 2e-6, "float64": 1e-12}  # norm-wise, against float64
+
+
+def load(dtype):
+    """Bind the functions written as IR; needed before any kernel is called."""
+    program.load(np.dtype(dtype))
+
+
+def padded(values, dtype, padding=0.0):
+    """A copy of a 2-D array in the middle of an aligned, padded one; returns the padded array."""
+    rows, columns = values.shape
+    ld = leading_dimension(columns, np.dtype(dtype).itemsize)
+    block = arena(rows * ld, dtype).reshape(rows, ld)
+    block[:] = padding
+    block[:, :columns] = values
+    return block
+
+
+def poisoned(rows, columns, dtype):
+    """An aligned, padded array of NaN to be overwritten."""
+    return padded(np.full((rows, columns), np.nan), dtype, np.nan)
+
+
+def relative(got, exact, typical=0.0):
+    """||got - exact|| / max(||exact||, ||typical||), NaN and inf never small.
+
+    typical: the size that sums of these terms have when they do not happen to cancel (``sum_size``);
+    it matters for results of a few numbers only, where no float32 sum could be relatively exact.
+    """
+    got, exact = np.asarray(got, np.float64), np.asarray(exact, np.float64)
+    assert got.shape == exact.shape
+    size = max(np.linalg.norm(exact), np.linalg.norm(typical))
+    error = np.linalg.norm(got - exact)
+    return error / size if size else error
+
+
+def sum_size(a, b):
+    """Root-mean-square size of the sums in a @ b, were their terms' signs random."""
+    return np.sqrt(np.square(a.astype(float)) @ np.square(b.astype(float)))
+
+
+@njit
+def forward(out, slope, keep, x, w, depth, code, row, last, column, end):
+    dense.dense_forward(pointer(out), out.shape[1], pointer(slope), keep, pointer(x), x.shape[1],
+                        pointer(w), w.shape[1], depth, code, row, last, column, end)  # fmt: skip
+
+
+@njit
+def backward(out, a, delta, w, depth, inner, code, row, last, column, end, panel, tile, zeros):
+    dense.dense_backward(pointer(out), out.shape[1], pointer(a), pointer(delta), delta.shape[1],
+                         pointer(w), w.shape[1], depth, inner, code, row, last, column, end,
+                         pointer(panel), pointer(tile), pointer(zeros))  # fmt: skip
+
+
+@njit
+def weight_update(w, slots, x, delta, batch, inner, code, constants, tile, zeros, one):
+    lanes = lanes_of(pointer(w))
+    left, column = delta.shape[1] // lanes, 0
+    while left > 0:
+        vectors = dense.panel_vectors(pointer(w), left)
+        dense.dense_update(pointer(w), pointer(slots), w.size, w.shape[1], pointer(x), x.shape[1],
+                           pointer(delta), delta.shape[1], batch, inner, code, 0, inner + 1, column,
+                           vectors, pointer(constants), pointer(tile), pointer(zeros),
+                           pointer(one))  # fmt: skip
+        left -= vectors
+        column += vectors * lanes
+
+
+@njit
+def loss_rows(code, outputs, z, t, delta, loss, scale):
+    hits = 0
+    for r in range(z.shape[0]):
+        hits += losses.loss_row(code, outputs, shift(pointer(z), r * z.shape[1]),
+                                shift(pointer(t), r * t.shape[1]),
+                                shift(pointer(delta), r * delta.shape[1]),
+                                shift(pointer(loss), r), shift(pointer(scale), r))  # fmt: skip
+    return hits
+
+
+@njit
+def link_rows(code, outputs, z, buffer, out):
+    for r in range(z.shape[0]):
+        losses.link_row(code, outputs, shift(pointer(z), r * z.shape[1]), pointer(buffer),
+                        shift(pointer(out), r * out.shape[1]))  # fmt: skip
+
+
+@njit
+def activate(code, a):
+    lanes = lanes_of(pointer(a))
+    dense.activate(code, 1, a.size // lanes, pointer(a), 0, pointer(a), 0)
+
+
+@njit
+def sums(x, out):
+    losses.sum_row(x.size, pointer(x), pointer(out))
+    losses.square_sum_row(x.size, pointer(x), shift(pointer(out), 1))
+
+
+@njit
+def convert(dtype, count, source, step, out):
+    data.convert_row(dtype, count, source, step, pointer(out))
+
+
+@njit
+def shuffle(order, seed, stream):
+    data.shuffle(pointer(order), order.size, seed, stream)
+
+
+@njit
+def swap_ends(a):
+    """Exercises get and put: swaps the first and last element."""
+    p = pointer(a)
+    first = get(p, 0)
+    put(p, 0, get(p, a.size - 1))
+    put(p, a.size - 1, first)

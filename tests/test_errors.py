@@ -1,0 +1,179 @@
+"""Every mistake is named: the argument, what came, what it takes, before anything is changed."""
+
+import numpy as np
+import pytest
+
+import fastbp as fb
+
+X = np.random.default_rng(0).standard_normal((20, 4))
+Y = np.arange(20) % 3
+
+
+def trainer(**options):
+    return fb.Trainer(fb.MLP([4, 8, 3], seed=0), **{"batch_size": 8, **options})
+
+
+def changed(array, place, value):
+    result = np.array(array, float)
+    result[place] = value
+    return result
+
+
+FIT = {
+    "nan": (changed(X, (7, 2), np.nan), Y, ValueError, "X: got nan at row 7, column 2"),
+    "inf": (changed(X, (19, 0), -np.inf), Y, ValueError, "X: got -inf at row 19, column 0"),
+    "columns": (X[:, :3], Y, ValueError, "X: got 3 columns, takes 4"),
+    "one row": (X[0], Y, ValueError, r"X: got shape \(4,\), takes \(N, 4\)"),
+    "empty": (X[:0], Y[:0], ValueError, "X: got no rows"),
+    "text": ([["a"] * 4] * 20, Y, TypeError, "X: got dtype <U1, takes numbers"),
+    "objects": (X.astype(object), Y, TypeError, "X: got dtype object"),
+    "complex": (X * 1j, Y, TypeError, "X: got dtype complex128"),
+    "lengths": (X, Y[:-1], ValueError, "y: got 19 rows, takes 20"),
+    "number": (X, 3, ValueError, "y: got a single number"),
+    "high": (X, np.where(Y == 2, 3, Y), ValueError, "y: got label 3, takes 0 to 2"),
+    "low": (X, Y - 1, ValueError, "y: got label -1, takes 0 to 2"),
+    "float": (X, Y.astype(float), TypeError, "y: got float64 labels, loss 'cross_entropy' takes integer"),
+    "rows": (X, np.ones((20, 3)), ValueError, "takes rows of probabilities"),
+    "wide": (X, np.eye(4)[Y], ValueError, r"y: got shape \(20, 4\)"),
+    "strings": (X, Y.astype(str), TypeError, "y: got dtype <U"),
+}
+
+
+@pytest.mark.parametrize("case", FIT)
+def test_fit_says_what_is_wrong_and_changes_nothing(case):
+    features, targets, kind, text = FIT[case]
+    t = trainer()
+    before = t.net.params.copy()
+    for call in (t.fit, t.evaluate, t.gradients):
+        with pytest.raises(kind, match=text):
+            call(features, targets)
+    with pytest.raises(kind, match=text):
+        t.fit(X, Y, validation_data=(features, targets))
+    assert np.array_equal(t.net.params, before) and t.steps == 0 and t.epochs == 0
+
+
+def test_predict_checks_its_rows():
+    for bad in ("nan", "columns", "empty"):
+        with pytest.raises(FIT[bad][2], match=FIT[bad][3]):
+            trainer().predict(FIT[bad][0])
+
+
+REGRESSION = {
+    "nan": (changed(np.zeros((20, 3)), (4, 1), np.nan), "y: got nan at row 4, column 1"),
+    "vector": (np.zeros(20), r"y: got shape \(20,\), loss 'mse' takes \(20, 3\)"),
+    "labels": (Y, "integer labels go with loss='cross_entropy'"),
+}
+
+
+@pytest.mark.parametrize("case", REGRESSION)
+def test_regression_targets(case):
+    targets, text = REGRESSION[case]
+    with pytest.raises(ValueError, match=text):
+        trainer(loss="mse").fit(X, targets)
+
+
+def test_binary_targets():
+    t = fb.Trainer(fb.MLP([4, 1], seed=0), "bce_with_logits")
+    with pytest.raises(ValueError, match="y: got 2, loss 'bce_with_logits' takes numbers from 0 to 1"):
+        t.fit(X, Y)
+    with pytest.raises(ValueError, match="y: got -0.5"):
+        t.fit(X, Y - 0.5)
+
+
+SETUP = {
+    "batch 0": (dict(batch_size=0), ValueError, "batch_size: got 0"),
+    "batch -1": (dict(batch_size=-1), ValueError, "batch_size: got -1"),
+    "batch 2.5": (dict(batch_size=2.5), TypeError, "batch_size: got 2.5"),
+    "loss": (dict(loss="crossentropy"), ValueError, "loss: got 'crossentropy'; did you mean 'cross_entropy'"),
+    "optimizer": (dict(optimizer="adamm"), ValueError, "optimizer: got 'adamm'; did you mean 'adam"),
+    "optimizer type": (dict(optimizer=0.1), TypeError, "optimizer: got 0.1"),
+    "device": (dict(device="gpu0"), ValueError, "device: got 'gpu0'"),
+    "cuda": (dict(device="cuda"), RuntimeError, "device: got \"cuda\""),
+    "threads": (dict(threads=0), ValueError, "threads: got 0"),
+    "many threads": (dict(threads=10_000), ValueError, "threads: got 10000, takes 1 to"),
+    "seed": (dict(seed=-1), ValueError, "seed: got -1"),
+    "clip": (dict(clip_norm=0), ValueError, "clip_norm: got 0"),
+}
+
+
+@pytest.mark.parametrize("case", SETUP)
+def test_trainer_arguments(case):
+    options, kind, text = SETUP[case]
+    with pytest.raises(kind, match=text):
+        trainer(**options)
+
+
+NETWORK = {
+    "no sizes": (([4],), {}, ValueError, r"sizes: got \[4\]"),
+    "zero": (([4, 0, 2],), {}, ValueError, "sizes: got"),
+    "float": (([4, 2.5],), {}, TypeError, "sizes: got"),
+    "number": ((4,), {}, TypeError, "sizes: got 4"),
+    "activation": (([4, 5, 2], "rleu"), {}, ValueError, "activation: got 'rleu'; did you mean 'relu'"),
+    "count": (([4, 5, 2], ["relu", "tanh"]), {}, ValueError, "activation: got 2 names"),
+    "dtype": (([4, 2],), {"dtype": "int32"}, ValueError, "dtype: got int32"),
+}
+
+
+@pytest.mark.parametrize("case", NETWORK)
+def test_network_arguments(case):
+    args, options, kind, text = NETWORK[case]
+    with pytest.raises(kind, match=text):
+        fb.MLP(*args, **options)
+
+
+HYPER = [
+    (lambda: fb.SGD(0), "SGD lr: got 0"),
+    (lambda: fb.SGD("fast"), "SGD lr: got 'fast'"),
+    (lambda: fb.Adam(float("nan")), "Adam lr: got nan"),
+    (lambda: fb.Adam(betas=(0.9, 1.0)), "Adam betas: got 1.0"),
+    (lambda: fb.Adam(betas=0.9), "Adam betas: got 0.9"),
+    (lambda: fb.AdamW(eps=-1), "AdamW eps: got -1"),
+    (lambda: fb.SGD(momentum=1.5), "SGD momentum: got 1.5"),
+    (lambda: fb.SGD(nesterov=True), "SGD nesterov: got True"),
+    (lambda: fb.SGD(weight_decay=-0.1), "SGD weight_decay: got -0.1"),
+]
+
+
+@pytest.mark.parametrize("make,text", HYPER, ids=[text for _, text in HYPER])
+def test_hyperparameters(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()
+
+
+def test_a_loss_that_does_not_fit_the_network():
+    with pytest.raises(ValueError, match="network with 1 output"):
+        fb.Trainer(fb.MLP([4, 1], seed=0), "cross_entropy")
+    with pytest.raises(TypeError, match="net: got list, takes an MLP"):
+        fb.Trainer([4, 2])
+
+
+@pytest.mark.parametrize(
+    "weight,text",
+    [
+        (np.ones(19), r"sample_weight: got shape \(19,\), takes \(20,\)"),
+        (-np.ones(20), "sample_weight: got -1.0"),
+        (np.zeros(20), "sample_weight: got only zeros"),
+        (changed(np.ones(20), 3, np.nan), "sample_weight: got nan at row 3"),
+    ],
+)
+def test_sample_weights(weight, text):
+    with pytest.raises(ValueError, match=text):
+        trainer().fit(X, Y, sample_weight=weight)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_loss_that_is_no_longer_finite(threads):
+    """Stops at once, says where, and leaves finite weights."""
+    t = fb.Trainer(fb.MLP([4, 8, 3], seed=0), "mse", fb.SGD(1e12), batch_size=8, threads=threads)
+    with pytest.raises(FloatingPointError, match=r"loss: became .* in step \d+ of epoch \d+.*lower lr"):
+        t.fit(X, np.ones((20, 3)), epochs=50)
+    assert t.steps > 0
+
+
+def test_epochs_and_verbose():
+    with pytest.raises(ValueError, match="epochs: got -1"):
+        trainer().fit(X, Y, epochs=-1)
+    with pytest.raises(ValueError, match="verbose: got 7"):
+        trainer().fit(X, Y, verbose=7)
+    with pytest.raises(ValueError, match="validation_data: got int"):
+        trainer().fit(X, Y, validation_data=3)

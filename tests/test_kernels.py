@@ -1,0 +1,318 @@
+"""Every CPU kernel against the plain NumPy reference: both dtypes, ragged shapes, poisoned outputs."""
+
+import itertools
+import math
+
+import harness as h
+import numpy as np
+import pytest
+
+from fastbp.kernels import codes
+from fastbp.kernels import reference as ref
+from fastbp.layout import align, arena
+
+SIZES = [1, 7, 8, 9, 31, 33, 100]
+SHAPES = list(itertools.product(SIZES, SIZES, SIZES))  # batch, in, out
+
+
+@pytest.fixture(params=h.DTYPES)
+def dtype(request):
+    h.load(request.param)
+    return request.param
+
+
+def scratch(dtype, depth):
+    """(panel, tile, zeros, one): what the dense kernels are lent; NaN where they must write first."""
+    item = np.dtype(dtype).itemsize
+    panel, tile = arena(align(depth, item) * 256 // item, dtype), arena(512, dtype)
+    panel[:], tile[:] = np.nan, np.nan
+    one = arena(16, dtype)
+    one[:] = np.nan
+    one[0] = 1
+    return panel, tile, arena(256 // item, dtype), one
+
+
+def columns(width, dtype):
+    return align(width, np.dtype(dtype).itemsize)
+
+
+def draw(rng, dtype, *shape):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+@pytest.mark.parametrize("activation", codes.ACTIVATIONS)
+def test_dense_forward(rng, dtype, activation):
+    for batch, inner, outer in SHAPES:
+        x, w, b = draw(rng, dtype, batch, inner), draw(rng, dtype, inner, outer), draw(rng, dtype, outer)
+        out, slope = h.poisoned(batch, outer, dtype), h.poisoned(batch, outer, dtype)
+        padded_w = h.padded(np.vstack([w, b]), dtype)
+        h.forward(out, slope, 1, h.padded(x, dtype, np.nan), padded_w, inner, codes.ACTIVATIONS[activation],
+                  0, batch, 0, columns(outer, dtype))  # fmt: skip
+        z = x.astype(float) @ w.astype(float) + b
+        size = h.sum_size(np.hstack([x, np.ones((batch, 1))]), np.vstack([w, b]))
+        exact = ref.activation(activation, z)
+        assert h.relative(out[:, :outer], exact, size) < h.TOLERANCE[dtype]
+        if codes.ACTIVATIONS[activation] in codes.STORED:
+            exact = ref.activation_derivative(activation, z)
+            assert h.relative(slope[:, :outer], exact, size) < h.TOLERANCE[dtype]
+        else:
+            assert np.isnan(slope).all()
+
+
+def test_dense_forward_writes_only_its_rows_and_columns(rng, dtype):
+    x, w = draw(rng, dtype, 20, 10), draw(rng, dtype, 11, 200)
+    whole, part = h.poisoned(20, 200, dtype), h.poisoned(20, 200, dtype)
+    args = (h.padded(x, dtype), h.padded(w, dtype), 10, codes.TANH)
+    h.forward(whole, whole, 0, *args, 0, 20, 0, columns(200, dtype))
+    h.forward(part, part, 0, *args, 5, 13, 64, 128)
+    assert np.array_equal(part[5:13, 64:128], whole[5:13, 64:128])
+    part[5:13, 64:128] = np.nan
+    assert np.isnan(part).all()
+
+
+@pytest.mark.parametrize("activation", codes.ACTIVATIONS)
+def test_dense_backward(rng, dtype, activation):
+    code = codes.ACTIVATIONS[activation]
+    for batch, inner, outer in SHAPES:
+        delta, w = draw(rng, dtype, batch, outer), draw(rng, dtype, inner + 1, outer)
+        z = draw(rng, dtype, batch, inner)
+        a = ref.activation(activation, z.astype(float)).astype(dtype)
+        slope = ref.activation_derivative(activation, z.astype(float))
+        out = h.poisoned(batch, inner, dtype)
+        if code in codes.STORED:  # the forward pass left f' there
+            out = h.padded(slope, dtype)
+        panel, tile, zeros, _ = scratch(dtype, outer)
+        h.backward(out, h.padded(a, dtype), h.padded(delta, dtype, np.nan), h.padded(w, dtype), outer, inner,
+                   code, 0, batch, 0, columns(inner, dtype), panel, tile, zeros)  # fmt: skip
+        exact = (delta.astype(float) @ w[:-1].astype(float).T) * slope
+        size = h.sum_size(delta, w[:-1].T) * np.abs(slope)
+        assert h.relative(out[:, :inner], exact, size) < h.TOLERANCE[dtype]
+        if code not in codes.STORED:
+            assert (out[:, inner : columns(inner, dtype)] == 0).all()  # padding must stay harmless
+
+
+def _constants(dtype, **values):
+    c = arena(codes.CONSTANTS, dtype)
+    c[:] = np.nan
+    c[codes.C_SCALE] = 1
+    for name, value in values.items():
+        c[getattr(codes, name)] = value
+    return c
+
+
+UPDATES = {
+    "store": (codes.STORE, {}),
+    "sgd": (codes.SGD, {"C_LR": 0.1, "C_L2": 0.01}),
+    "sgd_momentum": (
+        codes.SGD_MOMENTUM,
+        {"C_LR": 0.1, "C_L2": 0.01, "C_MOMENTUM": 0.9, "C_FRESH": 0.8, "C_GRADIENT": 1, "C_BUFFER": 0.9},
+    ),
+    "adam": (
+        codes.ADAM,
+        {"C_LR": 0.01, "C_L2": 0.02, "C_DECAY": 0.99, "C_BETA1": 0.1, "C_BETA2": 0.999, "C_ROOT": 3.0,
+         "C_EPS": 1e-8},
+    ),
+}  # fmt: skip
+
+
+def _updated(name, g, p, slots, c):
+    """The update's formula in float64, from the same constants."""
+    c = dict(c)
+    if name == "store":
+        return p, [g]
+    g = g + c["C_L2"] * p
+    if name == "sgd":
+        return p - c["C_LR"] * g, []
+    if name == "sgd_momentum":
+        buffer = c["C_MOMENTUM"] * slots[0] + c["C_FRESH"] * g
+        return p - c["C_LR"] * (c["C_GRADIENT"] * g + c["C_BUFFER"] * buffer), [buffer]
+    first = slots[0] + c["C_BETA1"] * (g - slots[0])
+    second = c["C_BETA2"] * slots[1] + (1 - c["C_BETA2"]) * g * g
+    step = first / (np.sqrt(second) * c["C_ROOT"] + c["C_EPS"])
+    return p * c["C_DECAY"] - c["C_LR"] * step, [first, second]
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_dense_update(rng, dtype, name):
+    code, values = UPDATES[name]
+    for batch, inner, outer in SHAPES:
+        x, delta = draw(rng, dtype, batch, inner), draw(rng, dtype, batch, outer)
+        p = draw(rng, dtype, inner + 1, outer)
+        slots = [draw(rng, dtype, inner + 1, outer) ** (s + 1) for s in range(codes.SLOTS[code])]
+        w = h.padded(p, dtype)
+        flat = arena(max(1, len(slots)) * w.size, dtype)
+        for s, slot in enumerate(slots):
+            flat[s * w.size : (s + 1) * w.size] = (
+                h.padded(slot, dtype) if name != "store" else np.full_like(w, np.nan)
+            ).ravel()
+        _, tile, zeros, one = scratch(dtype, outer)
+        h.weight_update(w, flat, h.padded(x, dtype, np.nan), h.padded(delta, dtype), batch, inner, code,
+                        _constants(dtype, **values), tile, zeros, one)  # fmt: skip
+        ones = np.hstack([x, np.ones((batch, 1))]).astype(float)
+        exact, state = _updated(name, ones.T @ delta.astype(float), p.astype(float),
+                                [s.astype(float) for s in slots], values)  # fmt: skip
+        size = h.sum_size(ones.T, delta)
+        assert h.relative(w[:, :outer], exact, size) < h.TOLERANCE[dtype]
+        got = flat.reshape(-1, *w.shape)
+        for s, slot in enumerate(state):
+            assert h.relative(got[s][:, :outer], slot, size) < h.TOLERANCE[dtype]
+        if name != "store":
+            assert (w[:, outer : columns(outer, dtype)] == 0).all()
+
+
+@pytest.mark.parametrize("name", [*codes.LOSSES, "soft"])
+def test_losses(rng, dtype, name):
+    code = codes.SOFT_CROSS_ENTROPY if name == "soft" else codes.LOSSES[name]
+    loss = "cross_entropy" if name == "soft" else name
+    for batch, outputs in itertools.product([1, 7, 33], [1, 2, 7, 8, 9, 16, 17, 31, 33, 100]):
+        z = 3 * draw(rng, dtype, batch, outputs)
+        if name == "cross_entropy":
+            t = rng.integers(0, outputs, batch)
+            targets = h.padded(t[:, None], dtype, np.nan)
+        else:
+            t = rng.uniform(0, 1, (batch, outputs)).astype(dtype)
+            if name == "soft":
+                t /= t.sum(axis=1, keepdims=True)
+            targets = h.padded(t, dtype, np.nan)
+            t = t.astype(float)
+        weight = rng.uniform(0.5, 2, batch).astype(dtype)
+        delta, rows = h.poisoned(batch, outputs, dtype), arena(batch, dtype)
+        rows[:] = np.nan
+        scale = (weight / weight.sum(dtype=float)).astype(dtype)
+        hits = h.loss_rows(code, outputs, h.padded(z, dtype, np.nan), targets, delta, rows, scale)
+        exact, exact_delta = ref.loss_and_delta(loss, z.astype(float), t, weight.astype(float))
+        assert abs(rows.sum(dtype=float) - exact) <= 4 * h.TOLERANCE[dtype] * max(abs(exact), 1e-2)
+        assert h.relative(delta[:, :outputs], exact_delta) <= 2 * h.TOLERANCE[dtype]
+        assert (delta[:, outputs : columns(outputs, dtype)] == 0).all()
+        if loss == "cross_entropy":
+            classes = t if t.ndim == 1 else t.argmax(axis=1)
+            assert hits == (z.argmax(axis=1) == classes).sum()
+        elif loss == "bce_with_logits":
+            assert hits == ((z > 0) == (t > 0.5)).sum()
+
+
+def test_cross_entropy_counts_a_tie_once(dtype):
+    """All outputs equal: only class 0 may count as right, or a dead network would score 100 %."""
+    z = h.padded(np.zeros((3, 5)), dtype)
+    t = h.padded(np.array([[0], [1], [4]]), dtype)
+    delta, rows, scale = h.poisoned(3, 5, dtype), arena(3, dtype), arena(3, dtype)
+    assert h.loss_rows(codes.CROSS_ENTROPY, 5, z, t, delta, rows, scale) == 1
+
+
+@pytest.mark.parametrize("name", codes.LOSSES)
+def test_losses_of_extreme_outputs_stay_finite(dtype, name):
+    z = np.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 50.0]])
+    t = np.array([[0], [2]]) if name == "cross_entropy" else np.array([[1.0, 0, 1], [1, 0, 0]])
+    delta, rows, scale = h.poisoned(2, 3, dtype), arena(2, dtype), arena(2, dtype)
+    scale[:] = 0.5
+    h.loss_rows(codes.LOSSES[name], 3, h.padded(z, dtype), h.padded(t, dtype), delta, rows, scale)
+    exact, exact_delta = ref.loss_and_delta(name, z, t[:, 0] if name == "cross_entropy" else t)
+    assert h.relative(rows.sum(dtype=float), exact) < h.TOLERANCE[dtype]
+    assert h.relative(delta[:, :3], exact_delta) < h.TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("name", codes.LOSSES)
+def test_nan_outputs_give_nan_losses(dtype, name):
+    for place in range(3):
+        z = np.zeros((1, 3))
+        z[0, place] = np.nan
+        delta, rows, scale = h.poisoned(1, 3, dtype), arena(1, dtype), arena(1, dtype)
+        scale[:] = 1
+        h.loss_rows(codes.LOSSES[name], 3, h.padded(z, dtype), h.padded(np.zeros((1, 3)), dtype), delta, rows, scale)
+        assert np.isnan(rows[0])
+
+
+@pytest.mark.parametrize("name", codes.LOSSES)
+def test_links(rng, dtype, name):
+    for outputs in (1, 2, 7, 8, 9, 16, 17, 100):
+        z = 3 * draw(rng, dtype, 5, outputs)
+        out = np.full((5, outputs), np.nan, dtype)
+        guarded = np.full((6, outputs), 7, dtype)  # the last row must not be touched
+        h.link_rows(codes.LOSSES[name], outputs, h.padded(z, dtype, np.nan), arena(columns(outputs, dtype), dtype), out)
+        assert h.relative(out, ref.link(name, z.astype(float))) < h.TOLERANCE[dtype]
+        h.link_rows(codes.LOSSES[name], outputs, h.padded(z, dtype), arena(columns(outputs, dtype), dtype), guarded[:5])
+        assert (guarded[5] == 7).all()
+
+
+# units in the last place, over the whole range; the formulas' errors are listed in docs/maths.md
+ULP = {"sigmoid": 2.5, "tanh": 2.5, "elu": 2.0, "gelu": 6.0, "silu": 3.0}
+
+
+@pytest.mark.parametrize("name", ULP)
+def test_activations_in_ulp(rng, name):
+    """float32 against float64 libm: normal results within the stated units in the last place."""
+    h.load("float32")
+    size = 1 << 18
+    x = np.concatenate([rng.uniform(-12, 12, size), rng.uniform(-100, 100, size), rng.normal(0, 1e-3, size)])
+    a = arena(x.size, "float32")
+    a[:] = x
+    exact = ref.activation(name, a.astype(float))
+    h.activate(codes.ACTIVATIONS[name], a)
+    normal = np.abs(exact) > 2e-36  # below, exp's result or its product is a denormal: flushed
+    error = np.abs(a - exact)[normal] / np.spacing(np.abs(exact[normal]).astype("float32"))
+    print(name, "largest error", error.max(), "ULP at", x[normal][error.argmax()])
+    assert error.max() <= ULP[name]
+    assert np.abs(a - exact)[~normal].max(initial=0) < 2e-36
+
+
+@pytest.mark.parametrize("name", codes.ACTIVATIONS)
+def test_activations_keep_nan_and_limits(dtype, name):
+    a = arena(16, dtype)
+    big = 1e30
+    a[:4] = np.nan, big, -big, 0
+    h.activate(codes.ACTIVATIONS[name], a)
+    assert np.isnan(a[0])
+    exact = ref.activation(name, np.array([big, -big, 0.0]))
+    assert np.allclose(a[1:4], exact, rtol=1e-6, atol=0)
+
+
+def test_sums(rng, dtype):
+    for count in (1, 7, 16, 17, 100, 4096):
+        x = arena(count, dtype)
+        x[:] = rng.standard_normal(count)
+        out = np.full(2, np.nan, dtype)
+        h.sums(x, out)
+        assert math.isclose(out[0], x.sum(dtype=float), abs_tol=1e-6 * count)
+        assert math.isclose(out[1], (x.astype(float) ** 2).sum(), rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("source", ["f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "?"])
+def test_convert_row(rng, dtype, source):
+    for count, step in itertools.product((1, 7, 15, 16, 17, 100), (1, 3, -2)):
+        values = rng.integers(0, 2 if source == "?" else 100, count * abs(step)).astype(source)
+        if source[0] in "fi" and source != "i1":
+            values = (values - 50).astype(source) / np.asarray(4 if source[0] == "f" else 1, source)
+            values = values.astype(source)
+        row = values[::step]
+        out = np.full(count + 1, np.nan, dtype)
+        h.convert(codes.DTYPES[row.dtype.kind, row.dtype.itemsize], count, row.ctypes.data, row.strides[0], out)
+        assert np.array_equal(out[:-1], row.astype(dtype))
+        assert np.isnan(out[-1])
+
+
+def test_shuffle_is_a_permutation_and_repeats():
+    for count in (1, 2, 3, 100, 1437):
+        order, again, other = (np.full(count, -1, np.int32) for _ in range(3))
+        h.shuffle(order, 5, 7)
+        h.shuffle(again, 5, 7)
+        h.shuffle(other, 5, 8)
+        assert np.array_equal(np.sort(order), np.arange(count))
+        assert np.array_equal(order, again)
+        assert count < 100 or not np.array_equal(order, other)
+
+
+def test_shuffle_is_uniform():
+    """Each place gets each number equally often: chi-square over 20,000 shuffles of 6."""
+    order, counts = np.empty(6, np.int32), np.zeros((6, 6))
+    for stream in range(20_000):
+        h.shuffle(order, 11, stream)
+        counts[np.arange(6), order] += 1
+    expected = 20_000 / 6
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    assert statistic < 60  # 25 degrees of freedom: 1e-4 of the time above; fixed seed, so no flicker
+
+
+def test_pointers():
+    a = np.array([1.0, 2, 3])
+    h.swap_ends(a)
+    assert a.tolist() == [3, 2, 1]
