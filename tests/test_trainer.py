@@ -36,7 +36,7 @@ def flat(pairs):
 
 
 @pytest.mark.parametrize("dtype", h.DTYPES)
-@pytest.mark.parametrize("activation,loss", itertools.product(ACTIVATIONS, LOSSES))
+@pytest.mark.parametrize("activation,loss", list(itertools.product(ACTIVATIONS, LOSSES)))
 def test_gradients(rng, dtype, activation, loss):
     sizes = [rng.integers(1, 20) for _ in range(rng.integers(2, 5))] + [rng.integers(2, 9)]
     net = fb.MLP(sizes, activation, seed=1, dtype=dtype)
