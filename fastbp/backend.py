@@ -85,8 +85,6 @@ class Session:
     """
 
     def __init__(self, params, slots, plan, hyper, threads, groups=1):
-        from .kernels.cpu.team import SYNC
-
         self.run = load(params.dtype)
         self.params, self.slots, self.hyper = params, slots, hyper
         self.table, self.threads = plan.table, threads
@@ -94,7 +92,8 @@ class Session:
         self.call = np.zeros(codes.CALL, np.int64)
         self.call[codes.K_COLUMNS] = groups
         self.results = np.zeros(codes.RESULTS + max(threads, 1))
-        self.sync = arena(SYNC, np.int64)
+        layers = int(plan.table[codes.P_LAYERS])
+        self.sync = arena(codes.SYNC + threads * codes.trace_size(layers), np.int64)
         self.order = np.empty(0, np.int32)
         self._kept = ()
 

@@ -24,6 +24,7 @@ class Plan:
         table[codes.P_LAYERS], table[codes.P_BATCH] = layers, batch
         table[codes.P_INPUTS], table[codes.P_OUTPUTS] = inputs, outputs
         table[codes.P_LOSS], table[codes.P_OPTIMIZER] = loss, optimizer
+        table[codes.P_SLOTS] = codes.SLOTS[optimizer]
         table[codes.P_SIZE] = net.params.size
         table[codes.P_ZERO] = place.take(VECTOR_BYTES // item)
         table[codes.P_LDX] = leading_dimension(inputs, item)
@@ -47,7 +48,9 @@ class Plan:
             x, ldx = row[codes.L_A], row[codes.L_LDA]
 
         panel = max(leading_dimension(o, item) for o in net.sizes[1:]) * (VECTOR_BYTES // item)
-        table[codes.P_SCRATCH_SIZE] = codes.S_PANEL + panel
+        rows = min(batch, codes.BLOCK_ROWS) * (VECTOR_BYTES // item)
+        table[codes.P_PANEL] = codes.S_TILE + max(codes.TILE, rows)
+        table[codes.P_SCRATCH_SIZE] = table[codes.P_PANEL] + panel
         table[codes.P_SCRATCH] = place.take(threads * table[codes.P_SCRATCH_SIZE])
         if gradient:
             table[codes.P_GRADIENT] = place.take(net.params.size)

@@ -53,15 +53,18 @@ HYPER = 10
 # plan: header
 P_LAYERS, P_BATCH, P_INPUTS, P_OUTPUTS, P_LOSS, P_OPTIMIZER, P_SIZE = 0, 1, 2, 3, 4, 5, 6
 P_X, P_LDX, P_TARGET, P_LDT, P_TARGETS, P_ROWLOSS, P_ROWSCALE = 7, 8, 9, 10, 11, 12, 13
-P_SCRATCH, P_SCRATCH_SIZE, P_GRADIENT, P_PARTIALS, P_ZERO = 14, 15, 16, 17, 18
-HEADER = 19
+P_SCRATCH, P_SCRATCH_SIZE, P_PANEL, P_GRADIENT, P_PARTIALS, P_ZERO, P_SLOTS = 14, 15, 16, 17, 18, 19, 20
+HEADER = 21
 
 # plan: one layer
 L_IN, L_OUT, L_ACTIVATION, L_W, L_LDW, L_X, L_LDX, L_A, L_LDA, L_DELTA = range(10)
 LAYER_COLUMNS = 10
 
-# a thread's scratch in the work arena: update constants, a one, a tile, a panel
-S_CONSTANTS, S_ONE, S_TILE, S_PANEL = 0, 8, 16, 528
+# a thread's scratch in the work arena: update constants, a one, a tile (or BLOCK_ROWS rows of a
+# panel), and, at P_PANEL, a panel of transposed weights
+S_CONSTANTS, S_ONE, S_TILE = 0, 8, 16
+TILE = 512  # floats of the largest tile
+BLOCK_ROWS = 256  # rows of a panel between two visits to the epilogue: 64 KiB, so they stay in L2
 
 # floats of the gradient arena whose squares are summed as one
 BLOCK = 4096
@@ -90,8 +93,21 @@ TRAIN, GRADIENTS, EVALUATE, PREDICT, FORWARD, SHUFFLE = range(6)
     K_OUT_ROW,
     K_SEED,
     K_STREAM,
-) = range(21)
-CALL = 21
+    K_TRACE,
+) = range(22)
+CALL = 22
+
+# sync: where the team meets (places a cache line apart), then, per thread, the trace: clock ticks of
+# each phase. Forward, backward and update have one place a layer, behind the others.
+Y_ARRIVED, Y_DECIDED, Y_WAITING, Y_GENERATION = 0, 16, 32, 48
+SYNC = 64
+T_LAST, T_GATHER, T_LOSS, T_WAIT, T_CONSTANTS, T_CLIP, T_LAYERS = range(7)
+T_FORWARD, T_BACKWARD, T_UPDATE = range(3)
+
+
+def trace_size(layers):
+    """int64 places of one thread's trace, whole cache lines."""
+    return -(-(T_LAYERS + 3 * layers) // 16) * 16
 
 # results: then each thread's count of right answers
 R_LOSS, R_WEIGHT, R_STEPS, R_THREADS = range(4)

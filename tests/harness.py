@@ -69,7 +69,7 @@ def weight_update(w, slots, x, delta, batch, inner, code, constants, tile, zeros
     while left > 0:
         vectors = dense.panel_vectors(pointer(w), left)
         dense.dense_update(pointer(w), pointer(slots), w.size, w.shape[1], pointer(x), x.shape[1],
-                           pointer(delta), delta.shape[1], batch, inner, code, 0, inner + 1, column,
+                           pointer(delta), delta.shape[1], batch, inner, code, 2, 0, inner + 1, column,
                            vectors, pointer(constants), pointer(tile), pointer(zeros),
                            pointer(one))  # fmt: skip
         left -= vectors

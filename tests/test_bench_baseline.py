@@ -20,13 +20,6 @@ OPTIMIZERS = [
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
 
 
-@pytest.fixture
-def rng():
-    seed = np.random.SeedSequence().entropy
-    print(f"rng = np.random.default_rng({seed})")
-    return np.random.default_rng(seed)
-
-
 def draw_data(rng, loss, dtype, outputs):
     X = rng.standard_normal((SAMPLES, SIZES[0])).astype(dtype)
     if loss == "cross_entropy":

@@ -24,7 +24,7 @@ def dtype(request):
 def scratch(dtype, depth):
     """(panel, tile, zeros, one): what the dense kernels are lent; NaN where they must write first."""
     item = np.dtype(dtype).itemsize
-    panel, tile = arena(align(depth, item) * 256 // item, dtype), arena(512, dtype)
+    panel, tile = arena(align(depth, item) * 256 // item, dtype), arena(256 * 256 // item, dtype)
     panel[:], tile[:] = np.nan, np.nan
     one = arena(16, dtype)
     one[:] = np.nan
@@ -182,7 +182,9 @@ def test_losses(rng, dtype, name):
         hits = h.loss_rows(code, outputs, h.padded(z, dtype, np.nan), targets, delta, rows, scale)
         exact, exact_delta = ref.loss_and_delta(loss, z.astype(float), t, weight.astype(float))
         assert abs(rows.sum(dtype=float) - exact) <= 4 * h.TOLERANCE[dtype] * max(abs(exact), 1e-2)
-        assert h.relative(delta[:, :outputs], exact_delta) <= 2 * h.TOLERANCE[dtype]
+        # p - t is a difference of numbers up to 1: relative to that, in a row that is nearly right
+        size = scale if loss == "cross_entropy" else 0.0
+        assert h.relative(delta[:, :outputs], exact_delta, size) <= 2 * h.TOLERANCE[dtype]
         assert (delta[:, outputs : columns(outputs, dtype)] == 0).all()
         if loss == "cross_entropy":
             classes = t if t.ndim == 1 else t.argmax(axis=1)

@@ -1,6 +1,6 @@
 """The oracle itself: against central differences, values worked out by hand, and torch in float64.
 
-Data is drawn anew in every run; a failing test shows the seed under "Captured stdout setup".
+Data is drawn anew in every run, by the fixture `rng` of conftest.
 """
 
 import functools
@@ -18,13 +18,6 @@ KINKED_LOSSES = {"mae": 0.0, "huber": 1.0}  # the loss or its derivative jumps a
 
 # Every loss, cross_entropy twice: its targets are labels or probabilities.
 TARGETS = [*ref.LOSSES, "cross_entropy/soft"]
-
-
-@pytest.fixture
-def rng():
-    seed = np.random.SeedSequence().entropy
-    print(f"rng = np.random.default_rng({seed})")
-    return np.random.default_rng(seed)
 
 
 def draw_params(rng, sizes, dtype=np.float64):

@@ -13,11 +13,12 @@ the result does not depend on how the work is cut: not on threads, nor on the ba
 
 from .. import codes, formulas
 from ..jit import jit
-from .simd import I64, Value, emitted, lanes_of, shift
+from .simd import I64, Value, distance, emitted, lanes_of, shift
 
 # rows of a tile by its vectors, for 32 and for 16 vector registers. Wide tiles read whole runs of
 # B and few rows of A: on AVX-512, 6 x 4 ran at 0.8-1.0 of the peak where 12 x 2 ran at 0.6-0.8
 # (row-major operands, K of 128 to 1024).
+DEPTH = 128  # terms of a sum at a time: a block of B (32 KiB) stays in L1 while all rows pass it
 HEIGHTS = {32: {1: 14, 2: 12, 3: 8, 4: 6}, 16: {1: 12, 2: 6}}
 
 
@@ -35,32 +36,41 @@ def tile_height(e, like, vectors):
     return result
 
 
-@emitted("i i i p i i p i p i p i")
-def tile(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_row, out, out_row):
+@emitted("i i i p i i p i p i p i p i i i i")
+def tile(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_row, out, out_row,
+         ahead, ahead_row, ahead_first, ahead_jump, ahead_arrays):  # fmt: skip
     """out[r, :] = start[r, :] + sum over k < depth of a[r, k] * b[k, :]; depth >= 1.
 
-    a by strides (a_row, a_col); b, start, out: rows of vectors; start_row 0 repeats one row.
+    a by strides (a_row, a_col); b, start, out: rows of vectors; start_row 0 repeats one row. While
+    it runs it fetches what the epilogue will touch, a row each turn of the loop: the tile's rows at
+    ``ahead`` and in ahead_arrays - 1 more arrays, ahead_first further on, then ahead_jump apart.
     """
     cases = {}
     for v, height in _heights(e).items():
         for r in range(1, height + 1):
             cases[16 * v + r] = lambda r=r, v=v: _tile_loop(
-                e, r, v, depth, a, a_row, a_col, b, b_row, start, start_row, out, out_row
-            )
+                e, r, v, depth, a, a_row, a_col, b, b_row, start, start_row, out, out_row,
+                ahead, ahead_row, ahead_first, ahead_jump, ahead_arrays,
+            )  # fmt: skip
     e.switch(e.b.add(e.b.mul(vectors, e.int(16)), rows), cases)
 
 
-def _tile_loop(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_row, out, out_row):
+def _tile_loop(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_row, out, out_row,
+               ahead, ahead_row, ahead_first, ahead_jump, ahead_arrays):  # fmt: skip
     bd, tiles = e.b, [(r, v) for r in range(rows) for v in range(vectors)]
     row_offset = [bd.mul(a_row, e.int(r)) for r in range(rows)]
     first = {
         (r, v): e.load(start, bd.add(bd.mul(start_row, e.int(r)), e.int(v * e.lanes))) for r, v in tiles
     }
+    back = bd.mul(ahead_row, e.int(rows - 1))
+    to_second, to_next = bd.sub(ahead_first, back), bd.sub(ahead_jump, back)
+    to_fetch = bd.mul(ahead_arrays, e.int(rows))
     before = bd.block
     loop, after = bd.append_basic_block("k"), bd.append_basic_block("store")
     bd.branch(loop)
     bd.position_at_end(loop)
     k, a_k, b_k = bd.phi(I64), bd.phi(a.type), bd.phi(b.type)
+    fetch, fetch_row = bd.phi(ahead.type), bd.phi(I64)
     total = {rv: bd.phi(e.vector) for rv in tiles}
     b_row_now = [e.load(b_k, v * e.lanes) for v in range(vectors)]
     new = {}
@@ -68,11 +78,20 @@ def _tile_loop(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_
         a_now = e.splat(e.scalar(a_k, row_offset[r]))
         for v in range(vectors):
             new[r, v] = e.fma(a_now, b_row_now[v], Value(e, total[r, v])).ir
+    for v in range(vectors):
+        e.prefetch(fetch, v * e.lanes)
     k_next, a_next, b_next = bd.add(k, e.int(1)), e.at(a_k, a_col), e.at(b_k, b_row)
+    last_row = bd.icmp_signed("==", fetch_row, e.int(rows - 1))
+    to_array = bd.select(bd.icmp_signed("<", k, e.int(rows)), to_second, to_next)
+    move = bd.select(last_row, to_array, ahead_row)
+    move = bd.select(bd.icmp_signed("<", k_next, to_fetch), move, e.int(0))
+    row_next = bd.select(last_row, e.int(0), bd.add(fetch_row, e.int(1)))
     for phi, begin, step in (
         (k, e.int(0), k_next),
         (a_k, a, a_next),
         (b_k, b, b_next),
+        (fetch, ahead, e.at(fetch, move)),
+        (fetch_row, e.int(0), row_next),
         *((total[rv], first[rv].ir, new[rv]) for rv in tiles),
     ):
         phi.add_incoming(begin, before)
@@ -207,6 +226,40 @@ def panel_vectors(like, left):
 
 
 @jit
+def cut(count, most):
+    """Size of the next part when count is cut into the fewest parts of at most ``most``, all alike."""
+    parts = (count + most - 1) // most
+    return (count + parts - 1) // parts
+
+
+@jit
+def panel_vectors(like, left):
+    """Vectors of the next panel where ``left`` are to come."""
+    return cut(left, tile_height(like, 0))
+
+
+@jit
+def product(out, ldo, rows, vectors, x, ldx, b, b_row, start, depth):
+    """out = start + x @ b for a panel of b: every row of x meets a block of b that stays in L1."""
+    height = tile_height(out, vectors)
+    k = 0
+    while k < depth:
+        count = cut(depth - k, DEPTH)
+        i = 0
+        while i < rows:
+            tall = cut(rows - i, height)
+            at = shift(out, i * ldo)
+            if k == 0:
+                begin, begin_row = start, 0
+            else:
+                begin, begin_row = at, ldo
+            tile(tall, vectors, count, shift(x, i * ldx + k), ldx, 1, shift(b, k * b_row), b_row,
+                 begin, begin_row, at, ldo, at, ldo, 0, 0, 1)  # fmt: skip
+            i += tall
+        k += count
+
+
+@jit
 def dense_forward(out, ldo, slope, keep, x, ldx, w, ldw, depth, code, row, last, column, end):
     """out = f(x @ w + b), rows [row, last), columns [column, end): overwrites out (and slope).
 
@@ -219,11 +272,10 @@ def dense_forward(out, ldo, slope, keep, x, ldx, w, ldw, depth, code, row, last,
         height = tile_height(out, vectors)
         i = row
         while i < last:
-            tiles = (last - i + height - 1) // height
-            rows = (last - i + tiles - 1) // tiles
+            rows = cut(last - i, codes.BLOCK_ROWS)
             at = i * ldo + column
-            tile(rows, vectors, depth, shift(x, i * ldx), ldx, 1, shift(w, column), ldw,
-                 shift(w, depth * ldw + column), 0, shift(out, at), ldo)  # fmt: skip
+            product(shift(out, at), ldo, rows, vectors, shift(x, i * ldx), ldx, shift(w, column), ldw,
+                    shift(w, depth * ldw + column), depth)  # fmt: skip
             if code != codes.IDENTITY:
                 activate(code, rows, vectors, shift(out, at), ldo, shift(slope, at), keep)
             i += rows
@@ -236,19 +288,17 @@ def dense_backward(out, ldo, a, delta, ldd, w, ldw, depth, inner, code, row, las
     """out = (delta @ w.T) * f'(a), rows [row, last), columns [column, end): overwrites out.
 
     delta (B, depth), w (inner, depth), a and out (B, inner). w is transposed panel by panel into
-    ``panel``: 0.25 cycles an element, paid back over the rows. buffer: one tile.
+    ``panel``: 0.25 cycles an element, paid back over the rows. buffer: codes.BLOCK_ROWS rows of a panel.
     """
     lanes = lanes_of(out)
     while column < end:
         vectors = panel_vectors(out, (end - column) // lanes)
-        height = tile_height(out, vectors)
         width = vectors * lanes
         pack_transposed(inner - column, vectors, depth, shift(w, column * ldw), ldw, zeros, panel, width)
         i = row
         while i < last:
-            tiles = (last - i + height - 1) // height
-            rows = (last - i + tiles - 1) // tiles
-            tile(rows, vectors, depth, shift(delta, i * ldd), ldd, 1, panel, width, zeros, 0, buffer, width)
+            rows = cut(last - i, codes.BLOCK_ROWS)
+            product(buffer, width, rows, vectors, shift(delta, i * ldd), ldd, panel, width, zeros, depth)
             at = i * ldo + column
             derive(code, rows, vectors, buffer, width, shift(out, at), shift(a, at), ldo)
             i += rows
@@ -256,25 +306,27 @@ def dense_backward(out, ldo, a, delta, ldd, w, ldw, depth, inner, code, row, las
 
 
 @jit
-def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, code, row, last, column,
-                 vectors, constants, buffer, zeros, one):  # fmt: skip
+def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, code, arrays, row, last,
+                 column, vectors, constants, buffer, zeros, one):  # fmt: skip
     """(w, slots) = step(x.T @ delta), rows [row, last) of one panel of columns; row ``inner`` is b.
 
-    x (B, inner), delta (B, O). The gradient lives in registers and in ``buffer`` only.
+    x (B, inner), delta (B, O). The gradient lives in registers and in ``buffer`` only; meanwhile
+    the tile's rows of w and its slots (``arrays`` in all, ``stride`` apart) are on their way.
     """
-    lanes = lanes_of(w)
     height = tile_height(w, vectors)
-    width = vectors * lanes
+    width = vectors * lanes_of(w)
+    first = distance(w, slots)
     i = row
     stop = min(last, inner)
     while i < stop:
-        tiles = (stop - i + height - 1) // height
-        rows = (stop - i + tiles - 1) // tiles
-        tile(rows, vectors, batch, shift(x, i), 1, ldx, shift(delta, column), ldd, zeros, 0, buffer, width)
+        rows = cut(stop - i, height)
         at = i * ldw + column
+        tile(rows, vectors, batch, shift(x, i), 1, ldx, shift(delta, column), ldd, zeros, 0, buffer, width,
+             shift(w, at), ldw, first, stride, arrays)  # fmt: skip
         update(code, rows, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw, constants)
         i += rows
     if last > inner:  # the bias: x is a column of ones
-        tile(1, vectors, batch, one, 0, 0, shift(delta, column), ldd, zeros, 0, buffer, width)
         at = inner * ldw + column
+        tile(1, vectors, batch, one, 0, 0, shift(delta, column), ldd, zeros, 0, buffer, width,
+             shift(w, at), ldw, first, stride, arrays)  # fmt: skip
         update(code, 1, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw, constants)

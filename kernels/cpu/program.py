@@ -24,15 +24,18 @@ from ..codes import (
     K_STREAM, K_THREADS, K_WEIGHT, K_X, K_X_COL, K_X_ROW, K_X_TYPE, K_Y, K_Y_COL, K_Y_ROW, K_Y_TYPE,
     L_A, L_ACTIVATION, L_DELTA, L_IN, L_LDA, L_LDW, L_LDX, L_OUT, L_W, L_X,
     P_BATCH, P_GRADIENT, P_INPUTS, P_LAYERS, P_LDT, P_LDX, P_LOSS, P_OPTIMIZER, P_OUTPUTS,
-    P_PARTIALS, P_ROWLOSS, P_ROWSCALE, P_SCRATCH, P_SCRATCH_SIZE, P_SIZE, P_TARGET, P_TARGETS,
-    P_X, P_ZERO, S_CONSTANTS, S_ONE, S_PANEL, S_TILE,
+    P_PANEL, P_PARTIALS, P_ROWLOSS, P_ROWSCALE, P_SCRATCH, P_SCRATCH_SIZE, P_SIZE, P_SLOTS, P_TARGET, P_TARGETS,
+    P_X, P_ZERO, S_CONSTANTS, S_ONE, S_TILE,
 )  # fmt: skip
 from ..jit import jit, program
 from .data import convert_row, shuffle
 from .dense import dense_backward, dense_forward, dense_update, panel_vectors, update
 from .losses import link_row, loss_row, square_sum_row, sum_row
 from .simd import LEAVES, address, bind_leaves, emit_leaves, get, lanes_of, pointer, put, shift
-from .team import ARRIVED, DECIDED, GENERATION, WAITING, barrier, float_mode, gather_team
+from .team import barrier, float_mode, gather_team, lap, ticks
+
+
+trace_size = jit(codes.trace_size)
 
 
 @jit
@@ -91,7 +94,7 @@ def weigh(work, plan, call, order, start, batch, row, last):
 
 
 @jit
-def forward(params, work, plan, keep, row, last, group, groups, sync, threads):
+def forward(params, work, plan, keep, row, last, group, groups, sync, threads, trace):
     """All layers, rows [row, last), this group's share of the columns."""
     lanes = lanes_of(work)
     for index in range(get(plan, P_LAYERS)):
@@ -103,12 +106,14 @@ def forward(params, work, plan, keep, row, last, group, groups, sync, threads):
             get(this, L_LDW), get(this, L_IN), get(this, L_ACTIVATION), row, last,
             vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
         )  # fmt: skip
+        lap(trace, codes.T_LAYERS + 3 * index + codes.T_FORWARD)
         if groups > 1:
             barrier(sync, threads)
+            lap(trace, codes.T_WAIT)
 
 
 @jit
-def backward(params, work, plan, scratch, row, last, group, groups, sync, threads):
+def backward(params, work, plan, scratch, row, last, group, groups, sync, threads, trace):
     """The deltas of all hidden layers, rows [row, last), this group's share of the columns."""
     lanes = lanes_of(work)
     for index in range(get(plan, P_LAYERS) - 1, 0, -1):
@@ -120,14 +125,17 @@ def backward(params, work, plan, scratch, row, last, group, groups, sync, thread
             shift(work, get(this, L_DELTA)), get(this, L_LDA), shift(params, get(this, L_W)),
             get(this, L_LDW), get(this, L_OUT), inner, get(below, L_ACTIVATION), row, last,
             vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
-            shift(scratch, S_PANEL), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
+            shift(scratch, get(plan, P_PANEL)), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
         )  # fmt: skip
+        lap(trace, codes.T_LAYERS + 3 * index + codes.T_BACKWARD)
         if groups > 1:
             barrier(sync, threads)
+            lap(trace, codes.T_WAIT)
 
 
 @jit
-def weight_gradients(params, slots, stride, work, plan, scratch, batch, code, share, threads):
+def weight_gradients(params, slots, stride, work, plan, scratch, batch, code, arrays, share,
+                     threads, trace):  # fmt: skip
     """This thread's share of all layers' weight tiles: gradient, and what ``code`` does with it.
 
     The tiles of all layers form one line of (panel, row) places, cut into equal parts.
@@ -152,13 +160,14 @@ def weight_gradients(params, slots, stride, work, plan, scratch, batch, code, sh
                 dense_update(
                     shift(params, w), shift(slots, w), stride, get(this, L_LDW),
                     shift(work, get(this, L_X)), get(this, L_LDX),
-                    shift(work, get(this, L_DELTA)), get(this, L_LDA), batch, inner, code, row,
-                    last, column, vectors, shift(scratch, S_CONSTANTS), shift(scratch, S_TILE),
+                    shift(work, get(this, L_DELTA)), get(this, L_LDA), batch, inner, code, arrays,
+                    row, last, column, vectors, shift(scratch, S_CONSTANTS), shift(scratch, S_TILE),
                     shift(work, get(plan, P_ZERO)), shift(scratch, S_ONE),
                 )  # fmt: skip
             place += vectors * (inner + 1)
             column += vectors * lanes
             left -= vectors
+        lap(trace, codes.T_LAYERS + 3 * index + codes.T_UPDATE)
 
 
 @jit
@@ -231,9 +240,12 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
         fate, stride = codes.STORE, 0
         if trains:
             place = shift(work, get(plan, P_GRADIENT))
+    arrays = 1 + get(plan, P_SLOTS) if not store else 2
     top = layer(plan, get(plan, P_LAYERS) - 1)
     outputs, ld = get(plan, P_OUTPUTS), get(top, L_LDA)
     hits, loss_sum, weight_sum, done = 0, 0.0, 0.0, 0
+    trace = shift(sync, codes.SYNC + thread * trace_size(get(plan, P_LAYERS)))
+    put(trace, codes.T_LAST, ticks() if get(call, codes.K_TRACE) != 0 else 0)
     before = float_mode(1, 0)
     for step in range(get(call, K_FIRST), get(call, K_LAST)):
         start = step * get(plan, P_BATCH)
@@ -245,9 +257,10 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
             row + (last - row) * (group + 1) // groups,
         )
         gather(work, plan, call, order, start, own, own_last)
+        lap(trace, codes.T_GATHER)
         if groups > 1:
             barrier(sync, threads)
-        forward(params, work, plan, 1 if backwards else 0, row, last, group, groups, sync, threads)
+        forward(params, work, plan, 1 if backwards else 0, row, last, group, groups, sync, threads, trace)
         z, delta = shift(work, get(top, L_A)), shift(work, get(top, L_DELTA))
         if mode == codes.PREDICT or mode == codes.FORWARD:
             code = get(plan, P_LOSS) if mode == codes.PREDICT else -1
@@ -264,11 +277,14 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
                 shift(work, get(plan, P_TARGET) + r * get(plan, P_LDT)), shift(delta, r * ld),
                 shift(losses, r), shift(scales, r),
             )  # fmt: skip
+        lap(trace, codes.T_LOSS)
         if backwards:
             if groups > 1:
                 barrier(sync, threads)
-            backward(params, work, plan, scratch, row, last, group, groups, sync, threads)
+                lap(trace, codes.T_WAIT)
+            backward(params, work, plan, scratch, row, last, group, groups, sync, threads, trace)
         barrier(sync, threads)
+        lap(trace, codes.T_WAIT)
         sum_row(batch, losses, shift(scratch, S_TILE))
         loss = np.float64(get(scratch, S_TILE))
         if trains and not isfinite(loss):
@@ -281,14 +297,18 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
             number = get(call, K_STEP) + done
             if not store:
                 update_constants(scratch, plan, hyper, number, 1.0)
-            weight_gradients(params, place, stride, work, plan, scratch, batch, fate, thread, threads)
+                lap(trace, codes.T_CONSTANTS)
+            weight_gradients(params, place, stride, work, plan, scratch, batch, fate, arrays, thread,
+                             threads, trace)  # fmt: skip
             if clip > 0.0:
                 barrier(sync, threads)
                 norm = sqrt(square_norm(work, plan, thread, threads, sync))
                 update_constants(scratch, plan, hyper, number, min(1.0, clip / (norm + 1e-6)))
                 apply(params, slots, work, plan, scratch, thread, threads)
                 put(scratch, S_CONSTANTS + codes.C_SCALE, 1.0)
+                lap(trace, codes.T_CLIP)
         barrier(sync, threads)
+        lap(trace, codes.T_WAIT)
     float_mode(0, before)
     if thread == 0:
         put(results, codes.R_LOSS, loss_sum)
@@ -313,10 +333,8 @@ def run(params, slots, work, plan, call, hyper, results, order, sync):
         worker(pointer(params), pointer(slots), pointer(work), pointer(plan), pointer(call),
                pointer(hyper), pointer(results), pointer(order), pointer(sync), nobody, one)  # fmt: skip
     else:
-        sync[ARRIVED] = 0
-        sync[DECIDED] = 0
-        sync[WAITING] = 0
-        sync[GENERATION] = 0
+        for place in range(codes.SYNC):
+            sync[place] = 0
         for index in prange(threads):
             thread = np.int64(index)  # prange counts in unsigned numbers
             team = gather_team(pointer(sync), threads)

@@ -207,6 +207,13 @@ class Emitter:
         address = self.b.bitcast(self.at(pointer, offset), self.vector.as_pointer())
         self.b.store(self.lift(value).ir, address, align=self.size)
 
+    def prefetch(self, pointer, offset=0):
+        """Have the cache line on its way, to be written."""
+        address = self.b.bitcast(self.at(pointer, offset), I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(self.module, kind, "llvm.prefetch.p0")
+        self.b.call(function, [address, *(ir.Constant(I32, n) for n in (1, 3, 1))])  # write, keep, data
+
     def scalar(self, pointer, offset=0):
         return self.b.load(self.at(pointer, offset))
 
@@ -398,6 +405,18 @@ def shift(typingctx, base, offset):
         return builder.gep(args[0], [args[1]])
 
     return base(base, types.int64), codegen
+
+
+@intrinsic
+def distance(typingctx, start, end):
+    """Elements from one pointer to another of its type."""
+
+    def codegen(context, builder, sig, args):
+        first, last = (builder.ptrtoint(p, I64) for p in args)
+        size = ir.Constant(I64, sig.args[0].dtype.bitwidth // 8)
+        return builder.sdiv(builder.sub(last, first), size)
+
+    return types.int64(start, end), codegen
 
 
 @intrinsic

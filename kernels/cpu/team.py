@@ -12,12 +12,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .. import codes
+from ..codes import Y_ARRIVED, Y_DECIDED, Y_GENERATION, Y_WAITING
 from ..jit import jit
-from .simd import I8, I32, I64
+from .simd import I8, I32, I64, get, put
 
-# places in the sync array (int64), a cache line apart
-ARRIVED, DECIDED, WAITING, GENERATION = 0, 16, 32, 48
-SYNC = 64
 PATIENCE = 20_000  # yields to wait for the others: some 10 ms
 
 
@@ -148,18 +147,42 @@ def float_mode(typingctx, flush, previous):
     return types.int64(types.int64, types.int64), codegen
 
 
+@intrinsic
+def ticks(typingctx):
+    """The core's clock: 20 cycles to read; its rate is whatever the machine says."""
+
+    def codegen(context, builder, sig, args):
+        machine, _ = _machine(context)
+        # AArch64's cycle counter is closed to users; x86 has no other
+        name = "llvm.readsteadycounter" if machine == "arm" else "llvm.readcyclecounter"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I64, []), name)
+        return builder.call(function, [])
+
+    return types.int64(), codegen
+
+
+@jit
+def lap(trace, place):
+    """Add the ticks since the last lap to ``place``; a trace at T_LAST 0 is off."""
+    last = get(trace, codes.T_LAST)
+    if last != 0:
+        now = ticks()
+        put(trace, place, get(trace, place) + now - last)
+        put(trace, codes.T_LAST, now)
+
+
 @jit
 def barrier(sync, threads):
     """Wait until all threads of the team are here; what each wrote before, all see after."""
     if threads == 1:
         return
-    generation = atomic_get(sync, GENERATION)
-    if atomic_add(sync, WAITING, 1) == threads - 1:
-        atomic_put(sync, WAITING, 0)
-        atomic_put(sync, GENERATION, generation + 1)
+    generation = atomic_get(sync, Y_GENERATION)
+    if atomic_add(sync, Y_WAITING, 1) == threads - 1:
+        atomic_put(sync, Y_WAITING, 0)
+        atomic_put(sync, Y_GENERATION, generation + 1)
         return
     spins = 0
-    while atomic_get(sync, GENERATION) == generation:
+    while atomic_get(sync, Y_GENERATION) == generation:
         spins += 1
         if spins > 2000:  # some 50 us: the other one may want this core
             give_way()
@@ -170,18 +193,18 @@ def barrier(sync, threads):
 @jit
 def gather_team(sync, threads):
     """Threads in the team this caller belongs to: ``threads``, 1 (do all alone), or 0 (do nothing)."""
-    if atomic_add(sync, ARRIVED, 1) == threads - 1:
-        before = atomic_claim(sync, DECIDED, threads)
+    if atomic_add(sync, Y_ARRIVED, 1) == threads - 1:
+        before = atomic_claim(sync, Y_DECIDED, threads)
         return threads if before == 0 else 0
     for spins in range(2000 + PATIENCE):
-        decided = atomic_get(sync, DECIDED)
+        decided = atomic_get(sync, Y_DECIDED)
         if decided != 0:
             return threads if decided == threads else 0
         if spins < 2000:
             pause()
         else:
             give_way()
-    before = atomic_claim(sync, DECIDED, 1)
+    before = atomic_claim(sync, Y_DECIDED, 1)
     if before == 0:
         return 1
     return threads if before == threads else 0
