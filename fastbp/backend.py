@@ -64,18 +64,66 @@ def load(dtype):
     return run
 
 
-PARALLEL_WORK = 200_000  # multiply-adds of a step from which a second thread pays: see docs/speed.md
+PARALLEL_WORK = 100_000  # multiply-adds of a step below which a second thread never paid
 
 
-def choose_threads(net, batch, threads=None):
-    """Threads for steps of ``batch`` rows: as many as there are cores if a step has work for them.
-
-    threads: what the user asked for, or None. The result has the same bits whatever is chosen.
-    """
+def most_threads(net, batch, threads=None):
+    """Threads that steps of ``batch`` rows could use: what the user asked for, or by cores and work."""
     if threads is not None:
         return threads
     work = 3 * batch * sum(i * o for i, o, _, _ in net.layers)
     return max(1, min(usable_cores(), max_threads(), work // PARALLEL_WORK))
+
+
+class Team:
+    """How many threads the next window of steps gets: measured, because no rule survives a busy core.
+
+    All threads or one: the bits are the same, so it may change at any time. Tries the other choice
+    for a short window after 0.5, 1, 2, ... 8 seconds, and at once when the present one has become
+    much slower than it was.
+    """
+
+    FIRST, LAST = 0.5, 8.0  # seconds between two trials
+    GAIN = 0.97  # another choice must take at most this share of the time
+    WORSE = 1.3  # slower than at its best by this factor: something else wants a core
+
+    def __init__(self, most, fixed):
+        self.most, self.threads, self.fixed = most, most, fixed or most == 1
+        self.now, self.best = {}, {}  # seconds a step: smoothed, and the least so far
+        self.windows, self.interval, self.trial_at = 0, self.FIRST, 0.0
+
+    def choose(self, clock):
+        """(threads, whether this is a trial) for the window that starts now."""
+        if self.fixed:
+            return self.most, False
+        self.windows += 1
+        if self.windows <= 2:  # cold caches, sleeping threads: tells nothing
+            return self.threads, False
+        mine = self.now.get(self.threads)
+        if mine is None:
+            return self.threads, False
+        slow = mine > self.WORSE * self.best[self.threads] and clock > self.trial_at - 0.9 * self.interval
+        if clock >= self.trial_at or slow:
+            return self.other, True
+        return self.threads, False
+
+    @property
+    def other(self):
+        return 1 if self.threads > 1 else self.most
+
+    def record(self, threads, trial, seconds, clock):
+        """A window with ``threads`` took ``seconds`` a step."""
+        if self.fixed or self.windows <= 2:
+            return
+        before = self.now.get(threads)
+        self.now[threads] = seconds if before is None or trial else 0.7 * before + 0.3 * seconds
+        self.best[threads] = min(seconds, self.best.get(threads, seconds))
+        if trial:
+            if seconds < self.GAIN * self.now[self.threads]:
+                self.threads, self.interval = threads, self.FIRST
+            else:
+                self.interval = min(2 * self.interval, self.LAST)
+            self.trial_at = clock + self.interval
 
 
 class Session:
@@ -84,14 +132,14 @@ class Session:
     params, slots : arenas (slots may be an empty array); plan : fastbp.plan.Plan.
     """
 
-    def __init__(self, params, slots, plan, hyper, threads, groups=1):
+    def __init__(self, params, slots, plan, hyper, threads, fixed=True, groups=1):
         self.run = load(params.dtype)
         self.params, self.slots, self.hyper = params, slots, hyper
-        self.table, self.threads = plan.table, threads
+        self.table, self.team = plan.table, Team(threads, fixed)
         self.work = arena(plan.work_size, params.dtype)
         self.call = np.zeros(codes.CALL, np.int64)
         self.call[codes.K_COLUMNS] = groups
-        self.results = np.zeros(codes.RESULTS + max(threads, 1))
+        self.results = np.zeros(codes.RESULTS + threads)
         layers = int(plan.table[codes.P_LAYERS])
         self.sync = arena(codes.SYNC + threads * codes.trace_size(layers), np.int64)
         self.order = np.empty(0, np.int32)
@@ -132,7 +180,7 @@ class Session:
         if len(self.order) != count:
             self.order = np.empty(count, np.int32)
         self.call[codes.K_SEED], self.call[codes.K_STREAM] = seed, epoch
-        self._go(codes.SHUFFLE)
+        self._go(codes.SHUFFLE, 1)
         self.call[codes.K_ORDER] = 1
 
     def steps(self, mode, first, last, number=0):
@@ -142,16 +190,19 @@ class Session:
         """
         self.call[codes.K_FIRST], self.call[codes.K_LAST] = first, last
         self.call[codes.K_STEP] = number
-        self._go(mode)
+        start = time.perf_counter()
+        threads, trial = self.team.choose(start)
+        self._go(mode, threads)
+        end = time.perf_counter()
+        self.team.record(threads, trial, (end - start) / (last - first), end)
         loss, weight, done, threads = self.results[: codes.RESULTS]
         hits = self.results[codes.RESULTS : codes.RESULTS + int(threads)].sum()
         return loss, weight, int(hits), int(done)
 
-    def _go(self, mode):
+    def _go(self, mode, threads):
         from numba import get_num_threads, set_num_threads
 
         self.call[codes.K_MODE] = mode
-        threads = 1 if mode == codes.SHUFFLE else self.threads
         alone = threads == 1 or not _may_go_parallel()
         if not alone and get_num_threads() != threads:
             set_num_threads(threads)

@@ -93,8 +93,11 @@ class Adam(Optimizer):
     eps: float = 1e-8
     weight_decay: float = 0.0
 
-    code = codes.ADAM
     decoupled = False
+
+    @property
+    def code(self):
+        return codes.ADAM_DECAY if self.weight_decay else codes.ADAM
 
     def __post_init__(self):
         self._check_common()

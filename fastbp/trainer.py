@@ -45,7 +45,8 @@ class Trainer:
         Samples a step; the last batch of an epoch may be smaller and is trained on too.
     device : "auto", "cpu" or "cuda"
     threads : int or None
-        Threads at most; None chooses by the work of a step. The result has the same bits for any.
+        Threads of a step; None measures, while it trains, whether all cores or one are faster. The
+        result has the same bits for any.
     seed : int or None
         Seed of the shuffling; None draws one.
     clip_norm : float or None
@@ -101,8 +102,10 @@ class Trainer:
 
     @property
     def num_threads(self):
-        """Threads that a training step uses."""
-        return backend.choose_threads(self.net, self.batch_size, self.threads)
+        """Threads that training steps use: fixed by ``threads``, else what was last found fastest."""
+        if "train" in self._sessions:
+            return self._sessions["train"].team.threads
+        return backend.most_threads(self.net, self.batch_size, self.threads)
 
     @property
     def compile_seconds(self):
@@ -260,9 +263,10 @@ class Trainer:
         return session
 
     def _open(self, batch, code, slots):
-        threads = backend.choose_threads(self.net, batch, self.threads)
+        threads = backend.most_threads(self.net, batch, self.threads)
         plan = Plan(self.net, code, self.optimizer.code, batch, threads, gradient=bool(self.clip_norm))
-        return backend.Session(self.net.params, slots, plan, self._hyper(), threads)
+        fixed = self.threads is not None
+        return backend.Session(self.net.params, slots, plan, self._hyper(), threads, fixed)
 
     def _hyper(self):
         table = self.optimizer.hyper()

@@ -203,30 +203,31 @@ ELEMENT_LOSS = {
 }
 
 
-def _reciprocal(m, d):
-    """1/d, d > 0: three Newton steps from a table-free guess, the same bits on every machine.
+def _quotient(m, x, d):
+    """x / d, d > 0: Newton steps from a table-free guess, the same bits on every machine.
 
     A hardware division takes 16 cycles for 16 floats, this 5; approximate instructions would be
-    faster still, but differ between makers. Blinn, IEEE CG&A 17(4), 1997, for the guess.
+    faster still, but differ between makers. Blinn, IEEE CG&A 17(4), 1997, for the guess (12 %).
     """
     if m.is64:
-        return 1.0 / d
+        return x / d
     y = m.from_bits(0x7EF311C7 - m.bits(d))
-    for _ in range(3):
+    for _ in range(2):
         y = m.fma(m.fma(-d, y, 1.0), y, y)
-    return y
+    q = x * y
+    return m.fma(m.fma(-d, q, x), y, q)  # the last step on the quotient: 6e-8
 
 
 def _square_root(m, v):
     """sqrt(v), v >= 0, as v * rsqrt(v): Newton steps again, 0 for 0."""
     if m.is64:
         return m.sqrt(v)
-    y = m.from_bits(0x5F3759DF - m.shift_right(m.bits(v), 1))
+    y = m.from_bits(0x5F3759DF - m.shift_right(m.bits(v), 1))  # 3 %
     half = v * -0.5
-    for _ in range(3):
+    for _ in range(2):
         y = m.fma(m.fma(half * y, y, 0.5), y, y)
     root = v * y
-    return m.fma(m.fma(-root, root, v), y * 0.5, root)  # one step on the root itself
+    return m.fma(m.fma(-root, root, v), y * 0.5, root)  # the last step on the root: rounding only
 
 
 def _sgd(m, g, p, slots, c):
@@ -243,17 +244,26 @@ def _sgd_momentum(m, g, p, slots, c):
 
 
 def _adam(m, g, p, slots, c):
-    """torch.optim.Adam and AdamW (Kingma and Ba 2015; Loshchilov and Hutter 2019).
+    """torch.optim.Adam (Kingma and Ba 2015).
 
     lr and root carry the bias corrections: p -= lr/(1-b1^t) m / (sqrt(v)/sqrt(1-b2^t) + eps).
     """
-    g = m.fma(c[codes.C_L2], p, g)
     first = m.fma(c[codes.C_BETA1], g - slots[0], slots[0])
-    second = m.fma(c[codes.C_BETA2], slots[1] - g * g, g * g)
-    inverse = _reciprocal(m, m.fma(_square_root(m, second), c[codes.C_ROOT], c[codes.C_EPS]))
-    step = first * inverse
-    return m.fma(-c[codes.C_LR], step, p * c[codes.C_DECAY]), [first, second]
+    square = g * g
+    second = m.fma(c[codes.C_BETA2], slots[1] - square, square)
+    size = m.fma(_square_root(m, second), c[codes.C_ROOT], c[codes.C_EPS])
+    return m.fma(-c[codes.C_LR], _quotient(m, first, size), p), [first, second]
+
+
+def _adam_decay(m, g, p, slots, c):
+    """Adam with weight decay in the gradient (C_L2), or, as AdamW, on the parameter (C_DECAY)."""
+    return _adam(m, m.fma(c[codes.C_L2], p, g), p * c[codes.C_DECAY], slots, c)
 
 
 # (gradient, parameter, slots, constants) -> (parameter, slots)
-UPDATE = {codes.SGD: _sgd, codes.SGD_MOMENTUM: _sgd_momentum, codes.ADAM: _adam}
+UPDATE = {
+    codes.SGD: _sgd,
+    codes.SGD_MOMENTUM: _sgd_momentum,
+    codes.ADAM: _adam,
+    codes.ADAM_DECAY: _adam_decay,
+}

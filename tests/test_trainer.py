@@ -149,7 +149,7 @@ def test_column_groups_give_the_same_bits(rng, threads):
         optimizer = fb.Adam()
         plan = Plan(net, codes.CROSS_ENTROPY, optimizer.code, 50, count)
         slots = arena(net.params.size * 2, "float32")
-        session = Session(net.params, slots, plan, optimizer.hyper(), count, groups)
+        session = Session(net.params, slots, plan, optimizer.hyper(), count, groups=groups)
         session.bind(X, y)
         session.shuffle(1, 2)
         loss, *_ = session.steps(codes.TRAIN, 0, 3)

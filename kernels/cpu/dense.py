@@ -13,7 +13,7 @@ the result does not depend on how the work is cut: not on threads, nor on the ba
 
 from .. import codes, formulas
 from ..jit import jit
-from .simd import I64, Value, distance, emitted, lanes_of, shift
+from .simd import I1, I64, Value, distance, emitted, lanes_of, shift
 
 # rows of a tile by its vectors, for 32 and for 16 vector registers. Wide tiles read whole runs of
 # B and few rows of A: on AVX-512, 6 x 4 ran at 0.8-1.0 of the peak where 12 x 2 ran at 0.6-0.8
@@ -42,8 +42,8 @@ def tile(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_row, o
     """out[r, :] = start[r, :] + sum over k < depth of a[r, k] * b[k, :]; depth >= 1.
 
     a by strides (a_row, a_col); b, start, out: rows of vectors; start_row 0 repeats one row. While
-    it runs it fetches what the epilogue will touch, a row each turn of the loop: the tile's rows at
-    ``ahead`` and in ahead_arrays - 1 more arrays, ahead_first further on, then ahead_jump apart.
+    it runs it fetches what the epilogue will touch: the tile's rows at ``ahead`` and in
+    ahead_arrays - 1 more arrays, ahead_first further on, then ahead_jump apart.
     """
     cases = {}
     for v, height in _heights(e).items():
@@ -62,15 +62,38 @@ def _tile_loop(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_
     first = {
         (r, v): e.load(start, bd.add(bd.mul(start_row, e.int(r)), e.int(v * e.lanes))) for r, v in tiles
     }
-    back = bd.mul(ahead_row, e.int(rows - 1))
-    to_second, to_next = bd.sub(ahead_first, back), bd.sub(ahead_jump, back)
-    to_fetch = bd.mul(ahead_arrays, e.int(rows))
+    # The sum over k runs in parts; before each, half of an array's rows are asked for: at most
+    # 12 lines, less than a core can wait for at once (16), so the loop itself never waits.
+    half = (rows + 1) // 2
+    parts = bd.mul(ahead_arrays, e.int(2))
+    few = bd.or_(bd.icmp_signed("<", depth, parts), bd.icmp_signed("==", parts, e.int(0)))
+    parts = bd.select(few, e.int(1), parts)
+    each = bd.udiv(depth, parts)
+
     before = bd.block
-    loop, after = bd.append_basic_block("k"), bd.append_basic_block("store")
+    part_start, loop, part_end, after = (
+        bd.append_basic_block(name) for name in ("part", "k", "next", "store")
+    )
+    bd.branch(part_start)
+    bd.position_at_end(part_start)
+    part, a_part, b_part, fetch = bd.phi(I64), bd.phi(a.type), bd.phi(b.type), bd.phi(ahead.type)
+    carried = {rv: bd.phi(e.vector) for rv in tiles}
+    with bd.if_then(bd.icmp_signed("!=", ahead_arrays, e.int(0))):
+        for r in range(half):
+            for v in range(vectors):
+                e.prefetch(fetch, bd.add(bd.mul(ahead_row, e.int(r)), e.int(v * e.lanes)))
+    part_next = bd.add(part, e.int(1))
+    rest = bd.sub(depth, bd.mul(each, part))
+    count = bd.select(bd.icmp_signed("==", part_next, parts), rest, each)
+    lower = bd.mul(ahead_row, e.int(half))
+    upper = bd.sub(bd.select(bd.icmp_signed("==", part, e.int(1)), ahead_first, ahead_jump), lower)
+    odd = bd.trunc(part, I1)
+    fetch_next = e.at(fetch, bd.select(odd, upper, lower))
+    entry = bd.block
     bd.branch(loop)
+
     bd.position_at_end(loop)
     k, a_k, b_k = bd.phi(I64), bd.phi(a.type), bd.phi(b.type)
-    fetch, fetch_row = bd.phi(ahead.type), bd.phi(I64)
     total = {rv: bd.phi(e.vector) for rv in tiles}
     b_row_now = [e.load(b_k, v * e.lanes) for v in range(vectors)]
     new = {}
@@ -78,28 +101,32 @@ def _tile_loop(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_
         a_now = e.splat(e.scalar(a_k, row_offset[r]))
         for v in range(vectors):
             new[r, v] = e.fma(a_now, b_row_now[v], Value(e, total[r, v])).ir
-    for v in range(vectors):
-        e.prefetch(fetch, v * e.lanes)
     k_next, a_next, b_next = bd.add(k, e.int(1)), e.at(a_k, a_col), e.at(b_k, b_row)
-    last_row = bd.icmp_signed("==", fetch_row, e.int(rows - 1))
-    to_array = bd.select(bd.icmp_signed("<", k, e.int(rows)), to_second, to_next)
-    move = bd.select(last_row, to_array, ahead_row)
-    move = bd.select(bd.icmp_signed("<", k_next, to_fetch), move, e.int(0))
-    row_next = bd.select(last_row, e.int(0), bd.add(fetch_row, e.int(1)))
-    for phi, begin, step in (
-        (k, e.int(0), k_next),
-        (a_k, a, a_next),
-        (b_k, b, b_next),
-        (fetch, ahead, e.at(fetch, move)),
-        (fetch_row, e.int(0), row_next),
-        *((total[rv], first[rv].ir, new[rv]) for rv in tiles),
-    ):
-        phi.add_incoming(begin, before)
-        phi.add_incoming(step, bd.block)
-    bd.cbranch(bd.icmp_signed("<", k_next, depth), loop, after)
+    bd.cbranch(bd.icmp_signed("<", k_next, count), loop, part_end)
+
+    bd.position_at_end(part_end)
+    bd.cbranch(bd.icmp_signed("<", part_next, parts), part_start, after)
     bd.position_at_end(after)
     for r, v in tiles:
         e.store(Value(e, new[r, v]), out, bd.add(bd.mul(out_row, e.int(r)), e.int(v * e.lanes)))
+
+    for phi, begin, step in (
+        (part, e.int(0), part_next),
+        (a_part, a, a_next),
+        (b_part, b, b_next),
+        (fetch, ahead, fetch_next),
+        *((carried[rv], first[rv].ir, new[rv]) for rv in tiles),
+    ):
+        phi.add_incoming(begin, before)
+        phi.add_incoming(step, part_end)
+    for phi, begin, step in (
+        (k, e.int(0), k_next),
+        (a_k, a_part, a_next),
+        (b_k, b_part, b_next),
+        *((total[rv], carried[rv], new[rv]) for rv in tiles),
+    ):
+        phi.add_incoming(begin, entry)
+        phi.add_incoming(step, loop)
 
 
 def _each_vector(e, rows, vectors, body):
@@ -169,7 +196,7 @@ def update(e, code, rows, vectors, grad, grad_row, w, slots, stride, row, consta
             def body(r, col):
                 at = e.b.add(e.b.mul(r, row), col)
                 places = [e.b.add(at, e.b.mul(stride, e.int(s))) for s in range(codes.SLOTS[name])]
-                g = e.load(grad, e.b.add(e.b.mul(r, grad_row), col)) * c[codes.C_SCALE]
+                g = e.load(grad, e.b.add(e.b.mul(r, grad_row), col))
                 if formula is None:
                     e.store(g, slots, at)
                     return
@@ -186,6 +213,15 @@ def update(e, code, rows, vectors, grad, grad_row, w, slots, stride, row, consta
         code,
         {codes.STORE: case(codes.STORE, None)} | {n: case(n, f) for n, f in formulas.UPDATE.items()},
     )
+
+
+@emitted("i p r")
+def scale(e, vectors, x, factor):
+    """x *= factor, whole vectors."""
+    factor = e.splat(factor)
+    with e.loop(vectors) as v:
+        at = e.b.mul(v, e.int(e.lanes))
+        e.store(e.load(x, at) * factor, x, at)
 
 
 @emitted("i i i p i p p i")
@@ -254,7 +290,7 @@ def product(out, ldo, rows, vectors, x, ldx, b, b_row, start, depth):
             else:
                 begin, begin_row = at, ldo
             tile(tall, vectors, count, shift(x, i * ldx + k), ldx, 1, shift(b, k * b_row), b_row,
-                 begin, begin_row, at, ldo, at, ldo, 0, 0, 1)  # fmt: skip
+                 begin, begin_row, at, ldo, at, 0, 0, 0, 0)  # fmt: skip
             i += tall
         k += count
 

@@ -29,7 +29,7 @@ from ..codes import (
 )  # fmt: skip
 from ..jit import jit, program
 from .data import convert_row, shuffle
-from .dense import dense_backward, dense_forward, dense_update, panel_vectors, update
+from .dense import dense_backward, dense_forward, dense_update, panel_vectors, scale, update
 from .losses import link_row, loss_row, square_sum_row, sum_row
 from .simd import LEAVES, address, bind_leaves, emit_leaves, get, lanes_of, pointer, put, shift
 from .team import barrier, float_mode, gather_team, lap, ticks
@@ -187,27 +187,27 @@ def square_norm(work, plan, share, threads, sync):
 
 
 @jit
-def apply(params, slots, work, plan, scratch, share, threads):
-    """The update from the gradient arena, as one long row cut over the threads."""
+def apply(params, slots, work, plan, scratch, factor, share, threads):
+    """The update from factor * the gradient arena, as one long row cut over the threads."""
     lanes, size = lanes_of(work), get(plan, P_SIZE)
     first, last = size // lanes * share // threads, size // lanes * (share + 1) // threads
     at = first * lanes
-    update(get(plan, P_OPTIMIZER), 1, last - first, shift(work, get(plan, P_GRADIENT) + at), 0,
-           shift(params, at), shift(slots, at), size, 0, shift(scratch, S_CONSTANTS))  # fmt: skip
+    gradient = shift(work, get(plan, P_GRADIENT) + at)
+    scale(last - first, gradient, factor)
+    update(get(plan, P_OPTIMIZER), 1, last - first, gradient, 0, shift(params, at), shift(slots, at), size, 0, shift(scratch, S_CONSTANTS))  # fmt: skip
 
 
 @jit
-def update_constants(scratch, plan, hyper, step, scale):
+def update_constants(scratch, plan, hyper, step):
     """What the update's vectors need at step number ``step`` (from 1)."""
     c = shift(scratch, S_CONSTANTS)
     decoupled = get(hyper, codes.H_DECOUPLED) != 0.0
     lr, decay = get(hyper, codes.H_LR), get(hyper, codes.H_WEIGHT_DECAY)
-    put(c, codes.C_SCALE, scale)
     put(c, codes.C_LR, lr)
     put(c, codes.C_L2, 0.0 if decoupled else decay)
     put(c, codes.C_DECAY, 1.0 - lr * decay if decoupled else 1.0)
     optimizer = get(plan, P_OPTIMIZER)
-    if optimizer == codes.ADAM:
+    if optimizer == codes.ADAM or optimizer == codes.ADAM_DECAY:
         b1, b2 = get(hyper, codes.H_BETA1), get(hyper, codes.H_BETA2)
         put(c, codes.C_BETA1, 1.0 - b1)
         put(c, codes.C_BETA2, b2)
@@ -233,7 +233,6 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
     clip = get(hyper, codes.H_CLIP_NORM) if trains else 0.0
     scratch = shift(work, get(plan, P_SCRATCH) + thread * get(plan, P_SCRATCH_SIZE))
     put(scratch, S_ONE, 1.0)
-    put(scratch, S_CONSTANTS + codes.C_SCALE, 1.0)
     # where the weight tiles go: fused into the update, or, on the second path, stored
     store, place, stride, fate = clip > 0.0 or not trains, slots, get(plan, P_SIZE), get(plan, P_OPTIMIZER)
     if store:
@@ -296,16 +295,15 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
         if backwards:
             number = get(call, K_STEP) + done
             if not store:
-                update_constants(scratch, plan, hyper, number, 1.0)
+                update_constants(scratch, plan, hyper, number)
                 lap(trace, codes.T_CONSTANTS)
             weight_gradients(params, place, stride, work, plan, scratch, batch, fate, arrays, thread,
                              threads, trace)  # fmt: skip
             if clip > 0.0:
                 barrier(sync, threads)
                 norm = sqrt(square_norm(work, plan, thread, threads, sync))
-                update_constants(scratch, plan, hyper, number, min(1.0, clip / (norm + 1e-6)))
-                apply(params, slots, work, plan, scratch, thread, threads)
-                put(scratch, S_CONSTANTS + codes.C_SCALE, 1.0)
+                update_constants(scratch, plan, hyper, number)
+                apply(params, slots, work, plan, scratch, min(1.0, clip / (norm + 1e-6)), thread, threads)
                 lap(trace, codes.T_CLIP)
         barrier(sync, threads)
         lap(trace, codes.T_WAIT)
