@@ -12,6 +12,7 @@ import numpy as np
 from .errors import unknown
 from .kernels import codes
 from .layout import arena
+from .machine import usable_cores
 
 DEVICES = ("auto", "cpu", "cuda")
 _parallel = threading.Lock()  # held while a parallel region runs on a layer that takes one at a time
@@ -25,18 +26,6 @@ def device(name):
     if name == "cuda":
         raise RuntimeError('device: got "cuda", but this version trains on the CPU: takes "auto" or "cpu"')
     return "cpu"
-
-
-def usable_cores():
-    """Cores that this process may use: affinity and the CPU quota of its cgroup count."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as f:
-            quota, period = f.read().split()
-        cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
-        pass
-    return cores
 
 
 def max_threads():

@@ -245,6 +245,17 @@ class Trainer:
         pairs = [self.net.views(grads, i) for i in range(len(self.net.layers))]
         return float(loss / mass), pairs
 
+    def explain(self, seconds=0.5):
+        """Where a training step's time goes: per layer and phase the time, GFLOP/s, share of the peak
+        measured on this machine, bytes moved; the tile and the number of threads, and why.
+
+        Runs for about ``seconds`` on random data and a copy of the weights. Returns an Explanation;
+        print it.
+        """
+        from .explain import explain
+
+        return explain(self, seconds)
+
     # --- files
 
     def save(self, path):

@@ -31,6 +31,7 @@ from ..jit import jit, program
 from .data import convert_row, shuffle
 from .dense import dense_backward, dense_forward, dense_update, panel_vectors, scale, update
 from .losses import link_row, loss_row, square_sum_row, sum_row
+from .measure import multiply_adds
 from .simd import LEAVES, address, bind_leaves, emit_leaves, get, lanes_of, pointer, put, shift
 from .team import barrier, float_mode, gather_team, lap, ticks
 
@@ -348,6 +349,13 @@ def run(params, slots, work, plan, call, hyper, results, order, sync):
 def leaves(table, like):
     """The addresses of all functions written as IR, for ``like``'s dtype, into table (int64)."""
     emit_leaves(table, like)
+
+
+@program(parallel=False)
+def peak(passes, numbers):
+    """measure.CHAINS * passes vectors of multiply-adds; returns the lanes of a vector."""
+    multiply_adds(passes, pointer(numbers))
+    return lanes_of(pointer(numbers))
 
 
 @functools.cache

@@ -40,6 +40,13 @@ def target_of(triple, features):
     return Target(16, 16, False)
 
 
+def host_target():
+    """The Target that this process compiles for."""
+    from numba.core.registry import cpu_target
+
+    return _target(cpu_target.target_context)
+
+
 class Value:
     """A vector or scalar under construction: arithmetic on it emits instructions."""
 

@@ -1,0 +1,164 @@
+"""Where the time of a training step goes: phases, rates, shares of the peak, and why."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import backend
+from .kernels import codes
+from .layout import arena
+from .machine import Peak, copy_bandwidth
+from .plan import Plan
+
+STEPS = 32  # of one run
+PHASES = {
+    codes.T_GATHER: ("gather", "rows copied and converted into the batch"),
+    codes.T_LOSS: ("loss", "loss, its gradient, sample weights"),
+    codes.T_WAIT: ("wait", "barriers: waiting for the other threads"),
+    codes.T_CONSTANTS: ("constants", "bias corrections"),
+    codes.T_CLIP: ("clip", "global norm and the update from the gradient arena"),
+}
+PARTS = {codes.T_FORWARD: "forward", codes.T_BACKWARD: "dX", codes.T_UPDATE: "dW + update"}
+
+
+@dataclass
+class Row:
+    """One phase of one layer (or of the step): means over the threads."""
+
+    name: str
+    seconds: float
+    flops: float = 0.0
+    bytes: float = 0.0
+
+
+@dataclass
+class Explanation:
+    """rows: the phases; seconds: of a step; peak: GFLOP/s of as many threads; bandwidth: GB/s."""
+
+    net: str
+    batch: int
+    threads: int
+    why: str
+    tile: str
+    seconds: float
+    peak: float
+    bandwidth: float
+    rows: list
+
+    @property
+    def flops(self):
+        """Of a step: two for each multiply-add of the three products."""
+        return sum(r.flops for r in self.rows)
+
+    def __str__(self):
+        lines = [
+            f"{self.net}, batch {self.batch}: {1e6 * self.seconds:.1f} us a step, "
+            f"{self.flops / self.seconds / 1e9:.0f} GFLOP/s, "
+            f"{self.flops / self.seconds / 1e7 / self.peak:.0f} % of {self.peak:.0f} GFLOP/s",
+            f"threads: {self.threads} ({self.why}); tile: {self.tile}; memory: {self.bandwidth:.0f} GB/s copied",
+            "",
+            f"{'phase':<22}{'us':>10}{'share':>8}{'GFLOP/s':>10}{'of peak':>9}{'MB':>9}",
+        ]
+        for r in self.rows:
+            rate = r.flops / r.seconds / 1e9 if r.flops and r.seconds else 0
+            lines.append(
+                f"{r.name:<22}{1e6 * r.seconds:>10.2f}{100 * r.seconds / self.seconds:>7.1f}%"
+                + (f"{rate:>10.0f}{100 * rate / self.peak:>8.0f}%" if rate else " " * 19)
+                + (f"{r.bytes / 1e6:>9.3f}" if r.bytes else "")
+            )
+        return "\n".join(lines)
+
+
+def explain(trainer, seconds=0.5):
+    """Run training steps on random data with copies of the weights; returns an Explanation.
+
+    The trainer is not changed. ``seconds``: about how long to measure.
+    """
+    net, batch = trainer.net, trainer.batch_size
+    rng = np.random.default_rng(0)
+    code, inputs, outputs = data_code(trainer), net.sizes[0], net.sizes[-1]
+    X = rng.standard_normal((STEPS * batch, inputs), np.float32)
+    if code == codes.CROSS_ENTROPY:
+        y = rng.integers(0, outputs, (len(X), 1))
+    else:
+        y = rng.uniform(0, 1, (len(X), outputs)).astype(np.float32)
+    fixed, most = trainer.threads is not None, backend.most_threads(net, batch, trainer.threads)
+    timings = {n: _run(trainer, code, X, y, n, seconds / 2) for n in ([most] if fixed else {1, most})}
+    threads = min(timings, key=lambda n: timings[n][0])
+    step, ticks = timings[threads]
+    why = "as asked"
+    if not fixed:
+        others = ", ".join(f"{n}: {1e6 * t:.1f} us" for n, (t, _) in sorted(timings.items()))
+        why = f"fastest of {others}" if len(timings) > 1 else "too little work for more"
+    rows = _rows(net, batch, code, ticks, step, trainer.optimizer.slots)
+    return Explanation(
+        "-".join(map(str, net.sizes)), batch, threads, why, _tile(net.dtype), step,
+        Peak(threads, net.dtype).gflops(), copy_bandwidth(threads), rows,
+    )  # fmt: skip
+
+
+def data_code(trainer):
+    """The trainer's loss code."""
+    return codes.LOSSES[trainer.loss]
+
+
+def _run(trainer, code, X, y, threads, seconds):
+    """(seconds a step, mean ticks per trace place) of the fastest run."""
+    net = trainer.net
+    plan = Plan(net, code, trainer.optimizer.code, trainer.batch_size, threads, bool(trainer.clip_norm))
+    params = arena(net.params.size, net.dtype)
+    params[:] = net.params
+    slots = arena(net.params.size * trainer.optimizer.slots, net.dtype)
+    hyper = trainer.optimizer.hyper()
+    hyper[codes.H_LR], hyper[codes.H_CLIP_NORM] = 1e-12, trainer.clip_norm or 0  # stay where it is
+    session = backend.Session(params, slots, plan, hyper, threads)
+    session.bind(X, y)
+    session.shuffle(0, 0)
+    size = codes.trace_size(len(net.layers))
+    best, ticks, stop = np.inf, None, time.perf_counter() + seconds
+    session.steps(codes.TRAIN, 0, STEPS)
+    session.call[codes.K_TRACE] = 1
+    while ticks is None or time.perf_counter() < stop:
+        session.sync[codes.SYNC :] = 0
+        start = time.perf_counter()
+        session.steps(codes.TRAIN, 0, STEPS, STEPS)
+        spent = (time.perf_counter() - start) / STEPS
+        if spent < best:
+            best = spent
+            ticks = session.sync[codes.SYNC :].reshape(threads, size).mean(axis=0)
+    return best, ticks
+
+
+def _rows(net, batch, code, ticks, step, slots):
+    last = codes.T_LAYERS + 3 * len(net.layers)
+    scale = step / ticks[codes.T_LAST + 1 : last].sum()
+    item = net.dtype.itemsize
+    rows = [Row("gather", ticks[codes.T_GATHER] * scale, bytes=batch * net.sizes[0] * item)]
+    for k, (i, o, _, _) in enumerate(net.layers):
+        work, weights, a, z = 2.0 * batch * i * o, (i + 1) * o * item, batch * i * item, batch * o * item
+        moved = {
+            codes.T_FORWARD: weights + a + z,
+            codes.T_BACKWARD: weights + z + 2 * a,
+            codes.T_UPDATE: 2 * (1 + slots) * weights + a + z,
+        }
+        for part, name in PARTS.items():
+            spent = ticks[codes.T_LAYERS + 3 * k + part] * scale
+            if part == codes.T_BACKWARD and k == 0:
+                continue  # nobody needs the gradient of the inputs
+            rows.append(Row(f"layer {k} {name}", spent, work, moved[part]))
+    for place, (name, _) in PHASES.items():
+        if place != codes.T_GATHER and ticks[place]:
+            rows.append(Row(name, ticks[place] * scale))
+    return rows
+
+
+def _tile(dtype):
+    from .kernels.cpu.dense import HEIGHTS
+    from .kernels.cpu.simd import host_target
+
+    target = host_target()
+    heights = HEIGHTS[target.registers]
+    widest = max(heights)
+    lanes = target.bytes // dtype.itemsize
+    return f"{heights[widest]} rows x {widest} vectors of {lanes} {dtype.name}"

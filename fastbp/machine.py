@@ -1,0 +1,94 @@
+"""The machine: what it is and what it can do at most, the yardstick of every rate that is shown."""
+
+import os
+import platform
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+PASSES = 500_000  # of all chains: 3 to 4 ms
+COPY_BYTES = 1 << 26  # more than the caches that a process gets for itself
+
+
+def together(threads, work):
+    """Seconds from the first start to the last end of work(k) on ``threads`` Python threads at once."""
+    barrier, spans = threading.Barrier(threads), [None] * threads
+
+    def call(k):
+        barrier.wait()
+        start = time.perf_counter()
+        work(k)
+        spans[k] = start, time.perf_counter()
+
+    others = [threading.Thread(target=call, args=(k,)) for k in range(1, threads)]
+    for thread in others:
+        thread.start()
+    call(0)
+    for thread in others:
+        thread.join()
+    return max(end for _, end in spans) - min(start for start, _ in spans)
+
+
+class Peak:
+    """The FMA peak: a loop of nothing but fused multiply-adds, on one and on all threads."""
+
+    def __init__(self, threads, dtype="float32"):
+        from .kernels.cpu import measure, program
+
+        program.load(np.dtype(dtype))
+        self.threads, self._run = threads, program.peak
+        # towards 1, so that neither denormals nor infinities come up
+        self._numbers = [np.array([0.999, 0.001, 0], dtype) for _ in range(threads)]
+        self._work = 2e-9 * measure.CHAINS * self._run(1, self._numbers[0])
+
+    def gflops(self, threads=None, tries=3, passes=PASSES):
+        """The best of a few tries, GFLOP/s of all threads together (default: all)."""
+        threads = threads or self.threads
+        seconds = min(together(threads, lambda k: self._run(passes, self._numbers[k])) for _ in range(tries))
+        return threads * self._work * passes / seconds
+
+
+def copy_bandwidth(threads, tries=5):
+    """GB/s of copying, read and written bytes together, the best of a few tries."""
+    size = COPY_BYTES // threads // 4
+    sources = [np.ones(size, np.float32) for _ in range(threads)]
+    targets = [np.empty(size, np.float32) for _ in range(threads)]
+    seconds = [together(threads, lambda k: np.copyto(targets[k], sources[k])) for _ in range(tries + 1)]
+    return 2e-9 * 4 * size * threads / min(seconds[1:])  # the first touches the pages
+
+
+def cpu_model():
+    """The processor's name as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def caches():
+    """{"L1d": "32K", ...} of the first core, as Linux tells it; empty elsewhere."""
+    found = {}
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            kind, level, size = ((index / name).read_text().strip() for name in ("type", "level", "size"))
+        except OSError:
+            continue
+        if kind != "Instruction":
+            found[f"L{level}{'d' * (kind == 'Data')}"] = size
+    return found
+
+
+def usable_cores():
+    """Cores that this process may use: affinity and the CPU quota of its cgroup count."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
+        pass
+    return cores
