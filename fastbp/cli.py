@@ -58,9 +58,7 @@ def _one_line(error):
 
 
 def _parser():
-    parser = _Parser(
-        prog="fastbp", description="Train multi-layer perceptrons at the speed of the machine."
-    )
+    parser = _Parser(prog="fastbp", description="Train multi-layer perceptrons at the speed of the machine.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
@@ -110,9 +108,7 @@ def _parser():
         metavar="NAME",
         help="adam, adamw, sgd (with momentum 0.9) (default: adam)",
     )
-    fit.add_argument(
-        "--lr", type=_positive, metavar="R", help="learning rate (default: 0.001; sgd: 0.01)"
-    )
+    fit.add_argument("--lr", type=_positive, metavar="R", help="learning rate (default: 0.001; sgd: 0.01)")
     fit.add_argument(
         "--batch-size",
         type=_count,
@@ -131,9 +127,7 @@ def _parser():
     machine.add_argument(
         "--threads", type=_count, metavar="T", help="CPU threads (default: chosen by the network)"
     )
-    machine.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu, cuda (default: auto)"
-    )
+    machine.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda (default: auto)")
     machine.add_argument(
         "--out",
         metavar="PATH",
@@ -200,9 +194,7 @@ def _hidden(text):
     if text.strip().lower() == "none":
         return ()
     takes = "widths such as 256,128, or none"
-    return tuple(
-        _number(width, int, f"{takes} (in {text!r})", lambda n: n >= 1) for width in text.split(",")
-    )
+    return tuple(_number(width, int, f"{takes} (in {text!r})", lambda n: n >= 1) for width in text.split(","))
 
 
 # --- info ---

@@ -60,9 +60,7 @@ def _parse(path, reader, target):
     while chunk := list(islice(rows, _CHUNK)):
         for line, row in chunk:
             if len(row) != width:
-                raise ValueError(
-                    f"{path}: line {line} has {len(row)} columns, the first line has {width}"
-                )
+                raise ValueError(f"{path}: line {line} has {len(row)} columns, the first line has {width}")
         lines, cells = zip(*chunk, strict=True)
         for c, texts in enumerate(zip(*cells, strict=True)):
             if c == t:
@@ -81,9 +79,7 @@ def _parse(path, reader, target):
         if np.array_equal(columns[0], np.arange(len(y))):
             del columns[0], names[0]
             note = ", unnamed row numbers left out"
-    source = (
-        f"{path.name}: {'with' if header else 'no'} header line, {labels[t]} is the target{note}"
-    )
+    source = f"{path.name}: {'with' if header else 'no'} header line, {labels[t]} is the target{note}"
     return np.stack(columns, axis=1), y, names, header[t] if header else None, source
 
 
@@ -139,9 +135,7 @@ def _numbers(where, texts, lines):
         _must_be_there(where, text, line)
         number = _number(text)
         if number is None:
-            comma = (
-                "; write decimals with a point" if re.fullmatch(r"\s*[+-]?\d+,\d+\s*", text) else ""
-            )
+            comma = "; write decimals with a point" if re.fullmatch(r"\s*[+-]?\d+,\d+\s*", text) else ""
             raise ValueError(
                 f"{where}, line {line}: {_short(text)} is not a number; takes numeric features "
                 f"only: encode or drop the column{comma}"
@@ -191,7 +185,6 @@ def column_index(target):
 def in_range(path, index, columns):
     if not -columns <= index < columns:
         raise ValueError(
-            f"{path}: target: got column {index}; takes {-columns} to {columns - 1} "
-            f"({columns} columns)"
+            f"{path}: target: got column {index}; takes {-columns} to {columns - 1} ({columns} columns)"
         )
     return index % columns

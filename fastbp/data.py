@@ -113,7 +113,9 @@ def _class_targets(array, outputs):
         low, high = int(array.min()), int(array.max())
         if low < 0 or high >= outputs:
             bad = low if low < 0 else high
-            raise ValueError(f"y: got label {bad}, takes 0 to {outputs - 1}: the network has {outputs} outputs")
+            raise ValueError(
+                f"y: got label {bad}, takes 0 to {outputs - 1}: the network has {outputs} outputs"
+            )
         return codes.CROSS_ENTROPY, array.reshape(-1, 1)
     if array.shape[1:] != (outputs,):
         raise ValueError(

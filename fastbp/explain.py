@@ -56,7 +56,8 @@ class Explanation:
             f"{self.net}, batch {self.batch}: {1e6 * self.seconds:.1f} us a step, "
             f"{self.flops / self.seconds / 1e9:.0f} GFLOP/s, "
             f"{self.flops / self.seconds / 1e7 / self.peak:.0f} % of {self.peak:.0f} GFLOP/s",
-            f"threads: {self.threads} ({self.why}); tile: {self.tile}; memory: {self.bandwidth:.0f} GB/s copied",
+            f"threads: {self.threads} ({self.why}); tile: {self.tile}; "
+            f"memory: {self.bandwidth:.0f} GB/s copied",
             "",
             f"{'phase':<22}{'us':>10}{'share':>8}{'GFLOP/s':>10}{'of peak':>9}{'MB':>9}",
         ]

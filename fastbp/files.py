@@ -98,9 +98,7 @@ def _features(path, X):
     if X.dtype.kind not in "biuf":
         raise ValueError(f"{path}: X has dtype {X.dtype}; takes numbers")
     if X.ndim == 0 or not X.size:
-        raise ValueError(
-            f"{path}: X has shape {X.shape}; takes (samples, features), none of them 0"
-        )
+        raise ValueError(f"{path}: X has shape {X.shape}; takes (samples, features), none of them 0")
     X = _native(X.reshape(len(X), -1))
     _finite(path, "X", X)
     return X
@@ -123,8 +121,7 @@ def _target(path, y, classes=None):
         return index.astype(np.int64), [str(label) for label in labels]
     if y.dtype.kind not in "biuf" or not 1 <= y.ndim <= 2:
         raise ValueError(
-            f"{path}: y has dtype {y.dtype}, shape {y.shape}; takes numbers or labels, one row "
-            "per sample"
+            f"{path}: y has dtype {y.dtype}, shape {y.shape}; takes numbers or labels, one row per sample"
         )
     if y.dtype.kind in "biu":
         if y.dtype == np.uint64 and y.size and y.max() > np.iinfo(np.int64).max:
@@ -161,9 +158,7 @@ def _finite(path, what, a):
 
 def _same_length(path, X, y, part=""):
     if len(X) != len(y):
-        raise ValueError(
-            f"{path}:{part} X has {len(X)} samples, y has {len(y)}; takes as many of both"
-        )
+        raise ValueError(f"{path}:{part} X has {len(X)} samples, y has {len(y)}; takes as many of both")
 
 
 @contextmanager
@@ -239,9 +234,7 @@ def _npz_keys(path, archive, target):
         usual = [lower[k] for k in ("x", "x_train", "data", "images", "features") if lower.get(k)]
         chosen = others if len(others) == 1 else [name for name in usual if name != target]
         if len(chosen) != 1:
-            raise ValueError(
-                f"{found}; cannot tell which is X besides target {target!r}: name it X"
-            )
+            raise ValueError(f"{found}; cannot tell which is X besides target {target!r}: name it X")
         return [chosen[0], target]
     if lower.get("x_train") and lower.get("y_train"):
         has_test = lower.get("x_test") and lower.get("y_test")
@@ -272,9 +265,7 @@ def _read_npy(path, target):
     if index is None:
         raise ValueError(f"{path}: target: got {target!r}; takes an .npy file or a column's index")
     if X.ndim != 2 or X.shape[1] < 2:
-        raise ValueError(
-            f"{path}: shape {X.shape}; a target column takes (samples, columns), columns >= 2"
-        )
+        raise ValueError(f"{path}: shape {X.shape}; a target column takes (samples, columns), columns >= 2")
     index = in_range(path, index, X.shape[1])
     source = f"{path.name}: column {index} is the target"
     return Table(np.delete(X, index, axis=1), X[:, index].copy(), source=source)

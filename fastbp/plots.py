@@ -21,9 +21,7 @@ def learning_curves(history, path, title=None):
         from matplotlib.figure import Figure
         from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
     except ImportError as error:
-        raise ImportError(
-            "matplotlib is needed for pictures: pip install 'fastbp[plot]'"
-        ) from error
+        raise ImportError("matplotlib is needed for pictures: pip install 'fastbp[plot]'") from error
 
     panels = [key for key in ("loss", "accuracy") if _has(history, key)]
     if not _has(history, "loss"):
@@ -66,9 +64,7 @@ def _panel(axes, history, key):
         values = [value if _finite(value) else math.nan for value in history[name]]
         epochs = range(1, len(values) + 1)
         dots = "o" if len(values) < 3 else None
-        axes.plot(
-            epochs, values, color=color, linewidth=1.8, marker=dots, markersize=4, label=label
-        )
+        axes.plot(epochs, values, color=color, linewidth=1.8, marker=dots, markersize=4, label=label)
         shown += [value for value in values if _finite(value)]
         if name.startswith("val_") and len(values) > 2:
             best = (min if key == "loss" else max)(v for v in values if _finite(v))

@@ -108,6 +108,7 @@ def trace_size(layers):
     """int64 places of one thread's trace, whole cache lines."""
     return -(-(T_LAYERS + 3 * layers) // 16) * 16
 
+
 # results: then each thread's count of right answers
 R_LOSS, R_WEIGHT, R_STEPS, R_THREADS = range(4)
 RESULTS = 4

@@ -79,9 +79,7 @@ def test_the_saved_model_takes_raw_features(run):
     _, test = stratified_split(y, 0.2, seed=0)
     model = fb.load("fastbp-digits.safetensors")
     assert code == 0
-    assert np.mean(model.predict(X[test]).argmax(axis=1) == y[test]) == pytest.approx(
-        accuracy, abs=1e-4
-    )
+    assert np.mean(model.predict(X[test]).argmax(axis=1) == y[test]) == pytest.approx(accuracy, abs=1e-4)
 
 
 def test_the_seed_decides_the_result(run):
@@ -210,9 +208,7 @@ def test_ctrl_c_keeps_what_was_trained(run, monkeypatch, tmp_path):
     monkeypatch.setattr(fb.Trainer, "fit", interrupted)
     code, out, err = run("train", "digits", *SMALL)
     assert code == 130
-    assert (
-        "interrupted in epoch 2 of 3, after 90 steps" in err and "fastbp-digits.safetensors" in err
-    )
+    assert "interrupted in epoch 2 of 3, after 90 steps" in err and "fastbp-digits.safetensors" in err
     assert float(row(out, "test accuracy").split()[0]) > 0.3
     assert (tmp_path / "fastbp-digits.safetensors").exists()
 
@@ -277,9 +273,7 @@ def test_help_explains_itself_and_imports_no_numba():
         "assert code == 0; assert 'numba' not in sys.modules, 'numba was imported'"
     )
     for argv in (["--help"], ["train", "--help"], ["--version"]):
-        done = subprocess.run(
-            [sys.executable, "-c", code, *argv], capture_output=True, text=True, cwd=ROOT
-        )
+        done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0, done.stderr
     done = subprocess.run(
         [sys.executable, "-m", "fastbp.cli", "train", "--help"],

@@ -224,7 +224,9 @@ def test_nan_outputs_give_nan_losses(dtype, name):
         z[0, place] = np.nan
         delta, rows, scale = h.poisoned(1, 3, dtype), arena(1, dtype), arena(1, dtype)
         scale[:] = 1
-        h.loss_rows(codes.LOSSES[name], 3, h.padded(z, dtype), h.padded(np.zeros((1, 3)), dtype), delta, rows, scale)
+        h.loss_rows(
+            codes.LOSSES[name], 3, h.padded(z, dtype), h.padded(np.zeros((1, 3)), dtype), delta, rows, scale
+        )
         assert np.isnan(rows[0])
 
 
@@ -234,9 +236,21 @@ def test_links(rng, dtype, name):
         z = 3 * draw(rng, dtype, 5, outputs)
         out = np.full((5, outputs), np.nan, dtype)
         guarded = np.full((6, outputs), 7, dtype)  # the last row must not be touched
-        h.link_rows(codes.LOSSES[name], outputs, h.padded(z, dtype, np.nan), arena(columns(outputs, dtype), dtype), out)
+        h.link_rows(
+            codes.LOSSES[name],
+            outputs,
+            h.padded(z, dtype, np.nan),
+            arena(columns(outputs, dtype), dtype),
+            out,
+        )
         assert h.relative(out, ref.link(name, z.astype(float))) < h.TOLERANCE[dtype]
-        h.link_rows(codes.LOSSES[name], outputs, h.padded(z, dtype), arena(columns(outputs, dtype), dtype), guarded[:5])
+        h.link_rows(
+            codes.LOSSES[name],
+            outputs,
+            h.padded(z, dtype),
+            arena(columns(outputs, dtype), dtype),
+            guarded[:5],
+        )
         assert (guarded[5] == 7).all()
 
 
@@ -291,7 +305,9 @@ def test_convert_row(rng, dtype, source):
             values = values.astype(source)
         row = values[::step]
         out = np.full(count + 1, np.nan, dtype)
-        h.convert(codes.DTYPES[row.dtype.kind, row.dtype.itemsize], count, row.ctypes.data, row.strides[0], out)
+        h.convert(
+            codes.DTYPES[row.dtype.kind, row.dtype.itemsize], count, row.ctypes.data, row.strides[0], out
+        )
         assert np.array_equal(out[:-1], row.astype(dtype))
         assert np.isnan(out[-1])
 

@@ -99,8 +99,7 @@ def assert_near(actual, expected, relative):
     assert actual.shape == expected.shape
     error = np.linalg.norm(actual - expected)
     assert error <= relative * np.linalg.norm(expected), (
-        f"|difference| {error:.3g}, allowed {relative:g} of |expected| "
-        f"{np.linalg.norm(expected):.3g}"
+        f"|difference| {error:.3g}, allowed {relative:g} of |expected| {np.linalg.norm(expected):.3g}"
     )
 
 
@@ -445,9 +444,7 @@ def test_ten_steps_are_torch(rng, name, hyper):
     torch = pytest.importorskip("torch")
     params = draw_params(rng, SIZES)
     leaves = torch_leaves(torch, params)
-    optimizer = getattr(torch.optim, name)(
-        leaves, **({"lr": 0.01} if name == "SGD" else {}) | hyper
-    )
+    optimizer = getattr(torch.optim, name)(leaves, **({"lr": 0.01} if name == "SGD" else {}) | hyper)
     state = ref.init_state(name, params)
     for _ in range(10):
         grads = draw_params(rng, SIZES)  # anything will do

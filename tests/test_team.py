@@ -130,7 +130,9 @@ def test_two_callers_on_workqueue():
     assert out == ["3", "True"]
 
 
-@pytest.mark.parametrize("limit", [{"OMP_THREAD_LIMIT": "1"}, {"OMP_DYNAMIC": "true"}, {"OMP_NUM_THREADS": "1"}])
+@pytest.mark.parametrize(
+    "limit", [{"OMP_THREAD_LIMIT": "1"}, {"OMP_DYNAMIC": "true"}, {"OMP_NUM_THREADS": "1"}]
+)
 def test_fewer_threads_than_promised_do_not_hang(limit):
     """A team that does not gather falls back to one thread, with the same bits."""
     assert run("print(alone.sum())", NUMBA_NUM_THREADS="4", **limit) == [str(weights().sum())]

@@ -176,8 +176,9 @@ def test_input_dtypes_and_layouts(rng, kind):
     results = []
     wide = np.zeros((80, 12), kind)
     wide[::2, ::2] = values
-    for X in (values.astype("f4"), values.astype(kind), np.asfortranarray(values.astype(kind)), wide[::2, ::2],
-              values.astype(kind)[::-1][::-1], values.astype(kind).tolist()):  # fmt: skip
+    typed = values.astype(kind)
+    layouts = [typed, np.asfortranarray(typed), wide[::2, ::2], typed[::-1].copy()[::-1], typed.tolist()]
+    for X in (values.astype("f4"), *layouts):
         net = fb.MLP([6, 8, 3], seed=0)
         fb.Trainer(net, batch_size=16, seed=0).fit(X, y, epochs=2)
         results.append(net.params)

@@ -10,7 +10,6 @@ whole of k. Each output is one chain of fused multiply-adds in the order of k wh
 the result does not depend on how the work is cut: not on threads, nor on the batch around a row.
 """
 
-
 from .. import codes, formulas
 from ..jit import jit
 from .simd import I1, I64, Value, distance, emitted, lanes_of, shift
@@ -59,9 +58,7 @@ def _tile_loop(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_
                ahead, ahead_row, ahead_first, ahead_jump, ahead_arrays):  # fmt: skip
     bd, tiles = e.b, [(r, v) for r in range(rows) for v in range(vectors)]
     row_offset = [bd.mul(a_row, e.int(r)) for r in range(rows)]
-    first = {
-        (r, v): e.load(start, bd.add(bd.mul(start_row, e.int(r)), e.int(v * e.lanes))) for r, v in tiles
-    }
+    first = {(r, v): e.load(start, bd.add(bd.mul(start_row, e.int(r)), e.int(v * e.lanes))) for r, v in tiles}
     # The sum over k runs in parts; before each, half of an array's rows are asked for: at most
     # 12 lines, less than a core can wait for at once (16), so the loop itself never waits.
     half = (rows + 1) // 2
@@ -254,14 +251,6 @@ def pack_transposed(e, rows, vectors, columns, w, w_row, zeros, panel, panel_row
 
 
 @jit
-def panel_vectors(like, left):
-    """Vectors of the next panel where ``left`` are to come: full panels, the last two balanced."""
-    most = tile_height(like, 0)
-    panels = (left + most - 1) // most
-    return (left + panels - 1) // panels
-
-
-@jit
 def cut(count, most):
     """Size of the next part when count is cut into the fewest parts of at most ``most``, all alike."""
     parts = (count + most - 1) // most
@@ -305,7 +294,6 @@ def dense_forward(out, ldo, slope, keep, x, ldx, w, ldw, depth, code, row, last,
     lanes = lanes_of(out)
     while column < end:
         vectors = panel_vectors(out, (end - column) // lanes)
-        height = tile_height(out, vectors)
         i = row
         while i < last:
             rows = cut(last - i, codes.BLOCK_ROWS)

@@ -20,12 +20,61 @@ from numba import float64, from_dtype, int32, int64, prange
 
 from .. import codes
 from ..codes import (
-    K_COLUMNS, K_FIRST, K_LAST, K_MODE, K_ORDER, K_OUT, K_OUT_ROW, K_SAMPLES, K_SEED, K_STEP,
-    K_STREAM, K_THREADS, K_WEIGHT, K_X, K_X_COL, K_X_ROW, K_X_TYPE, K_Y, K_Y_COL, K_Y_ROW, K_Y_TYPE,
-    L_A, L_ACTIVATION, L_DELTA, L_IN, L_LDA, L_LDW, L_LDX, L_OUT, L_W, L_X,
-    P_BATCH, P_GRADIENT, P_INPUTS, P_LAYERS, P_LDT, P_LDX, P_LOSS, P_OPTIMIZER, P_OUTPUTS,
-    P_PANEL, P_PARTIALS, P_ROWLOSS, P_ROWSCALE, P_SCRATCH, P_SCRATCH_SIZE, P_SIZE, P_SLOTS, P_TARGET, P_TARGETS,
-    P_X, P_ZERO, S_CONSTANTS, S_ONE, S_TILE,
+    K_COLUMNS,
+    K_FIRST,
+    K_LAST,
+    K_MODE,
+    K_ORDER,
+    K_OUT,
+    K_OUT_ROW,
+    K_SAMPLES,
+    K_SEED,
+    K_STEP,
+    K_STREAM,
+    K_THREADS,
+    K_WEIGHT,
+    K_X,
+    K_X_COL,
+    K_X_ROW,
+    K_X_TYPE,
+    K_Y,
+    K_Y_COL,
+    K_Y_ROW,
+    K_Y_TYPE,
+    L_A,
+    L_ACTIVATION,
+    L_DELTA,
+    L_IN,
+    L_LDA,
+    L_LDW,
+    L_LDX,
+    L_OUT,
+    L_W,
+    L_X,
+    P_BATCH,
+    P_GRADIENT,
+    P_INPUTS,
+    P_LAYERS,
+    P_LDT,
+    P_LDX,
+    P_LOSS,
+    P_OPTIMIZER,
+    P_OUTPUTS,
+    P_PANEL,
+    P_PARTIALS,
+    P_ROWLOSS,
+    P_ROWSCALE,
+    P_SCRATCH,
+    P_SCRATCH_SIZE,
+    P_SIZE,
+    P_SLOTS,
+    P_TARGET,
+    P_TARGETS,
+    P_X,
+    P_ZERO,
+    S_CONSTANTS,
+    S_ONE,
+    S_TILE,
 )  # fmt: skip
 from ..jit import jit, program
 from .data import convert_row, shuffle
@@ -34,7 +83,6 @@ from .losses import link_row, loss_row, square_sum_row, sum_row
 from .measure import multiply_adds
 from .simd import LEAVES, address, bind_leaves, emit_leaves, get, lanes_of, pointer, put, shift
 from .team import barrier, float_mode, gather_team, lap, ticks
-
 
 trace_size = jit(codes.trace_size)
 
@@ -195,7 +243,8 @@ def apply(params, slots, work, plan, scratch, factor, share, threads):
     at = first * lanes
     gradient = shift(work, get(plan, P_GRADIENT) + at)
     scale(last - first, gradient, factor)
-    update(get(plan, P_OPTIMIZER), 1, last - first, gradient, 0, shift(params, at), shift(slots, at), size, 0, shift(scratch, S_CONSTANTS))  # fmt: skip
+    update(get(plan, P_OPTIMIZER), 1, last - first, gradient, 0, shift(params, at), shift(slots, at),
+           size, 0, shift(scratch, S_CONSTANTS))  # fmt: skip
 
 
 @jit

@@ -195,7 +195,9 @@ class Emitter:
         bits = self.b.bitcast(x.ir, self.integers)
         exponent = self.b.ashr(self.b.sub(bits, self.lane_integers(half_root)), self.lane_integers(mantissa))
         scaled = self.b.sub(bits, self.b.shl(exponent, self.lane_integers(mantissa)))
-        return Value(self, self.b.bitcast(scaled, self.vector)), Value(self, self.b.sitofp(exponent, self.vector))
+        return Value(self, self.b.bitcast(scaled, self.vector)), Value(
+            self, self.b.sitofp(exponent, self.vector)
+        )
 
     # --- memory and lanes
 
@@ -261,9 +263,7 @@ class Emitter:
     def masked_store(self, value, pointer, mask):
         address = self.b.bitcast(pointer, self.vector.as_pointer())
         name = f"llvm.masked.store.{self.suffix}.p0"
-        kind = ir.FunctionType(
-            ir.VoidType(), [self.vector, address.type, I32, ir.VectorType(I1, self.lanes)]
-        )
+        kind = ir.FunctionType(ir.VoidType(), [self.vector, address.type, I32, ir.VectorType(I1, self.lanes)])
         function = cgutils.get_or_insert_function(self.module, kind, name)
         self.b.call(function, [value.ir, address, ir.Constant(I32, self.size), mask.ir])
 
@@ -272,7 +272,10 @@ class Emitter:
     @contextmanager
     def loop(self, count, step=1):
         """for i in range(0, count, step), count an i64 or an int; yields i."""
-        with cgutils.for_range_slice(self.b, self.int(0), self.int(count), self.int(step), inc=True) as (i, _):
+        with cgutils.for_range_slice(self.b, self.int(0), self.int(count), self.int(step), inc=True) as (
+            i,
+            _,
+        ):
             yield i
 
     def cell(self, value):
