@@ -312,6 +312,18 @@ def test_convert_row(rng, dtype, source):
         assert np.isnan(out[-1])
 
 
+def test_convert_row_of_every_half(dtype):
+    """All finite 16-bit floats, denormals and both zeros."""
+    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    values = values[np.isfinite(values)]
+    for step in (1, 2):
+        row = np.repeat(values, step)[::step]
+        out = np.full(len(row), np.nan, dtype)
+        h.convert(codes.DTYPES["f", 2], len(row), row.ctypes.data, row.strides[0], out)
+        assert np.array_equal(out, values.astype(dtype))
+        assert np.array_equal(np.signbit(out), np.signbit(values))
+
+
 def test_shuffle_is_a_permutation_and_repeats():
     for count in (1, 2, 3, 100, 1437):
         order, again, other = (np.full(count, -1, np.int32) for _ in range(3))

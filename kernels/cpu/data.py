@@ -11,7 +11,7 @@ from .simd import I8, Value, emitted, get, put
 _IR = {
     ("f", 4): ir.FloatType(),
     ("f", 8): ir.DoubleType(),
-    ("f", 2): ir.HalfType(),
+    ("f", 2): ir.IntType(16),
     ("u", 1): ir.IntType(8),
     ("u", 2): ir.IntType(16),
     ("u", 4): ir.IntType(32),
@@ -27,14 +27,30 @@ def convert_row(e, dtype, count, source, step, out):
     """
     bd = e.b
 
+    def half_to_float(h, vector):
+        """IEEE half, finite, to float32 by its bits: the instruction for it is not everywhere."""
+        kinds = [ir.IntType(32), ir.FloatType()]
+        integer, real = (ir.VectorType(k, e.lanes) if vector else k for k in kinds)
+
+        def constant(kind, x):
+            return ir.Constant(kind, [x] * e.lanes if vector else x)
+
+        wide = bd.zext(h, integer)
+        size = bd.and_(wide, constant(integer, 0x7FFF))
+        small = bd.icmp_unsigned("<", size, constant(integer, 0x400))  # no leading one
+        normal = bd.add(bd.shl(size, constant(integer, 13)), constant(integer, 112 << 23))
+        low = bd.bitcast(bd.fmul(bd.uitofp(size, real), constant(real, 2.0**-24)), integer)
+        sign = bd.shl(bd.and_(wide, constant(integer, 0x8000)), constant(integer, 16))
+        return bd.bitcast(bd.or_(bd.select(small, low, normal), sign), real)
+
     def number(kind, raw, vector):
         target = e.vector if vector else e.real
         if kind == "f":
             if raw.type == target:
                 return raw
-            item = raw.type.element if vector else raw.type
-            smaller = isinstance(item, ir.HalfType) or (e.is64 and isinstance(item, ir.FloatType))
-            return (bd.fpext if smaller else bd.fptrunc)(raw, target)
+            if "i16" in str(raw.type):
+                raw = half_to_float(raw, vector)
+            return raw if raw.type == target else (bd.fpext if e.is64 else bd.fptrunc)(raw, target)
         return (bd.sitofp if kind == "i" else bd.uitofp)(raw, target)
 
     def case(kind, size):

@@ -316,7 +316,7 @@ def _symbol(name, dtype):
     return f"fastbp.{name}.{dtype}"
 
 
-def _leaf_type(kinds, returns, real):
+def leaf_type(kinds, returns, real):
     llvm = {"i": I64, "p": real.as_pointer(), "r": real}
     return ir.FunctionType(I64 if returns else ir.VoidType(), [llvm[k] for k in kinds])
 
@@ -344,7 +344,7 @@ def emitted(kinds, returns=None):
             def codegen(context, builder, sig, values):
                 function = cgutils.get_or_insert_function(
                     builder.module,
-                    _leaf_type(kinds, returns, context.get_value_type(dtype)),
+                    leaf_type(kinds, returns, context.get_value_type(dtype)),
                     _symbol(write.__name__, dtype),
                 )
                 result = builder.call(function, values)
@@ -373,7 +373,7 @@ def emit_leaves(typingctx, table, like):
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
         for place, (name, (write, kinds, returns)) in enumerate(LEAVES.items()):
             function = ir.Function(
-                builder.module, _leaf_type(kinds, returns, real), _symbol(name, dtype) + ".code"
+                builder.module, leaf_type(kinds, returns, real), _symbol(name, dtype) + ".code"
             )
             function.linkage = "internal"
             function.attributes.add("noinline")
