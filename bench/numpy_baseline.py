@@ -58,14 +58,21 @@ class NumpyMLP:
         slots = {"SGD": 1 if momentum else 0, "Adam": 2}[optimizer]
         arenas = [np.zeros(count, self.dtype) for _ in range(2 + slots)]  # p, its gradient, slots
         self.params, self._grads = _cut(arenas[0], layers), _cut(arenas[1], layers)
-        self._blocks = [
-            tuple(arena[i : i + BLOCK] for arena in arenas) for i in range(0, count, BLOCK)
-        ]
+        self._blocks = [tuple(arena[i : i + BLOCK] for arena in arenas) for i in range(0, count, BLOCK)]
         self._workspaces = {}
 
         rng = np.random.default_rng(seed)
         for W, _ in self.params:
             W[...] = rng.standard_normal(W.shape) * math.sqrt(2 / len(W))
+
+    def reset(self, params):
+        """Start again from these parameters, [(W, b), ...], with a fresh optimizer."""
+        for (W, b), (W0, b0) in zip(self.params, params, strict=True):
+            W[...], b[...] = W0, b0
+        for _, _, *slots in self._blocks:
+            for slot in slots:
+                slot[...] = 0
+        self.steps = 0
 
     def epoch(self, X, y, order, batch_size):
         """Train on the samples `order` names, batch by batch; the mean loss over these samples.

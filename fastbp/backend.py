@@ -15,7 +15,7 @@ from .layout import arena
 from .machine import usable_cores
 
 DEVICES = ("auto", "cpu", "cuda")
-_parallel = threading.Lock()  # held while a parallel region runs on a layer that takes one at a time
+_one_region = threading.Lock()  # held while a region runs on a layer that takes one at a time
 _parallel_pid = None  # process that opened the first parallel region
 
 
@@ -51,6 +51,26 @@ def load(dtype):
     run = program.load(dtype)
     _seconds.setdefault(dtype, time.perf_counter() - start)
     return run
+
+
+def peak_loop(dtype):
+    """(run(passes, numbers) -> lanes, sums at once): the loop of measure.py, compiled."""
+    load(dtype)
+    from .kernels.cpu import measure, program
+
+    return program.peak, measure.CHAINS
+
+
+def tile(dtype):
+    """The shape of the register tile on this machine, in words."""
+    from .kernels.cpu.dense import HEIGHTS
+    from .kernels.cpu.simd import host_target
+
+    target = host_target()
+    heights = HEIGHTS[target.registers]
+    widest = max(heights)
+    lanes = target.bytes // dtype.itemsize
+    return f"{heights[widest]} rows x {widest} vectors of {lanes} {dtype.name}"
 
 
 PARALLEL_WORK = 100_000  # multiply-adds of a step below which a second thread never paid
@@ -133,6 +153,7 @@ class Session:
         self.sync = arena(codes.SYNC + threads * codes.trace_size(layers), np.int64)
         self.order = np.empty(0, np.int32)
         self._kept = ()
+        self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
 
     def set_loss(self, code):
         """Change the loss between labels and probabilities; the plan has room for either."""
@@ -148,19 +169,10 @@ class Session:
 
     def bind(self, x, y=None, weight=None, out=None):
         """Point the program at data: x (N, inputs), y (N, targets) or None, weight (N,), out (N, O)."""
-        call = self.call
-        call[codes.K_SAMPLES] = len(x)
-        for first, array in ((codes.K_X, x), (codes.K_Y, y)):
-            if array is None:
-                call[first] = 0
-                continue
-            call[first] = array.ctypes.data
-            call[first + 1] = codes.DTYPES[array.dtype.kind, array.dtype.itemsize]
-            call[first + 2 : first + 4] = array.strides
-        call[codes.K_WEIGHT] = 0 if weight is None else weight.ctypes.data
+        numbers = [len(x), 0, 0, *_place(x), *_place(y), _address(weight), _address(out)]
+        self.call[codes.K_SAMPLES : codes.K_OUT + 1] = numbers
         if out is not None:
-            call[codes.K_OUT], call[codes.K_OUT_ROW] = out.ctypes.data, out.strides[0]
-        call[codes.K_ORDER] = 0
+            self.call[codes.K_OUT_ROW] = out.strides[0]
         self._kept = (x, y, weight, out)  # addresses are only good while these live
 
     def shuffle(self, seed, epoch):
@@ -179,29 +191,55 @@ class Session:
         """
         self.call[codes.K_FIRST], self.call[codes.K_LAST] = first, last
         self.call[codes.K_STEP] = number
-        start = time.perf_counter()
-        threads, trial = self.team.choose(start)
-        self._go(mode, threads)
-        end = time.perf_counter()
-        self.team.record(threads, trial, (end - start) / (last - first), end)
+        if self.team.most == 1:
+            self._go(mode, 1)
+        else:
+            start = time.perf_counter()
+            threads, trial = self.team.choose(start)
+            self._go(mode, threads)
+            end = time.perf_counter()
+            self.team.record(threads, trial, (end - start) / (last - first), end)
+        if mode in (codes.PREDICT, codes.FORWARD):
+            return 0.0, 0.0, 0, last - first
         loss, weight, done, threads = self.results[: codes.RESULTS]
         hits = self.results[codes.RESULTS : codes.RESULTS + int(threads)].sum()
         return loss, weight, int(hits), int(done)
 
     def _go(self, mode, threads):
+        self.call[codes.K_MODE] = mode
+        right = _claim_parallel() if threads > 1 else ALONE
+        self.call[codes.K_THREADS] = 1 if right == ALONE else threads
+        if right == ALONE:
+            self._run()
+            return
         from numba import get_num_threads, set_num_threads
 
-        self.call[codes.K_MODE] = mode
-        alone = threads == 1 or not _may_go_parallel()
-        if not alone and get_num_threads() != threads:
-            set_num_threads(threads)
+        before = get_num_threads()
+        set_num_threads(threads)
         try:
-            self.call[codes.K_THREADS] = 1 if alone else threads
-            self.run(self.params, self.slots, self.work, self.table, self.call, self.hyper, self.results,
-                     self.order, self.sync)  # fmt: skip
+            self._run()
         finally:
-            if not alone:
-                _done_parallel()
+            set_num_threads(before)
+            if right == LOCKED:
+                _one_region.release()
+
+    def _run(self):
+        self.run(self.params, self.slots, self.work, self.table, self.call, self.hyper, self.results,
+                 self.order, self.sync)  # fmt: skip
+
+
+def _address(array):
+    return 0 if array is None else array.__array_interface__["data"][0]
+
+
+def _place(array):
+    """(address, dtype code, strides): how the gather finds a 2-D array's numbers."""
+    if array is None:
+        return 0, 0, 0, 0
+    return _address(array), codes.DTYPES[array.dtype.kind, array.dtype.itemsize], *array.strides
+
+
+ALONE, FREE, LOCKED = range(3)
 
 
 def _layer():
@@ -213,23 +251,20 @@ def _layer():
         return None
 
 
-def _may_go_parallel():
-    """Take the right to open a parallel region; False where it would abort or kill the process.
+def _claim_parallel():
+    """The right to open a parallel region: ALONE where that would abort or kill the process.
 
     GNU OpenMP kills a child that was forked after its parent's first region; workqueue aborts when
-    two threads open regions at once. One thread then gives the same bits.
+    two threads open regions at once, so there the right is a lock to be released (LOCKED), and who
+    does not get it goes on with one thread: the bits are the same.
     """
     global _parallel_pid
     layer = _layer()
     if layer == "omp" and _parallel_pid not in (None, os.getpid()):
-        return False
-    if layer in (None, "workqueue") and not _parallel.acquire(blocking=False):
-        return False
+        return ALONE
+    locks = layer in (None, "workqueue")
+    if locks and not _one_region.acquire(blocking=False):
+        return ALONE
     if _parallel_pid is None:
         _parallel_pid = os.getpid()
-    return True
-
-
-def _done_parallel():
-    if _parallel.locked():
-        _parallel.release()
+    return LOCKED if locks else FREE

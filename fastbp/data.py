@@ -6,6 +6,7 @@ from .errors import unknown
 from .kernels import codes
 
 _ROWS = 1 << 20  # elements looked at at once
+_FEW = 1 << 12  # elements that are looked at without ado: the way of single rows
 
 
 def _array(name, data):
@@ -21,6 +22,8 @@ def _array(name, data):
 def _first_bad(array):
     """Index tuple of the first NaN or inf, or None; memory maps are read in pieces."""
     if array.dtype.kind != "f":
+        return None
+    if array.size < _FEW and np.isfinite(array).all():
         return None
     rows = max(1, _ROWS // max(1, array[0].size if array.ndim > 1 else 1))
     for start in range(0, len(array), rows):

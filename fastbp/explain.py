@@ -94,7 +94,7 @@ def explain(trainer, seconds=0.5):
         why = f"fastest of {others}" if len(timings) > 1 else "too little work for more"
     rows = _rows(net, batch, code, ticks, step, trainer.optimizer.slots)
     return Explanation(
-        "-".join(map(str, net.sizes)), batch, threads, why, _tile(net.dtype), step,
+        "-".join(map(str, net.sizes)), batch, threads, why, backend.tile(net.dtype), step,
         Peak(threads, net.dtype).gflops(), copy_bandwidth(threads), rows,
     )  # fmt: skip
 
@@ -152,14 +152,3 @@ def _rows(net, batch, code, ticks, step, slots):
         if place != codes.T_GATHER and ticks[place]:
             rows.append(Row(name, ticks[place] * scale))
     return rows
-
-
-def _tile(dtype):
-    from .kernels.cpu.dense import HEIGHTS
-    from .kernels.cpu.simd import host_target
-
-    target = host_target()
-    heights = HEIGHTS[target.registers]
-    widest = max(heights)
-    lanes = target.bytes // dtype.itemsize
-    return f"{heights[widest]} rows x {widest} vectors of {lanes} {dtype.name}"

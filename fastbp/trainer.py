@@ -1,7 +1,7 @@
 """Trainer: a network, a loss and an optimizer, run by the compiled program."""
 
 import operator
-import secrets
+import os
 import sys
 import time
 
@@ -90,7 +90,7 @@ class Trainer:
                 f"threads: got {threads}, takes 1 to {limit} (cores of this process, or NUMBA_NUM_THREADS)"
             )
         self.threads = threads
-        self.seed = secrets.randbits(32) if seed is None else _whole("seed", seed, 0)
+        self.seed = int.from_bytes(os.urandom(4), "little") if seed is None else _whole("seed", seed, 0)
         if clip_norm is not None and not 0 < clip_norm < float("inf"):
             raise ValueError(f"clip_norm: got {clip_norm!r}, takes a number above 0, or None")
         self.clip_norm = clip_norm
@@ -145,13 +145,15 @@ class Trainer:
             validation_data = self._checked_pair(validation_data)
         if verbose not in (0, 1, True, False, "auto"):
             raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
-        session = self._session("train", self.batch_size, code)
-        session.bind(X, y, weight)
+        session = self._session("train", self.batch_size)
         steps = -(-len(X) // self.batch_size)
         history, window = History(), 1
         self.history = history
         scores = code in (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.BCE_WITH_LOGITS)
-        with _Progress(epochs, len(X), verbose) as progress:
+        with session.lock, _Progress(epochs, len(X), verbose) as progress:
+            session.set_loss(code)
+            session.hyper[:] = self._hyper()
+            session.bind(X, y, weight)
             for epoch in range(epochs):
                 began = time.perf_counter()
                 if shuffle:
@@ -207,9 +209,11 @@ class Trainer:
         return X, *data.targets(y, self.loss, len(X), self.net.sizes[-1])
 
     def _evaluate(self, X, code, y, weight):
-        session = self._session("infer", INFERENCE_BATCH, code)
-        session.bind(X, y, weight)
-        loss, mass, hits, _ = session.steps(codes.EVALUATE, 0, -(-len(X) // session.batch))
+        session = self._session("infer", INFERENCE_BATCH)
+        with session.lock:
+            session.set_loss(code)
+            session.bind(X, y, weight)
+            loss, mass, hits, _ = session.steps(codes.EVALUATE, 0, -(-len(X) // INFERENCE_BATCH))
         result = {"loss": float(loss / mass) if mass else 0.0}
         if code in (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.BCE_WITH_LOGITS):
             result["accuracy"] = hits / self._answers(len(X), code)
@@ -225,10 +229,11 @@ class Trainer:
 
     def _outputs(self, X, mode):
         X = data.features(X, self.net.sizes[0])
-        session = self._session("infer", INFERENCE_BATCH, self._loss_code)
+        session = self._session("infer", INFERENCE_BATCH)
         out = np.empty((len(X), self.net.sizes[-1]), self.net.dtype)
-        session.bind(X, out=out)
-        session.steps(mode, 0, -(-len(X) // session.batch))
+        with session.lock:
+            session.bind(X, out=out)
+            session.steps(mode, 0, -(-len(X) // INFERENCE_BATCH))
         return out
 
     def gradients(self, X, y, sample_weight=None):
@@ -264,13 +269,11 @@ class Trainer:
 
     # --- inside
 
-    def _session(self, use, batch, code):
-        """The session of a use, kept from call to call; only the loss code may differ between calls."""
-        if use not in self._sessions:
-            self._sessions[use] = self._open(batch, code, self.slots)
-        session = self._sessions[use]
-        session.set_loss(code)
-        session.hyper[:] = self._hyper()
+    def _session(self, use, batch):
+        """The session of a use, kept from call to call."""
+        session = self._sessions.get(use)
+        if session is None:
+            session = self._sessions[use] = self._open(batch, self._loss_code, self.slots)
         return session
 
     def _open(self, batch, code, slots):

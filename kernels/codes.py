@@ -41,7 +41,7 @@ SLOTS = {STORE: 1, SGD: 0, SGD_MOMENTUM: 1, ADAM: 2, ADAM_DECAY: 2}
 # Constants of an update, ready to be used by the vectors; one array of CONSTANTS numbers a step.
 C_LR, C_L2, C_DECAY = 0, 1, 2  # step length; weight decay added to the gradient; p *= decay
 C_MOMENTUM, C_FRESH, C_GRADIENT, C_BUFFER = 3, 4, 5, 6  # SGD: buf = mom buf + fresh g; d = a g + b buf
-C_BETA1, C_BETA2, C_ROOT, C_EPS = 3, 4, 5, 6  # Adam: 1 - b1, b2; sqrt(v) is scaled by root
+C_BETA1, C_BETA2, C_ROOT, C_EPS = 3, 4, 5, 6  # Adam: 1 - b1, 1 - b2; sqrt(v) is scaled by root
 CONSTANTS = 8
 
 # hyper: the optimizer's own numbers

@@ -59,7 +59,7 @@ REST = {name: found for name, found in ALL.items() if name not in KERNELS}
 
 
 def broken(table, wrong):
-    """"module:line imports name" for each import that is wrong(module, import)."""
+    """One text, module:line imports name, for each import that is wrong(module, import)."""
     return [f"{m}:{i.line} imports {i.name}" for m, found in table.items() for i in found if wrong(m, i)]
 
 

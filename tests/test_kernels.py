@@ -108,12 +108,12 @@ UPDATES = {
     ),
     "adam": (
         codes.ADAM,
-        {"C_LR": 0.01, "C_L2": 0, "C_DECAY": 1, "C_BETA1": 0.1, "C_BETA2": 0.999, "C_ROOT": 3.0,
+        {"C_LR": 0.01, "C_L2": 0, "C_DECAY": 1, "C_BETA1": 0.1, "C_BETA2": 0.001, "C_ROOT": 3.0,
          "C_EPS": 1e-8},
     ),
     "adam_decay": (
         codes.ADAM_DECAY,
-        {"C_LR": 0.01, "C_L2": 0.02, "C_DECAY": 0.99, "C_BETA1": 0.1, "C_BETA2": 0.999, "C_ROOT": 3.0,
+        {"C_LR": 0.01, "C_L2": 0.02, "C_DECAY": 0.99, "C_BETA1": 0.1, "C_BETA2": 0.001, "C_ROOT": 3.0,
          "C_EPS": 1e-8},
     ),
 }  # fmt: skip
@@ -131,7 +131,7 @@ def _updated(name, g, p, slots, c):
         buffer = c["C_MOMENTUM"] * slots[0] + c["C_FRESH"] * g
         return p - c["C_LR"] * (c["C_GRADIENT"] * g + c["C_BUFFER"] * buffer), [buffer]
     first = slots[0] + c["C_BETA1"] * (g - slots[0])
-    second = c["C_BETA2"] * slots[1] + (1 - c["C_BETA2"]) * g * g
+    second = slots[1] + c["C_BETA2"] * (g * g - slots[1])
     step = first / (np.sqrt(second) * c["C_ROOT"] + c["C_EPS"])
     return p * c["C_DECAY"] - c["C_LR"] * step, [first, second]
 

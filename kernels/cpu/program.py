@@ -260,7 +260,7 @@ def update_constants(scratch, plan, hyper, step):
     if optimizer == codes.ADAM or optimizer == codes.ADAM_DECAY:
         b1, b2 = get(hyper, codes.H_BETA1), get(hyper, codes.H_BETA2)
         put(c, codes.C_BETA1, 1.0 - b1)
-        put(c, codes.C_BETA2, b2)
+        put(c, codes.C_BETA2, 1.0 - b2)
         put(c, codes.C_LR, lr / (1.0 - b1**step))
         put(c, codes.C_ROOT, 1.0 / sqrt(1.0 - b2**step))
         put(c, codes.C_EPS, get(hyper, codes.H_EPS))

@@ -365,13 +365,13 @@ def emitted(kinds, returns=None):
 
 @intrinsic
 def emit_leaves(typingctx, table, like):
-    """Compile all of LEAVES for ``like``'s dtype; their addresses go to table, in order."""
+    """Compile all of LEAVES for ``like``'s dtype; their addresses go to table, by name."""
 
     def codegen(context, builder, sig, args):
         dtype = sig.args[1].dtype
         real, target = context.get_value_type(dtype), _target(context)
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        for place, (name, (write, kinds, returns)) in enumerate(LEAVES.items()):
+        for place, (name, (write, kinds, returns)) in enumerate(sorted(LEAVES.items())):
             function = ir.Function(
                 builder.module, leaf_type(kinds, returns, real), _symbol(name, dtype) + ".code"
             )
@@ -390,7 +390,7 @@ def emit_leaves(typingctx, table, like):
 
 def bind_leaves(addresses, dtype):
     """Give the functions of LEAVES their names in this process: before any caller is loaded."""
-    for name, place in zip(LEAVES, addresses, strict=True):
+    for name, place in zip(sorted(LEAVES), addresses, strict=True):
         binding.add_symbol(_symbol(name, dtype), int(place))
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks of fastbp beside NumPy and what else trains such networks: `python -m bench --help`."""

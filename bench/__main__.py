@@ -1,0 +1,131 @@
+"""python -m bench: fastbp beside NumPy, torch, JAX and scikit-learn, in one command."""
+
+import argparse
+import contextlib
+import sys
+import time
+
+_DESCRIPTION = """\
+Time a training step of fastbp beside every peer that is installed, on the same data, from the same
+weights, over the same batches. Each peer has a process of its own; their losses must agree before
+anything is timed; then they take turns. Prints a table, writes bench.json and pictures."""
+
+_EPILOG = """\
+examples:
+  python -m bench                          six workloads, every peer installed: some minutes
+  python -m bench --quick                  NumPy alone, half a minute
+  python -m bench --cases all --rounds 15  the variants too (sgd, tanh, gelu, mse, odd, batches)
+  python -m bench --cases 'mnist*' --peers numpy,jax
+  python -m bench --startup                import and first fit, cache full and empty
+  python -m bench --predict                latency of one row, throughput of many
+  python -m bench --scale                  cost against width, depth and batch"""
+
+
+def main(argv=None):
+    """Run; returns the exit code."""
+    args = _arguments(argv)
+    try:
+        if args.startup:
+            from .startup import main as part
+        elif args.predict:
+            from .predict import main as part
+        elif args.scale:
+            from .scale import main as part
+        else:
+            part = _steps
+        return part(args)
+    except ValueError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+
+
+def _arguments(argv):
+    from .machine import usable_cores
+
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--startup", action="store_true", help="measure start-up instead")
+    what.add_argument("--predict", action="store_true", help="measure inference instead")
+    what.add_argument("--scale", action="store_true", help="measure cost against size instead")
+    parser.add_argument("--quick", action="store_true", help="NumPy alone, 5 short rounds")
+    parser.add_argument(
+        "--cases", default="six", metavar="A,B", help="names, patterns, six, variants, all (default: six)"
+    )
+    parser.add_argument(
+        "--peers", metavar="A,B", help="numpy, torch, torch.compile, jax, sklearn (default: those installed)"
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help="timed runs of each (default: 9)")
+    parser.add_argument(
+        "--threads", type=int, default=usable_cores(), metavar="T", help="(default: the cores usable)"
+    )
+    parser.add_argument("--out", default="bench-results", metavar="DIR", help="(default: bench-results)")
+    parser.add_argument("--json", metavar="FILE", help="(default: DIR/bench.json)")
+    parser.add_argument("--markdown", action="store_true", help="print the README's table too")
+    args = parser.parse_args(argv)
+    if args.rounds is not None and args.rounds < 1:
+        parser.error(f"--rounds: got {args.rounds}, takes 1 or more")
+    if not 1 <= args.threads <= usable_cores():
+        parser.error(f"--threads: got {args.threads}, takes 1 to {usable_cores()}, the cores usable here")
+    return args
+
+
+def chosen_peers(args):
+    """Names of the peers to run, fastbp first."""
+    from .peers import PEERS, installed
+
+    here = installed()
+    names = args.peers.split(",") if args.peers else ["numpy"] if args.quick else here
+    for name in names:
+        if name not in PEERS:
+            raise ValueError(f"peers: got {name!r}, takes {', '.join(PEERS)}")
+        if name not in here:
+            raise ValueError(f"peers: {name} is not installed: pip install '.[compare]' brings them all")
+    return ["fastbp"] + [name for name in PEERS if name in names and name != "fastbp"]
+
+
+def _steps(args):
+    """The main benchmark: a training step on each case."""
+    from . import machine, plots, report
+    from .cases import select
+    from .compare import RUN_SECONDS, compare
+    from .workers import Worker
+
+    cases, names = select(args.cases), chosen_peers(args)
+    rounds = args.rounds or (5 if args.quick else 9)
+    described, peak = machine.describe(args.threads), machine.Peak(args.threads)
+    bandwidth = {"one": machine.copy_bandwidth(1), "all": machine.copy_bandwidth(args.threads)}
+    began, results = time.perf_counter(), []
+    with contextlib.ExitStack() as stack:
+        team = {name: stack.enter_context(Worker(name, args.threads)) for name in names}
+        for case in cases:
+            print(f"{case.name}: {case.shape} ...", file=sys.stderr, flush=True)
+            say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+            seconds = RUN_SECONDS / 2 if args.quick else RUN_SECONDS
+            results.append(compare(case, team, rounds, peak, say, seconds))
+    print()
+    print("\n".join(report.machine_lines(described, results, bandwidth)))
+    print(f"\none training step, median of {rounds} interleaved runs; 3.0x: fastbp takes a third of it")
+    print(report.text_table(report.step_rows(results), left=2))
+    print()
+    print("\n".join(report.notes(results)))
+    if args.markdown:
+        print(f"\n{report.markdown_table(report.readme_rows(results), left=2)}")
+    content = {"machine": described, "bandwidth": bandwidth, "rounds": rounds, "results": results}
+    path = report.write_json(args.json or f"{args.out}/bench.json", content)
+    pictures = plots.draw(content, args.out)
+    print(f"\n{time.perf_counter() - began:.0f} s; written: {', '.join(map(str, [path, *pictures]))}")
+    if not pictures:
+        print("no pictures: matplotlib is missing (pip install '.[plot]')")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
