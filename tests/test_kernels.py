@@ -136,8 +136,9 @@ def _updated(name, g, p, slots, c):
     return p * c["C_DECAY"] - c["C_LR"] * step, [first, second]
 
 
+@pytest.mark.parametrize("by_rows", [True, False])
 @pytest.mark.parametrize("name", UPDATES)
-def test_dense_update(rng, dtype, name):
+def test_dense_update(rng, dtype, name, by_rows):
     code, values = UPDATES[name]
     for batch, inner, outer in SHAPES:
         x, delta = draw(rng, dtype, batch, inner), draw(rng, dtype, batch, outer)
@@ -151,7 +152,8 @@ def test_dense_update(rng, dtype, name):
             ).ravel()
         _, tile, zeros, one = scratch(dtype, outer)
         h.weight_update(w, flat, h.padded(x, dtype, np.nan), h.padded(delta, dtype), batch, inner, code,
-                        _constants(dtype, **values), tile, zeros, one)  # fmt: skip
+                        by_rows, 0, inner + 1, 0, columns(outer, dtype), _constants(dtype, **values),
+                        tile, zeros, one)  # fmt: skip
         ones = np.hstack([x, np.ones((batch, 1))]).astype(float)
         exact, state = _updated(name, ones.T @ delta.astype(float), p.astype(float),
                                 [s.astype(float) for s in slots], values)  # fmt: skip
@@ -162,6 +164,31 @@ def test_dense_update(rng, dtype, name):
             assert h.relative(got[s][:, :outer], slot, size) < h.TOLERANCE[dtype]
         if name != "store":
             assert (w[:, outer : columns(outer, dtype)] == 0).all()
+
+
+@pytest.mark.parametrize("by_rows", [True, False])
+@pytest.mark.parametrize("row,last", [(0, 7), (5, 6), (13, 20), (19, 21), (20, 21), (0, 21)])
+def test_dense_update_touches_only_its_rows_and_columns(rng, dtype, by_rows, row, last):
+    """21 rows with the bias; the same bits as the whole, and nothing else changed."""
+    x, delta = h.padded(draw(rng, dtype, 9, 20), dtype), h.padded(draw(rng, dtype, 9, 200), dtype)
+    before = h.padded(draw(rng, dtype, 21, 200), dtype)
+    whole, part = before.copy(), before.copy()
+    wide, narrow = (arena(2 * before.size, dtype) for _ in range(2))
+    _, tile, zeros, one = scratch(dtype, 200)
+    constants = _constants(dtype, **UPDATES["adam"][1])
+    args = (x, delta, 9, 20, codes.ADAM)
+    h.weight_update(whole, wide, *args, True, 0, 21, 0, columns(200, dtype), constants, tile, zeros, one)
+    h.weight_update(part, narrow, *args, by_rows, row, last, 64, 192, constants, tile, zeros, one)
+    for got, all_of_it, old in (
+        (part, whole, before),
+        *(
+            (n, w, np.zeros_like(before))
+            for n, w in zip(narrow.reshape(2, *before.shape), wide.reshape(2, *before.shape), strict=True)
+        ),
+    ):
+        assert np.array_equal(got[row:last, 64:192], all_of_it[row:last, 64:192])
+        got[row:last, 64:192] = old[row:last, 64:192]
+        assert np.array_equal(got, old)
 
 
 @pytest.mark.parametrize("name", [*codes.LOSSES, "soft"])

@@ -10,6 +10,8 @@ whole of k. Each output is one chain of fused multiply-adds in the order of k wh
 the result does not depend on how the work is cut: not on threads, nor on the batch around a row.
 """
 
+import numpy as np
+
 from .. import codes, formulas
 from ..jit import jit
 from .simd import I1, I64, Value, distance, emitted, lanes_of, shift
@@ -17,6 +19,7 @@ from .simd import I1, I64, Value, distance, emitted, lanes_of, shift
 # rows of a tile by its vectors, for 32 and for 16 vector registers. Wide tiles read whole runs of
 # B and few rows of A: on AVX-512, 6 x 4 ran at 0.8-1.0 of the peak where 12 x 2 ran at 0.6-0.8
 # (row-major operands, K of 128 to 1024).
+L2_FLOATS = 1 << 18  # of the deltas, up to which the weight tiles go row by row: half of an L2 cache
 DEPTH = 128  # terms of a sum at a time: a block of B (32 KiB) stays in L1 while all rows pass it
 HEIGHTS = {32: {1: 14, 2: 12, 3: 8, 4: 6}, 16: {1: 12, 2: 6}}
 
@@ -331,26 +334,36 @@ def dense_backward(out, ldo, a, delta, ldd, w, ldw, depth, inner, code, row, las
 
 @jit
 def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, code, arrays, row, last,
-                 column, vectors, constants, buffer, zeros, one):  # fmt: skip
-    """(w, slots) = step(x.T @ delta), rows [row, last) of one panel of columns; row ``inner`` is b.
+                 column, end, by_rows, constants, buffer, zeros, one):  # fmt: skip
+    """(w, slots) = step(x.T @ delta), rows [row, last), columns [column, end); row ``inner`` is b.
 
     x (B, inner), delta (B, O). The gradient lives in registers and in ``buffer`` only; meanwhile
     the tile's rows of w and its slots (``arrays`` in all, ``stride`` apart) are on their way.
+    by_rows: a few rows over all columns, then the next rows, so that w and slots are read as they
+    lie in memory; good while delta stays in L2. Else panel by panel, good for long batches.
     """
-    height = tile_height(w, vectors)
-    width = vectors * lanes_of(w)
-    first = distance(w, slots)
-    i = row
-    stop = min(last, inner)
-    while i < stop:
-        rows = cut(stop - i, height)
-        at = i * ldw + column
-        tile(rows, vectors, batch, shift(x, i), 1, ldx, shift(delta, column), ldd, zeros, 0, buffer, width,
-             shift(w, at), ldw, first, stride, arrays)  # fmt: skip
-        update(code, rows, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw, constants)
-        i += rows
-    if last > inner:  # the bias: x is a column of ones
-        at = inner * ldw + column
-        tile(1, vectors, batch, one, 0, 0, shift(delta, column), ldd, zeros, 0, buffer, width,
-             shift(w, at), ldw, first, stride, arrays)  # fmt: skip
-        update(code, 1, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw, constants)
+    lanes = lanes_of(w)
+    ahead = distance(w, slots)
+    widest = panel_vectors(w, (end - column) // lanes)
+    high = tile_height(w, widest)
+    i, j = row, column
+    while i < last and j < end:
+        vectors = panel_vectors(w, (end - j) // lanes)
+        at = i * ldw + j
+        if i < inner:
+            rows = cut(min(last, inner) - i, high if by_rows else tile_height(w, vectors))
+            left, across, down = shift(x, i), np.int64(1), ldx
+        else:  # the bias: x is a column of ones
+            rows, left, across, down = np.int64(1), one, np.int64(0), np.int64(0)
+        tile(rows, vectors, batch, left, across, down, shift(delta, j), ldd, zeros, 0, buffer,
+             vectors * lanes, shift(w, at), ldw, ahead, stride, arrays)  # fmt: skip
+        update(code, rows, vectors, buffer, vectors * lanes, shift(w, at), shift(slots, at), stride, ldw,
+               constants)  # fmt: skip
+        if by_rows:
+            j += vectors * lanes
+            if j >= end:
+                i, j = i + rows, column
+        else:
+            i += rows
+            if i >= last:
+                i, j = row, j + vectors * lanes

@@ -78,7 +78,7 @@ from ..codes import (
 )  # fmt: skip
 from ..jit import jit, program
 from .data import convert_row, shuffle
-from .dense import dense_backward, dense_forward, dense_update, panel_vectors, scale, update
+from .dense import L2_FLOATS, dense_backward, dense_forward, dense_update, scale, update
 from .losses import link_row, loss_row, square_sum_row, sum_row
 from .measure import multiply_adds
 from .simd import LEAVES, address, bind_leaves, emit_leaves, get, lanes_of, pointer, put, shift
@@ -187,7 +187,7 @@ def weight_gradients(params, slots, stride, work, plan, scratch, batch, code, ar
                      threads, trace):  # fmt: skip
     """This thread's share of all layers' weight tiles: gradient, and what ``code`` does with it.
 
-    The tiles of all layers form one line of (panel, row) places, cut into equal parts.
+    All layers' rows, each as long as its layer is wide, form one line that is cut into equal parts.
     """
     lanes = lanes_of(work)
     total = 0
@@ -195,27 +195,23 @@ def weight_gradients(params, slots, stride, work, plan, scratch, batch, code, ar
         this = layer(plan, index)
         total += (get(this, L_IN) + 1) * whole_vectors(work, get(this, L_OUT))
     begin, end = total * share // threads, total * (share + 1) // threads
-    place = 0
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
-        inner, w = get(this, L_IN), get(this, L_W)
-        left, column = whole_vectors(work, get(this, L_OUT)), np.int64(0)
-        while left > 0:
-            vectors = panel_vectors(work, left)
-            # rows whose first vector's place lies in [begin, end)
-            row = max(0, (begin - place + vectors - 1) // vectors)
-            last = min(inner + 1, (end - place + vectors - 1) // vectors)
-            if row < last:
-                dense_update(
-                    shift(params, w), shift(slots, w), stride, get(this, L_LDW),
-                    shift(work, get(this, L_X)), get(this, L_LDX),
-                    shift(work, get(this, L_DELTA)), get(this, L_LDA), batch, inner, code, arrays,
-                    row, last, column, vectors, shift(scratch, S_CONSTANTS), shift(scratch, S_TILE),
-                    shift(work, get(plan, P_ZERO)), shift(scratch, S_ONE),
-                )  # fmt: skip
-            place += vectors * (inner + 1)
-            column += vectors * lanes
-            left -= vectors
+        inner, w, vectors = get(this, L_IN), get(this, L_W), whole_vectors(work, get(this, L_OUT))
+        # rows that start in [begin, end)
+        row = min(inner + 1, max(0, (begin + vectors - 1) // vectors))
+        last = min(inner + 1, max(0, (end + vectors - 1) // vectors))
+        if row < last:
+            ldd = get(this, L_LDA)
+            dense_update(
+                shift(params, w), shift(slots, w), stride, get(this, L_LDW),
+                shift(work, get(this, L_X)), get(this, L_LDX), shift(work, get(this, L_DELTA)), ldd,
+                batch, inner, code, arrays, row, last, np.int64(0), vectors * lanes,
+                batch * ldd < L2_FLOATS, shift(scratch, S_CONSTANTS),
+                shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)), shift(scratch, S_ONE),
+            )  # fmt: skip
+        begin -= vectors * (inner + 1)
+        end -= vectors * (inner + 1)
         lap(trace, codes.T_LAYERS + 3 * index + codes.T_UPDATE)
 
 
