@@ -98,8 +98,8 @@ CALL = 22
 
 # sync: where the team meets (places a cache line apart), then, per thread, the trace: clock ticks of
 # each phase. Forward, backward and update have one place a layer, behind the others.
-Y_ARRIVED, Y_DECIDED, Y_WAITING, Y_GENERATION = 0, 16, 32, 48
-SYNC = 64
+Y_ARRIVED, Y_DECIDED, Y_WAITING, Y_GENERATION, Y_PROCESSORS = 0, 16, 32, 48, 64
+SYNC = 80
 T_LAST, T_GATHER, T_LOSS, T_WAIT, T_CONSTANTS, T_CLIP, T_LAYERS = range(7)
 T_FORWARD, T_BACKWARD, T_UPDATE = range(3)
 

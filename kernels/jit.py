@@ -14,7 +14,13 @@ from numba.core import caching
 ROOT = Path(__file__).resolve().parent
 
 # Contraction gives fused multiply-adds; nothing that reorders a sum or drops NaN is allowed.
-FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "no_cpython_wrapper": True}
+FLAGS = {
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 
 
 @functools.cache

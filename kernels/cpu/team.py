@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .. import codes
-from ..codes import Y_ARRIVED, Y_DECIDED, Y_GENERATION, Y_WAITING
+from ..codes import Y_ARRIVED, Y_DECIDED, Y_GENERATION, Y_PROCESSORS, Y_WAITING
 from ..jit import jit
 from .simd import I8, I32, I64, get, put
 
@@ -147,6 +147,83 @@ def float_mode(typingctx, flush, previous):
     return types.int64(types.int64, types.int64), codegen
 
 
+def _function(builder, name, result, *arguments):
+    kind = ir.FunctionType(result, arguments)
+    return cgutils.get_or_insert_function(builder.module, kind, name)
+
+
+@intrinsic
+def atomic_or(typingctx, base, index, value):
+    """Set bits of base[index]; returns what was there."""
+
+    def codegen(context, builder, sig, args):
+        return builder.atomic_rmw("or", builder.gep(args[0], [args[1]]), args[2], "seq_cst")
+
+    return types.int64(base, types.int64, types.int64), codegen
+
+
+@intrinsic
+def processor(typingctx):
+    """Number of the processor that this thread runs on; -1 where the system does not tell."""
+
+    def codegen(context, builder, sig, args):
+        if "linux" not in _machine(context)[1]:
+            return ir.Constant(I64, -1)
+        return builder.sext(builder.call(_function(builder, "sched_getcpu", I32), []), I64)
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def move_off(typingctx, taken):
+    """Move this thread to a processor outside the bit mask ``taken`` if it may run on one.
+
+    Its affinity is narrowed, which moves it at once, and set back.
+    """
+
+    def codegen(context, builder, sig, args):
+        if "linux" not in _machine(context)[1]:
+            return context.get_dummy_value()
+        words = ir.ArrayType(I64, 16)  # 1,024 processors
+        allowed, narrowed = cgutils.alloca_once(builder, words), cgutils.alloca_once(builder, words)
+        first = [ir.Constant(I32, 0), ir.Constant(I32, 0)]
+        size, me = ir.Constant(I64, 128), ir.Constant(I32, 0)
+        get_mask, set_mask = (
+            _function(builder, f"sched_{verb}affinity", I32, I32, I64, words.as_pointer())
+            for verb in ("get", "set")
+        )
+        known = builder.call(get_mask, [me, size, allowed])
+        with builder.if_then(builder.icmp_signed(">=", known, me)):
+            builder.store(builder.load(allowed), narrowed)
+            word = builder.gep(narrowed, first)
+            left = builder.and_(builder.load(word), builder.not_(args[0]))
+            builder.store(left, word)
+            with builder.if_then(builder.icmp_signed("!=", left, ir.Constant(I64, 0))):
+                builder.call(set_mask, [me, size, narrowed])
+                builder.call(set_mask, [me, size, allowed])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@jit
+def spread(sync):
+    """Leave the processor if one of the team is already on it.
+
+    Systems like to wake a thread where its waker runs. Both then take turns of milliseconds at a
+    barrier of microseconds, until the system notices: a step took 200 us instead of 20.
+    """
+    here = processor()
+    if here < 0 or here > 62:
+        return
+    taken = atomic_or(sync, Y_PROCESSORS, 1 << here)
+    if taken & (1 << here):
+        move_off(taken)
+        here = processor()
+        if here <= 62:
+            atomic_or(sync, Y_PROCESSORS, 1 << here)
+
+
 @intrinsic
 def ticks(typingctx):
     """The core's clock: 20 cycles to read; its rate is whatever the machine says."""
@@ -193,6 +270,7 @@ def barrier(sync, threads):
 @jit
 def gather_team(sync, threads):
     """Threads in the team this caller belongs to: ``threads``, 1 (do all alone), or 0 (do nothing)."""
+    spread(sync)
     if atomic_add(sync, Y_ARRIVED, 1) == threads - 1:
         before = atomic_claim(sync, Y_DECIDED, threads)
         return threads if before == 0 else 0
