@@ -6,6 +6,7 @@
 import os
 import threading
 import time
+from collections import deque
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from .kernels import codes
 from .layout import arena
 from .machine import usable_cores
 
+WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
 DEVICES = ("auto", "cpu", "cuda")
 _one_region = threading.Lock()  # held while a region runs on a layer that takes one at a time
 _parallel_pid = None  # process that opened the first parallel region
@@ -87,34 +89,33 @@ def most_threads(net, batch, threads=None):
 class Team:
     """How many threads the next window of steps gets: measured, because no rule survives a busy core.
 
-    All threads or one: the bits are the same, so it may change at any time. Tries the other choice
-    for a short window after 0.5, 1, 2, ... 8 seconds, and at once when the present one has become
-    much slower than it was.
+    All threads or one: the bits are the same, so it may change at any time. It tries the other choice
+    for a few short windows after 0.5, 1, 2, ... 8 seconds, and at once when the present one has
+    become much slower than it was; the fastest of a few windows counts, so a single slow one does not.
     """
 
     FIRST, LAST = 0.5, 8.0  # seconds between two trials
+    WINDOWS = 3  # of a trial, and remembered of each choice
     GAIN = 0.97  # another choice must take at most this share of the time
     WORSE = 1.3  # slower than at its best by this factor: something else wants a core
 
     def __init__(self, most, fixed):
         self.most, self.threads, self.fixed = most, most, fixed or most == 1
-        self.now, self.best = {}, {}  # seconds a step: smoothed, and the least so far
-        self.windows, self.interval, self.trial_at = 0, self.FIRST, 0.0
+        self.recent = {n: deque(maxlen=self.WINDOWS) for n in {1, most}}  # seconds a step
+        self.best = {}
+        self.warm, self.trial, self.interval, self.due = 2, 0, self.FIRST, 0.0
 
     def choose(self, clock):
         """(threads, whether this is a trial) for the window that starts now."""
         if self.fixed:
             return self.most, False
-        self.windows += 1
-        if self.windows <= 2:  # cold caches, sleeping threads: tells nothing
-            return self.threads, False
-        mine = self.now.get(self.threads)
-        if mine is None:
-            return self.threads, False
-        slow = mine > self.WORSE * self.best[self.threads] and clock > self.trial_at - 0.9 * self.interval
-        if clock >= self.trial_at or slow:
-            return self.other, True
-        return self.threads, False
+        mine = self.recent[self.threads]
+        if not self.trial and len(mine) == self.WINDOWS:
+            slow = min(mine) > self.WORSE * self.best[self.threads] and clock > self.due - 0.9 * self.interval
+            if clock >= self.due or slow:
+                self.trial = self.WINDOWS
+                self.recent[self.other].clear()
+        return (self.other, True) if self.trial else (self.threads, False)
 
     @property
     def other(self):
@@ -122,17 +123,23 @@ class Team:
 
     def record(self, threads, trial, seconds, clock):
         """A window with ``threads`` took ``seconds`` a step."""
-        if self.fixed or self.windows <= 2:
+        if self.fixed:
             return
-        before = self.now.get(threads)
-        self.now[threads] = seconds if before is None or trial else 0.7 * before + 0.3 * seconds
+        if self.warm:  # cold caches, sleeping threads: tells nothing
+            self.warm -= 1
+            return
+        self.recent[threads].append(seconds)
         self.best[threads] = min(seconds, self.best.get(threads, seconds))
-        if trial:
-            if seconds < self.GAIN * self.now[self.threads]:
+        if not trial:
+            return
+        self.trial -= 1
+        if not self.trial:
+            if min(self.recent[threads]) < self.GAIN * min(self.recent[self.threads]):
                 self.threads, self.interval = threads, self.FIRST
             else:
                 self.interval = min(2 * self.interval, self.LAST)
-            self.trial_at = clock + self.interval
+                self.best[self.threads] = min(self.recent[self.threads])  # the new normal
+            self.due = clock + self.interval
 
 
 class Session:
@@ -153,6 +160,7 @@ class Session:
         self.sync = arena(codes.SYNC + threads * codes.trace_size(layers), np.int64)
         self.order = np.empty(0, np.int32)
         self._kept = ()
+        self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
 
     def set_loss(self, code):
@@ -184,26 +192,32 @@ class Session:
         self._go(codes.SHUFFLE, 1)
         self.call[codes.K_ORDER] = 1
 
-    def steps(self, mode, first, last, number=0):
-        """Run steps [first, last) of the bound data; ``number`` updates were made before.
+    def windows(self, mode, steps, number=0):
+        """Run steps [0, steps) of the bound data in windows of about WINDOW seconds.
 
-        Returns (weighted loss sum, weight sum, right answers, steps done).
+        number : updates made before. Yields (steps done, loss sum, weight sum, right answers) so far
+        after each window, and ends early, with fewer steps done, when a loss is not finite. ``done``
+        is kept up to date, so that who is interrupted knows.
         """
-        self.call[codes.K_FIRST], self.call[codes.K_LAST] = first, last
-        self.call[codes.K_STEP] = number
-        if self.team.most == 1:
-            self._go(mode, 1)
-        else:
+        call, team, results = self.call, self.team, self.results
+        self.done = hits = 0
+        while self.done < steps:
             start = time.perf_counter()
-            threads, trial = self.team.choose(start)
+            threads, trial = team.choose(start)
+            count = min(max(1, self.window // 4) if trial else self.window, steps - self.done)
+            call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + count
+            call[codes.K_STEP] = number + self.done
             self._go(mode, threads)
+            ran = int(results[codes.R_STEPS])
+            self.done += ran
+            hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.R_THREADS])].sum())
             end = time.perf_counter()
-            self.team.record(threads, trial, (end - start) / (last - first), end)
-        if mode in (codes.PREDICT, codes.FORWARD):
-            return 0.0, 0.0, 0, last - first
-        loss, weight, done, threads = self.results[: codes.RESULTS]
-        hits = self.results[codes.RESULTS : codes.RESULTS + int(threads)].sum()
-        return loss, weight, int(hits), int(done)
+            team.record(threads, trial, (end - start) / count, end)
+            if count == self.window:  # at most doubling: one slow step is no rule
+                self.window = max(1, min(2 * count, int(count * WINDOW / (end - start))))
+            yield self.done, results[codes.R_LOSS], results[codes.R_WEIGHT], hits
+            if ran < count:
+                return
 
     def _go(self, mode, threads):
         self.call[codes.K_MODE] = mode

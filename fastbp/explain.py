@@ -116,14 +116,20 @@ def _run(trainer, code, X, y, threads, seconds):
     session = backend.Session(params, slots, plan, hyper, threads)
     session.bind(X, y)
     session.shuffle(0, 0)
+
+    def run(number):
+        session.window = STEPS  # in one call
+        for _ in session.windows(codes.TRAIN, STEPS, number):
+            pass
+
     size = codes.trace_size(len(net.layers))
     best, ticks, stop = np.inf, None, time.perf_counter() + seconds
-    session.steps(codes.TRAIN, 0, STEPS)
+    run(0)
     session.call[codes.K_TRACE] = 1
     while ticks is None or time.perf_counter() < stop:
         session.sync[codes.SYNC :] = 0
         start = time.perf_counter()
-        session.steps(codes.TRAIN, 0, STEPS, STEPS)
+        run(STEPS)
         spent = (time.perf_counter() - start) / STEPS
         if spent < best:
             best = spent

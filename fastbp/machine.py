@@ -46,7 +46,8 @@ class Peak:
         self._run, chains = peak_loop(np.dtype(dtype))
         # towards 1, so that neither denormals nor infinities come up
         self._numbers = [np.array([0.999, 0.001, 0], dtype) for _ in range(threads)]
-        self._work = 2e-9 * chains * self._run(1, self._numbers[0])
+        self.lanes = self._run(1, self._numbers[0])
+        self._work = 2e-9 * chains * self.lanes
 
     def gflops(self, threads=None, tries=3, passes=PASSES):
         """The best of a few tries, GFLOP/s of all threads together (default: all)."""

@@ -15,7 +15,6 @@ from .mlp import MLP
 from .optimizers import optimizer as make_optimizer
 from .plan import Plan
 
-WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
 INFERENCE_BATCH = 256  # rows at once in evaluate and predict; the results do not depend on it
 
 
@@ -147,8 +146,7 @@ class Trainer:
             raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
         session = self._session("train", self.batch_size)
         steps = -(-len(X) // self.batch_size)
-        history, window = History(), 1
-        self.history = history
+        self.history = history = History()
         scores = code in (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.BCE_WITH_LOGITS)
         with session.lock, _Progress(epochs, len(X), verbose) as progress:
             session.set_loss(code)
@@ -159,24 +157,19 @@ class Trainer:
                 if shuffle:
                     session.shuffle(self.seed, self.epochs)
                 self.epochs += 1
-                total = mass = hits = first = 0
-                while first < steps:
-                    start = time.perf_counter()
-                    last = min(first + window, steps)
-                    loss, weights, right, done = session.steps(codes.TRAIN, first, last, self.steps)
-                    self.steps += done
-                    if done < last - first:
-                        self._diverged(loss, epoch, first + done)
-                    spent = time.perf_counter() - start
-                    if last - first == window:  # aim at WINDOW, at most doubling: one slow step is no rule
-                        window = max(1, min(2 * window, int(window * WINDOW / max(spent, 1e-9))))
-                    first, total, mass, hits = last, total + loss, mass + weights, hits + right
-                    progress.update(epoch, min(first * self.batch_size, len(X)), total / mass if mass else 0,
-                                    hits / self._answers(min(first * self.batch_size, len(X)), code)
-                                    if scores else None)  # fmt: skip
-                record = {"loss": float(total / mass) if mass else 0.0}
+                before, done, seen = self.steps, 0, 0
+                try:
+                    for done, loss, mass, hits in session.windows(codes.TRAIN, steps, before):
+                        seen = min(done * self.batch_size, len(X))
+                        right = hits / self._answers(seen, code) if scores else None
+                        progress.update(epoch, seen, loss / mass if mass else 0.0, right)
+                finally:
+                    self.steps = before + session.done
+                if done < steps:
+                    self._diverged(loss, epoch, done)
+                record = {"loss": float(loss / mass) if mass else 0.0}
                 if scores:
-                    record["accuracy"] = hits / self._answers(len(X), code)
+                    record["accuracy"] = right
                 if validation_data is not None:
                     record |= {f"val_{k}": v for k, v in self._evaluate(*validation_data, None).items()}
                 record["seconds"] = time.perf_counter() - began
@@ -213,7 +206,8 @@ class Trainer:
         with session.lock:
             session.set_loss(code)
             session.bind(X, y, weight)
-            loss, mass, hits, _ = session.steps(codes.EVALUATE, 0, -(-len(X) // INFERENCE_BATCH))
+            steps = -(-len(X) // INFERENCE_BATCH)
+            *_, (_, loss, mass, hits) = session.windows(codes.EVALUATE, steps)
         result = {"loss": float(loss / mass) if mass else 0.0}
         if code in (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.BCE_WITH_LOGITS):
             result["accuracy"] = hits / self._answers(len(X), code)
@@ -233,7 +227,8 @@ class Trainer:
         out = np.empty((len(X), self.net.sizes[-1]), self.net.dtype)
         with session.lock:
             session.bind(X, out=out)
-            session.steps(mode, 0, -(-len(X) // INFERENCE_BATCH))
+            for _ in session.windows(mode, -(-len(X) // INFERENCE_BATCH)):
+                pass
         return out
 
     def gradients(self, X, y, sample_weight=None):
@@ -246,7 +241,7 @@ class Trainer:
         grads = arena(self.net.params.size, self.net.dtype)
         session = self._open(len(X), code, grads)
         session.bind(X, y, weight)
-        loss, mass, _, _ = session.steps(codes.GRADIENTS, 0, 1)
+        [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
         pairs = [self.net.views(grads, i) for i in range(len(self.net.layers))]
         return float(loss / mass), pairs
 

@@ -109,7 +109,8 @@ def trace_size(layers):
     return -(-(T_LAYERS + 3 * layers) // 16) * 16
 
 
-# results: then each thread's count of right answers
+# results: loss and weight sums since step 0, of this call the steps done and the threads used; then
+# each thread's count of right answers
 R_LOSS, R_WEIGHT, R_STEPS, R_THREADS = range(4)
 RESULTS = 4
 

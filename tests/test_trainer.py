@@ -152,7 +152,7 @@ def test_column_groups_give_the_same_bits(rng, threads):
         session = Session(net.params, slots, plan, optimizer.hyper(), count, groups=groups)
         session.bind(X, y)
         session.shuffle(1, 2)
-        loss, *_ = session.steps(codes.TRAIN, 0, 3)
+        *_, (_, loss, _, _) = session.windows(codes.TRAIN, 3)
         assert session.results[codes.R_THREADS] in (count, 1)
         results.append((net.params.copy(), loss))
     for params, loss in results[1:]:

@@ -289,6 +289,8 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
     top = layer(plan, get(plan, P_LAYERS) - 1)
     outputs, ld = get(plan, P_OUTPUTS), get(top, L_LDA)
     hits, loss_sum, weight_sum, done = 0, 0.0, 0.0, 0
+    if thread == 0 and get(call, K_FIRST) > 0:  # one sum over all windows of an epoch: one order
+        loss_sum, weight_sum = get(results, codes.R_LOSS), get(results, codes.R_WEIGHT)
     trace = shift(sync, codes.SYNC + thread * trace_size(get(plan, P_LAYERS)))
     put(trace, codes.T_LAST, ticks() if get(call, codes.K_TRACE) != 0 else 0)
     before = float_mode(1, 0)
@@ -313,6 +315,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
                 out = address(work, get(call, K_OUT) + (start + r) * get(call, K_OUT_ROW))
                 link_row(code, outputs, shift(z, r * ld), shift(delta, r * ld), out)
             barrier(sync, threads)  # a shorter last batch is cut elsewhere
+            done += 1
             continue
         weight = weigh(work, plan, call, order, start, batch, own, own_last)
         losses, scales = shift(work, get(plan, P_ROWLOSS)), shift(work, get(plan, P_ROWSCALE))
