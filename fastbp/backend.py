@@ -111,7 +111,7 @@ class Team:
             return self.most, False
         mine = self.recent[self.threads]
         if not self.trial and len(mine) == self.WINDOWS:
-            slow = min(mine) > self.WORSE * self.best[self.threads] and clock > self.due - 0.9 * self.interval
+            slow = min(mine) > self.WORSE * self.best[self.threads] and clock > self.due - 0.5 * self.interval
             if clock >= self.due or slow:
                 self.trial = self.WINDOWS
                 self.recent[self.other].clear()
@@ -132,9 +132,11 @@ class Team:
         self.best[threads] = min(seconds, self.best.get(threads, seconds))
         if not trial:
             return
-        self.trial -= 1
+        mine = min(self.recent[self.threads])
+        hopeless = seconds > self.WORSE * mine  # one window of a wide network is many milliseconds
+        self.trial = 0 if hopeless else self.trial - 1
         if not self.trial:
-            if min(self.recent[threads]) < self.GAIN * min(self.recent[self.threads]):
+            if min(self.recent[threads]) < self.GAIN * mine:
                 self.threads, self.interval = threads, self.FIRST
             else:
                 self.interval = min(2 * self.interval, self.LAST)
