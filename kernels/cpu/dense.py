@@ -19,8 +19,8 @@ from .simd import I1, I64, Value, distance, emitted, lanes_of, shift
 # rows of a tile by its vectors, for 32 and for 16 vector registers. Wide tiles read whole runs of
 # B and few rows of A: on AVX-512, 6 x 4 ran at 0.8-1.0 of the peak where 12 x 2 ran at 0.6-0.8
 # (row-major operands, K of 128 to 1024).
-L2_FLOATS = 1 << 18  # of the deltas, up to which the weight tiles go row by row: half of an L2 cache
 DEPTH = 128  # terms of a sum at a time: a block of B (32 KiB) stays in L1 while all rows pass it
+GROUP = 48  # rows of weight tiles that share a block of deltas: their sums take 12 KiB
 HEIGHTS = {32: {1: 14, 2: 12, 3: 8, 4: 6}, 16: {1: 12, 2: 6}}
 
 
@@ -334,36 +334,47 @@ def dense_backward(out, ldo, a, delta, ldd, w, ldw, depth, inner, code, row, las
 
 @jit
 def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, code, arrays, row, last,
-                 column, end, by_rows, constants, buffer, zeros, one):  # fmt: skip
+                 column, end, constants, buffer, zeros, one):  # fmt: skip
     """(w, slots) = step(x.T @ delta), rows [row, last), columns [column, end); row ``inner`` is b.
 
     x (B, inner), delta (B, O). The gradient lives in registers and in ``buffer`` only; meanwhile
-    the tile's rows of w and its slots (``arrays`` in all, ``stride`` apart) are on their way.
-    by_rows: a few rows over all columns, then the next rows, so that w and slots are read as they
-    lie in memory; good while delta stays in L2. Else panel by panel, good for long batches.
+    the tile's rows of w and its slots (``arrays`` in all, ``stride`` apart) are on their way. A few
+    rows over all columns, then the next rows: w and slots are read as they lie in memory. Batches
+    longer than DEPTH are summed in blocks of delta that stay in L1 while GROUP rows pass.
     """
     lanes = lanes_of(w)
     ahead = distance(w, slots)
-    widest = panel_vectors(w, (end - column) // lanes)
-    high = tile_height(w, widest)
-    i, j = row, column
-    while i < last and j < end:
-        vectors = panel_vectors(w, (end - j) // lanes)
-        at = i * ldw + j
+    blocks = (batch + DEPTH - 1) // DEPTH
+    group = tile_height(w, panel_vectors(w, (end - column) // lanes)) if blocks == 1 else GROUP
+    i = row
+    while i < last:
         if i < inner:
-            rows = cut(min(last, inner) - i, high if by_rows else tile_height(w, vectors))
+            rows = cut(min(last, inner) - i, group)
             left, across, down = shift(x, i), np.int64(1), ldx
         else:  # the bias: x is a column of ones
             rows, left, across, down = np.int64(1), one, np.int64(0), np.int64(0)
-        tile(rows, vectors, batch, left, across, down, shift(delta, j), ldd, zeros, 0, buffer,
-             vectors * lanes, shift(w, at), ldw, ahead, stride, arrays)  # fmt: skip
-        update(code, rows, vectors, buffer, vectors * lanes, shift(w, at), shift(slots, at), stride, ldw,
-               constants)  # fmt: skip
-        if by_rows:
-            j += vectors * lanes
-            if j >= end:
-                i, j = i + rows, column
-        else:
-            i += rows
-            if i >= last:
-                i, j = row, j + vectors * lanes
+        j = column
+        while j < end:
+            vectors = panel_vectors(w, (end - j) // lanes)
+            width, height = vectors * lanes, tile_height(w, vectors)
+            at = i * ldw + j
+            k = block = 0
+            while k < batch:
+                count = cut(batch - k, DEPTH)
+                # the arrays to fetch are dealt out over the blocks: the bus is busy all the time
+                fetched, next_fetched = arrays * block // blocks, arrays * (block + 1) // blocks
+                fetch, jump = (w, ahead) if fetched == 0 else (shift(slots, (fetched - 1) * stride), stride)
+                r = 0
+                while r < rows:
+                    tall = cut(rows - r, height)
+                    sums = shift(buffer, r * width)
+                    begin, begin_row = (zeros, np.int64(0)) if k == 0 else (sums, width)
+                    tile(tall, vectors, count, shift(left, r * across + k * down), across, down,
+                         shift(delta, k * ldd + j), ldd, begin, begin_row, sums, width,
+                         shift(fetch, at + r * ldw), ldw, jump, stride, next_fetched - fetched)  # fmt: skip
+                    r += tall
+                k, block = k + count, block + 1
+            update(code, rows, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw,
+                   constants)  # fmt: skip
+            j += width
+        i += rows

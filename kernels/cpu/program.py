@@ -78,7 +78,7 @@ from ..codes import (
 )  # fmt: skip
 from ..jit import jit, program
 from .data import convert_row, shuffle
-from .dense import L2_FLOATS, dense_backward, dense_forward, dense_update, scale, update
+from .dense import dense_backward, dense_forward, dense_update, scale, update
 from .losses import link_row, loss_row, square_sum_row, sum_row
 from .measure import multiply_adds
 from .simd import LEAVES, address, bind_leaves, emit_leaves, get, lanes_of, pointer, put, shift
@@ -202,13 +202,12 @@ def weight_gradients(params, slots, stride, work, plan, scratch, batch, code, ar
         row = min(inner + 1, max(0, (begin + vectors - 1) // vectors))
         last = min(inner + 1, max(0, (end + vectors - 1) // vectors))
         if row < last:
-            ldd = get(this, L_LDA)
             dense_update(
                 shift(params, w), shift(slots, w), stride, get(this, L_LDW),
-                shift(work, get(this, L_X)), get(this, L_LDX), shift(work, get(this, L_DELTA)), ldd,
-                batch, inner, code, arrays, row, last, np.int64(0), vectors * lanes,
-                batch * ldd < L2_FLOATS, shift(scratch, S_CONSTANTS),
-                shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)), shift(scratch, S_ONE),
+                shift(work, get(this, L_X)), get(this, L_LDX), shift(work, get(this, L_DELTA)),
+                get(this, L_LDA), batch, inner, code, arrays, row, last, np.int64(0), vectors * lanes,
+                shift(scratch, S_CONSTANTS), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
+                shift(scratch, S_ONE),
             )  # fmt: skip
         begin -= vectors * (inner + 1)
         end -= vectors * (inner + 1)
