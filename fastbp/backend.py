@@ -4,8 +4,10 @@
 """
 
 import os
+import sys
 import threading
 import time
+import weakref
 from collections import deque
 
 import numpy as np
@@ -18,7 +20,22 @@ from .machine import usable_cores
 WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
 DEVICES = ("auto", "cpu", "cuda")
 _one_region = threading.Lock()  # held while a region runs on a layer that takes one at a time
-_parallel_pid = None  # process that opened the first parallel region
+_sessions = weakref.WeakSet()
+_forked_from = None  # threading layer that this process's parent had used before the fork
+
+
+def _after_fork():
+    """In a forked child: locks that other threads of the parent held would never be released."""
+    global _one_region, _forked_from
+    _one_region = threading.Lock()
+    for session in _sessions:
+        session.lock = threading.Lock()
+    if "numba" in sys.modules:
+        _forked_from = _layer()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def device(name):
@@ -151,6 +168,8 @@ class Session:
     """
 
     def __init__(self, params, slots, plan, hyper, threads, fixed=True, groups=1):
+        if threads % groups:
+            raise ValueError(f"groups: got {groups}, takes a divisor of {threads} threads")
         self.run = load(params.dtype)
         self.params, self.slots, self.hyper = params, slots, hyper
         self.table, self.team = plan.table, Team(threads, fixed)
@@ -164,6 +183,7 @@ class Session:
         self._kept = ()
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
+        _sessions.add(self)
 
     def set_loss(self, code):
         """Change the loss between labels and probabilities; the plan has room for either."""
@@ -184,6 +204,10 @@ class Session:
         if out is not None:
             self.call[codes.K_OUT_ROW] = out.strides[0]
         self._kept = (x, y, weight, out)  # addresses are only good while these live
+
+    def release(self):
+        """Let go of the data that was bound."""
+        self._kept = ()
 
     def shuffle(self, seed, epoch):
         """Draw the order of an epoch: a function of (seed, epoch, number of samples) alone."""
@@ -209,9 +233,12 @@ class Session:
             count = min(max(1, self.window // 4) if trial else self.window, steps - self.done)
             call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + count
             call[codes.K_STEP] = number + self.done
-            self._go(mode, threads)
-            ran = int(results[codes.R_STEPS])
-            self.done += ran
+            results[codes.R_STEPS] = 0
+            try:
+                self._go(mode, threads)
+            finally:  # Ctrl-C shows up here, after steps that were made
+                ran = int(results[codes.R_STEPS])
+                self.done += ran
             hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.R_THREADS])].sum())
             end = time.perf_counter()
             team.record(threads, trial, (end - start) / count, end)
@@ -274,13 +301,10 @@ def _claim_parallel():
     two threads open regions at once, so there the right is a lock to be released (LOCKED), and who
     does not get it goes on with one thread: the bits are the same.
     """
-    global _parallel_pid
-    layer = _layer()
-    if layer == "omp" and _parallel_pid not in (None, os.getpid()):
+    if _forked_from == "omp":
         return ALONE
+    layer = _layer()
     locks = layer in (None, "workqueue")
     if locks and not _one_region.acquire(blocking=False):
         return ALONE
-    if _parallel_pid is None:
-        _parallel_pid = os.getpid()
     return LOCKED if locks else FREE

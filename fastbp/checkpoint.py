@@ -81,36 +81,48 @@ def load(path, *, device="auto", threads=None):
     with file:
         try:
             config = json.loads((file.metadata() or {})["fastbp"])
+            if config["format"] != FORMAT:
+                raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
             optimizer = dict(config["optimizer"])
-            name = optimizer.pop("name")
+            optimizer = OPTIMIZERS[optimizer.pop("name")](**optimizer)
+            _check_shapes(file, config["net"]["sizes"], optimizer.slots)
             trainer = Trainer(
                 MLP(**config["net"], seed=0),
                 loss=config["loss"],
-                optimizer=OPTIMIZERS[name](**optimizer),
+                optimizer=optimizer,
                 batch_size=config["batch_size"],
                 seed=config["seed"],
                 clip_norm=config["clip_norm"],
                 device=device,
                 threads=threads,
             )
-            trainer.steps, trainer.epochs = int(config["steps"]), int(config["epochs"])
-            known = config["format"]
-        except (KeyError, TypeError, ValueError) as e:
-            raise ValueError(f"{path}: has no usable fastbp configuration ({e!r})") from None
-        if known != FORMAT:
-            raise ValueError(f"{path}: has format {known}, this version reads {FORMAT}")
-        views = _views(trainer)
-        names = set(file.keys())
-        if names != set(views):
-            odd = ", ".join(sorted(names ^ set(views))[:3])
-            raise ValueError(f"{path}: its arrays are not those of its configuration ({odd})")
-        for name, view in views.items():
+            trainer.steps, trainer.epochs = (_count(config[name]) for name in ("steps", "epochs"))
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+            raise ValueError(f"{path}: has no usable fastbp configuration ({e})") from None
+        for name, view in _views(trainer).items():
             tensor = file.get_tensor(name)
-            if tensor.shape != view.shape or tensor.dtype != view.dtype:
-                raise ValueError(
-                    f"{path}: {name} is {tensor.dtype} {tensor.shape}, takes {view.dtype} {view.shape}"
-                )
+            if tensor.dtype != view.dtype:
+                raise ValueError(f"{path}: {name} is {tensor.dtype}, takes {view.dtype}")
             if not np.isfinite(tensor).all():
                 raise ValueError(f"{path}: {name} has NaN or inf")
             view[:] = tensor
     return trainer
+
+
+def _count(number):
+    if type(number) is not int or not 0 <= number < 2**62:
+        raise ValueError(f"got {number!r} for a number of steps or epochs")
+    return number
+
+
+def _check_shapes(file, sizes, slots):
+    """The arrays in the file are those of the configuration: before anything of their size is made."""
+    shapes = {}
+    for prefix in ("", *(f"slot{s}." for s in range(slots))):
+        for k, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            shapes[f"{prefix}weights.{k}"] = [fan_in, fan_out]
+            shapes[f"{prefix}biases.{k}"] = [fan_out]
+    found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}
+    if found != shapes:
+        odd = sorted(n for n in found.keys() | shapes.keys() if found.get(n) != shapes.get(n))[:3]
+        raise ValueError(f"its arrays are not those of its sizes: {', '.join(odd)}")

@@ -11,7 +11,12 @@ _FEW = 1 << 12  # elements that are looked at without ado: the way of single row
 
 def _array(name, data):
     """data as a native numeric ndarray, not copied unless its dtype has no native form."""
-    array = np.asarray(data)
+    if np.ma.is_masked(data):
+        raise TypeError(f"{name}: got a masked array with masked values, takes plain numbers")
+    try:
+        array = np.asarray(data)
+    except ValueError as e:  # rows of unequal length
+        raise ValueError(f"{name}: got what is no array ({e}), takes rows of numbers") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name}: got dtype {array.dtype}, takes numbers (float, int, uint or bool)")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
@@ -19,31 +24,32 @@ def _array(name, data):
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _first_bad(array):
-    """Index tuple of the first NaN or inf, or None; memory maps are read in pieces."""
+def _first_bad(array, dtype):
+    """Index tuple of the first number that is not finite in dtype, or None; read in pieces."""
     if array.dtype.kind != "f":
         return None
-    if array.size < _FEW and np.isfinite(array).all():
+    if array.size < _FEW and array.dtype == dtype and np.isfinite(array).all():
         return None
     rows = max(1, _ROWS // max(1, array[0].size if array.ndim > 1 else 1))
     for start in range(0, len(array), rows):
         block = array[start : start + rows]
-        finite = np.isfinite(block)
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(block.astype(dtype, copy=False))
         if not finite.all():
             place = np.unravel_index(np.argmin(finite), block.shape)
             return (start + int(place[0]), *map(int, place[1:]))
     return None
 
 
-def _check_finite(name, array):
-    bad = _first_bad(array)
+def _check_finite(name, array, dtype):
+    bad = _first_bad(array, dtype)
     if bad is not None:
         where = f"row {bad[0]}" + (f", column {bad[1]}" if len(bad) > 1 else "")
-        raise ValueError(f"{name}: got {array[bad]} at {where}, takes finite numbers only")
+        raise ValueError(f"{name}: got {array[bad]} at {where}, takes finite {np.dtype(dtype)} numbers")
 
 
-def features(X, inputs):
-    """X as an (N, inputs) array of any numeric dtype and layout.
+def features(X, inputs, dtype):
+    """X as an (N, inputs) array of any numeric dtype and layout; dtype: the network's.
 
     Raises ValueError for another shape, no rows, NaN or inf; TypeError for what is not numeric.
     """
@@ -56,18 +62,18 @@ def features(X, inputs):
         raise ValueError(f"X: got no rows (shape {array.shape}), takes at least one")
     if len(array) >= 2**31:
         raise ValueError(f"X: got {len(array)} rows, takes fewer than 2**31")
-    _check_finite("X", array)
+    _check_finite("X", array, dtype)
     return array
 
 
 def loss_code(name):
     """The code of a loss by name. Raises ValueError with the nearest known name."""
-    if name not in codes.LOSSES:
+    if not isinstance(name, str) or name not in codes.LOSSES:
         raise unknown("loss", name, codes.LOSSES)
     return codes.LOSSES[name]
 
 
-def targets(y, loss, rows, outputs):
+def targets(y, loss, rows, outputs, dtype):
     """(code, y as (N, targets)): the targets as the program reads them, and the loss code they need.
 
     cross_entropy takes integer labels (N,) in [0, outputs), one-hot rows or rows of probabilities;
@@ -79,7 +85,7 @@ def targets(y, loss, rows, outputs):
     if array.ndim == 0 or len(array) != rows:
         got = "a single number" if array.ndim == 0 else f"{len(array)} rows"
         raise ValueError(f"y: got {got}, takes {rows}, one for each row of X")
-    _check_finite("y", array)
+    _check_finite("y", array, dtype)
     if code == codes.CROSS_ENTROPY:
         return _class_targets(array, outputs)
     if array.ndim == 1 and outputs == 1:
@@ -119,7 +125,8 @@ def _class_targets(array, outputs):
             raise ValueError(
                 f"y: got label {bad}, takes 0 to {outputs - 1}: the network has {outputs} outputs"
             )
-        return codes.CROSS_ENTROPY, array.reshape(-1, 1)
+        # a copy: the kernel uses labels as places, so nobody may change them meanwhile
+        return codes.CROSS_ENTROPY, array.astype(np.int32).reshape(-1, 1)
     if array.shape[1:] != (outputs,):
         raise ValueError(
             f"y: got shape {array.shape}, loss 'cross_entropy' takes integer labels ({len(array)},) or "
@@ -133,7 +140,9 @@ def _class_targets(array, outputs):
             f"y: got {array[row].tolist()} in row {row}, loss 'cross_entropy' takes rows of "
             "probabilities: 0 or more, with sum 1"
         )
-    if (array.max(axis=1) == 1).all():  # one-hot: the same loss from one label a row
+    if (array.max(axis=1) == 1).all() and np.count_nonzero(array) == len(
+        array
+    ):  # one-hot: the same loss from one label a row
         return codes.CROSS_ENTROPY, np.ascontiguousarray(array.argmax(axis=1).astype(np.int32)).reshape(-1, 1)
     return codes.SOFT_CROSS_ENTROPY, array
 
@@ -148,8 +157,11 @@ def weights(sample_weight, rows, dtype):
     array = _array("sample_weight", sample_weight)
     if array.shape != (rows,):
         raise ValueError(f"sample_weight: got shape {array.shape}, takes ({rows},), one for each row of X")
-    _check_finite("sample_weight", array)
+    _check_finite("sample_weight", array, np.float64)
     if array.min() < 0 or not array.any():
         got = array.min() if array.min() < 0 else "only zeros"
         raise ValueError(f"sample_weight: got {got}, takes numbers from 0 on, not all 0")
+    top = array.max()
+    if not 1e-18 < top < 1e18:  # only their ratios count; float32 must hold them
+        array = array / top
     return np.ascontiguousarray(array, dtype)

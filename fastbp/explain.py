@@ -11,7 +11,7 @@ from .layout import arena
 from .machine import Peak, copy_bandwidth
 from .plan import Plan
 
-STEPS = 32  # of one run
+STEPS, NUMBERS = 32, 1 << 24  # of one run: steps, and inputs at most
 PHASES = {
     codes.T_GATHER: ("gather", "rows copied and converted into the batch"),
     codes.T_LOSS: ("loss", "loss, its gradient, sample weights"),
@@ -79,13 +79,14 @@ def explain(trainer, seconds=0.5):
     net, batch = trainer.net, trainer.batch_size
     rng = np.random.default_rng(0)
     code, inputs, outputs = data_code(trainer), net.sizes[0], net.sizes[-1]
-    X = rng.standard_normal((STEPS * batch, inputs), np.float32)
+    steps = max(1, min(STEPS, NUMBERS // (batch * inputs)))
+    X = rng.standard_normal((steps * batch, inputs), np.float32)
     if code == codes.CROSS_ENTROPY:
         y = rng.integers(0, outputs, (len(X), 1))
     else:
         y = rng.uniform(0, 1, (len(X), outputs)).astype(np.float32)
     fixed, most = trainer.threads is not None, backend.most_threads(net, batch, trainer.threads)
-    timings = {n: _run(trainer, code, X, y, n, seconds / 2) for n in ([most] if fixed else {1, most})}
+    timings = {n: _run(trainer, code, X, y, n, steps, seconds / 2) for n in ([most] if fixed else {1, most})}
     threads = min(timings, key=lambda n: timings[n][0])
     step, ticks = timings[threads]
     why = "as asked"
@@ -104,7 +105,7 @@ def data_code(trainer):
     return codes.LOSSES[trainer.loss]
 
 
-def _run(trainer, code, X, y, threads, seconds):
+def _run(trainer, code, X, y, threads, steps, seconds):
     """(seconds a step, mean ticks per trace place) of the fastest run."""
     net = trainer.net
     plan = Plan(net, code, trainer.optimizer.code, trainer.batch_size, threads, bool(trainer.clip_norm))
@@ -118,8 +119,8 @@ def _run(trainer, code, X, y, threads, seconds):
     session.shuffle(0, 0)
 
     def run(number):
-        session.window = STEPS  # in one call
-        for _ in session.windows(codes.TRAIN, STEPS, number):
+        session.window = steps  # in one call
+        for _ in session.windows(codes.TRAIN, steps, number):
             pass
 
     size = codes.trace_size(len(net.layers))
@@ -129,8 +130,8 @@ def _run(trainer, code, X, y, threads, seconds):
     while ticks is None or time.perf_counter() < stop:
         session.sync[codes.SYNC :] = 0
         start = time.perf_counter()
-        run(STEPS)
-        spent = (time.perf_counter() - start) / STEPS
+        run(steps)
+        spent = (time.perf_counter() - start) / steps
         if spent < best:
             best = spent
             ticks = session.sync[codes.SYNC :].reshape(threads, size).mean(axis=0)

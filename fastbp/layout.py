@@ -32,7 +32,8 @@ def arena(size, dtype):
     dtype = np.dtype(dtype)
     needed = size * dtype.itemsize
     if needed >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        space = mmap.mmap(-1, needed + HUGE)  # zeroed, and not there until it is touched
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # a forked child gets its own
+        space = mmap.mmap(-1, needed + HUGE, flags)  # zeroed, and not there until it is touched
         space.madvise(mmap.MADV_HUGEPAGE)
         raw, step = np.frombuffer(space, np.uint8), HUGE
     else:

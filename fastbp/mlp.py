@@ -54,7 +54,7 @@ class MLP:
 
     Attributes
     ----------
-    weights, biases : list of ndarray
+    weights, biases : tuple of ndarray
         (fan_in, fan_out) and (fan_out,) for each layer: writable views of ``params``; what is
         written there is what trains.
     params : ndarray, (P,)
@@ -71,10 +71,16 @@ class MLP:
     def __init__(self, sizes, activation="relu", *, seed=None, dtype="float32"):
         self.sizes = _sizes(sizes)
         self.activations = _activations(activation, len(self.sizes) - 2)
-        self.dtype = np.dtype(dtype)
+        try:
+            self.dtype = np.dtype(dtype)
+        except TypeError:
+            raise ValueError(f"dtype: got {dtype!r}, takes float32 or float64") from None
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype: got {self.dtype}, takes float32 or float64")
-        self.seed = seed
+        self._allocate()
+        self.initialize(seed)
+
+    def _allocate(self):
         self.layers = []  # (fan_in, fan_out, offset of W in params, leading dimension)
         size = 0
         for fan_in, fan_out in zip(self.sizes[:-1], self.sizes[1:], strict=True):
@@ -83,8 +89,16 @@ class MLP:
             size += (fan_in + 1) * ld
         self.params = arena(size, self.dtype)
         views = [self.views(self.params, i) for i in range(len(self.layers))]
-        self.weights, self.biases = [w for w, _ in views], [b for _, b in views]
-        self.initialize(seed)
+        self.weights, self.biases = tuple(w for w, _ in views), tuple(b for _, b in views)
+
+    def __getstate__(self):
+        """For copy and pickle: views must not become arrays of their own."""
+        return self.sizes, self.activations, self.dtype, self.params
+
+    def __setstate__(self, state):
+        self.sizes, self.activations, self.dtype, params = state
+        self._allocate()
+        self.params[:] = params
 
     def initialize(self, seed=None):
         """Draw the weights anew (see the class); biases to 0."""

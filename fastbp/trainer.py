@@ -18,13 +18,14 @@ from .plan import Plan
 INFERENCE_BATCH = 256  # rows at once in evaluate and predict; the results do not depend on it
 
 
-def _whole(name, value, least=1):
+def _whole(name, value, least=1, most=2**63 - 1):
+    takes = f"takes a whole number from {least}" + (" on" if most >= 2**62 else f" to {most}")
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: got {value!r}, takes a whole number from {least} on") from None
-    if number < least:
-        raise ValueError(f"{name}: got {number}, takes a whole number from {least} on")
+        raise TypeError(f"{name}: got {value!r}, {takes}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{name}: got {number}, {takes}")
     return number
 
 
@@ -90,7 +91,9 @@ class Trainer:
             )
         self.threads = threads
         self.seed = int.from_bytes(os.urandom(4), "little") if seed is None else _whole("seed", seed, 0)
-        if clip_norm is not None and not 0 < clip_norm < float("inf"):
+        if clip_norm is not None and not (
+            isinstance(clip_norm, (int, float)) and 0 < clip_norm < float("inf")
+        ):
             raise ValueError(f"clip_norm: got {clip_norm!r}, takes a number above 0, or None")
         self.clip_norm = clip_norm
         self.slots = arena(net.params.size * self.optimizer.slots, net.dtype)
@@ -137,15 +140,15 @@ class Trainer:
         longer finite.
         """
         epochs = _whole("epochs", epochs, 0)
-        X = data.features(X, self.net.sizes[0])
-        code, y = data.targets(y, self.loss, len(X), self.net.sizes[-1])
+        X, code, y = self._checked(X, y)
         weight = data.weights(sample_weight, len(X), self.net.dtype)
         if validation_data is not None:
             validation_data = self._checked_pair(validation_data)
         if verbose not in (0, 1, True, False, "auto"):
             raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
-        session = self._session("train", self.batch_size)
-        steps = -(-len(X) // self.batch_size)
+        batch = min(_whole("batch_size", self.batch_size), len(X))
+        session = self._session("train", batch)
+        steps = -(-len(X) // batch)
         self.history = history = History()
         scores = code in (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.BCE_WITH_LOGITS)
         with session.lock, _Progress(epochs, len(X), verbose) as progress:
@@ -157,11 +160,11 @@ class Trainer:
                 if shuffle:
                     session.shuffle(self.seed, self.epochs)
                 self.epochs += 1
-                before, done, seen = self.steps, 0, 0
+                before, session.done = self.steps, 0
                 try:
                     for done, loss, mass, hits in session.windows(codes.TRAIN, steps, before):
-                        seen = min(done * self.batch_size, len(X))
-                        right = hits / self._answers(seen, code) if scores else None
+                        seen = min(done * batch, len(X))
+                        right = hits / self._answers(seen, code) if scores and seen else None
                         progress.update(epoch, seen, loss / mass if mass else 0.0, right)
                 finally:
                     self.steps = before + session.done
@@ -174,13 +177,14 @@ class Trainer:
                     record |= {f"val_{k}": v for k, v in self._evaluate(*validation_data, None).items()}
                 record["seconds"] = time.perf_counter() - began
                 history.append(**record)
+            session.release()
         return history
 
     def _diverged(self, loss, epoch, step):
         raise FloatingPointError(
-            f"loss: became {loss} in step {step + 1} of epoch {epoch + 1} of this fit; the weights are as "
-            f"before that step. Takes a finite loss: try a lower lr (now {self.optimizer.lr}), "
-            "standardised inputs, or clip_norm"
+            f"loss: became {loss} (it or its gradient's norm) in step {step + 1} of epoch {epoch + 1} of "
+            f"this fit; the weights are as before that step. Takes a finite loss: try a lower lr (now "
+            f"{self.optimizer.lr}), standardised inputs, or clip_norm"
         )
 
     def _answers(self, rows, code):
@@ -198,8 +202,12 @@ class Trainer:
             X, y = pair
         except (TypeError, ValueError):
             raise ValueError(f"validation_data: got {type(pair).__name__}, takes (X, y)") from None
-        X = data.features(X, self.net.sizes[0])
-        return X, *data.targets(y, self.loss, len(X), self.net.sizes[-1])
+        return self._checked(X, y)
+
+    def _checked(self, X, y):
+        """(X, loss code, y) as the program reads them; see data.py for what is raised."""
+        X = data.features(X, self.net.sizes[0], self.net.dtype)
+        return X, *data.targets(y, self.loss, len(X), self.net.sizes[-1], self.net.dtype)
 
     def _evaluate(self, X, code, y, weight):
         session = self._session("infer", INFERENCE_BATCH)
@@ -222,7 +230,7 @@ class Trainer:
         return self._outputs(X, codes.FORWARD)
 
     def _outputs(self, X, mode):
-        X = data.features(X, self.net.sizes[0])
+        X = data.features(X, self.net.sizes[0], self.net.dtype)
         session = self._session("infer", INFERENCE_BATCH)
         out = np.empty((len(X), self.net.sizes[-1]), self.net.dtype)
         with session.lock:
@@ -265,10 +273,17 @@ class Trainer:
     # --- inside
 
     def _session(self, use, batch):
-        """The session of a use, kept from call to call."""
+        """The session of a use, kept from call to call while nothing that shaped it has changed."""
+        shape = (batch, self.optimizer.code, bool(self.clip_norm))
         session = self._sessions.get(use)
-        if session is None:
+        if session is None or session.shape != shape:
+            if self.slots.size != self.optimizer.slots * self.net.params.size:
+                raise ValueError(
+                    f"optimizer: {self.optimizer} keeps {self.optimizer.slots} numbers per parameter, "
+                    "not what this trainer began with; takes a new Trainer"
+                )
             session = self._sessions[use] = self._open(batch, self._loss_code, self.slots)
+            session.shape = shape
         return session
 
     def _open(self, batch, code, slots):
@@ -276,6 +291,15 @@ class Trainer:
         plan = Plan(self.net, code, self.optimizer.code, batch, threads, gradient=bool(self.clip_norm))
         fixed = self.threads is not None
         return backend.Session(self.net.params, slots, plan, self._hyper(), threads, fixed)
+
+    def __getstate__(self):
+        """For copy and pickle: sessions are opened anew."""
+        return {**self.__dict__, "_sessions": {}}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        slots, self.slots = self.slots, arena(self.slots.size, self.net.dtype)
+        self.slots[:] = slots
 
     def _hyper(self):
         table = self.optimizer.hyper()

@@ -35,6 +35,15 @@ FIT = {
     "float": (X, Y.astype(float), TypeError, "y: got float64 labels, loss 'cross_entropy' takes integer"),
     "rows": (X, np.ones((20, 3)), ValueError, "takes rows of probabilities"),
     "wide": (X, np.eye(4)[Y], ValueError, r"y: got shape \(20, 4\)"),
+    "too large": (
+        changed(X, (3, 1), 1e300),
+        Y,
+        ValueError,
+        "X: got 1e.300 at row 3, column 1, takes finite float32",
+    ),
+    "ragged": ([[1.0], [2.0, 3.0]], [0, 1], ValueError, "X: got what is no array"),
+    "masked": (np.ma.masked_greater(X, 0), Y, TypeError, "X: got a masked array"),
+    "nearly one-hot": (X, np.tile([1.0, 0.5, 0.0], (20, 1)), ValueError, "takes rows of probabilities"),
     "strings": (X, Y.astype(str), TypeError, "y: got dtype <U"),
 }
 
@@ -92,6 +101,9 @@ SETUP = {
     "threads": (dict(threads=0), ValueError, "threads: got 0"),
     "many threads": (dict(threads=10_000), ValueError, "threads: got 10000, takes 1 to"),
     "seed": (dict(seed=-1), ValueError, "seed: got -1"),
+    "large seed": (dict(seed=2**63), ValueError, "seed: got 9223372036854775808"),
+    "clip text": (dict(clip_norm="1"), ValueError, "clip_norm: got '1'"),
+    "loss list": (dict(loss=["mse"]), ValueError, "loss: got"),
     "clip": (dict(clip_norm=0), ValueError, "clip_norm: got 0"),
 }
 
@@ -110,6 +122,7 @@ NETWORK = {
     "number": ((4,), {}, TypeError, "sizes: got 4"),
     "activation": (([4, 5, 2], "rleu"), {}, ValueError, "activation: got 'rleu'; did you mean 'relu'"),
     "count": (([4, 5, 2], ["relu", "tanh"]), {}, ValueError, "activation: got 2 names"),
+    "no dtype": (([4, 2],), {"dtype": "banana"}, ValueError, "dtype: got 'banana'"),
     "dtype": (([4, 2],), {"dtype": "int32"}, ValueError, "dtype: got int32"),
 }
 
@@ -168,6 +181,15 @@ def test_a_loss_that_is_no_longer_finite(threads):
     with pytest.raises(FloatingPointError, match=r"loss: became .* in step \d+ of epoch \d+.*lower lr"):
         t.fit(X, np.ones((20, 3)), epochs=50)
     assert t.steps > 0
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "bce_with_logits", "mse"])
+def test_a_loss_that_is_not_finite_in_the_first_step(loss):
+    t = trainer(loss=loss)
+    t.net.weights[0][0, 0] = np.nan
+    with pytest.raises(FloatingPointError, match=r"became nan .* in step 1 of epoch 1"):
+        t.fit(X, Y if loss == "cross_entropy" else np.zeros((20, 3)))
+    assert t.steps == 0
 
 
 def test_epochs_and_verbose():

@@ -116,6 +116,29 @@ def test_fit_in_a_forked_child_after_fit_in_the_parent(layer):
     assert out == [layer, "0", "True"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_forked_child_after_the_parents_own_parallel_loop():
+    """OpenMP kills such a child, whoever opened the region; and large arenas are not shared."""
+    out = run(
+        """
+        import numba
+        @numba.njit(parallel=True)
+        def f(a):
+            for i in numba.prange(a.size):
+                a[i] += 1
+        f(np.zeros(1000))
+        net = fb.MLP([784, 1024, 10], seed=0)
+        before = net.params.copy()
+        child = os.fork()
+        if child == 0:
+            net.weights[0][:] = 7
+            os._exit(0 if np.array_equal(weights(), alone) else 3)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), np.array_equal(net.params, before))
+        """
+    )
+    assert out == ["0", "True"]
+
+
 def test_two_callers_on_workqueue():
     """numba's workqueue aborts the process when two threads open regions at once."""
     out = run(

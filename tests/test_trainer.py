@@ -281,9 +281,12 @@ def test_save_and_resume_are_exact(rng, tmp_path, name):
 
 
 def test_bad_files_are_refused(rng, tmp_path):
+    import json
+
+    from safetensors import safe_open
     from safetensors.numpy import load_file, save_file
 
-    trainer = fb.Trainer(fb.MLP([4, 5, 2], seed=0))
+    trainer = fb.Trainer(fb.MLP([4, 5, 2], seed=0), seed=0)
     path = tmp_path / "m.safetensors"
     trainer.save(path)
     content = path.read_bytes()
@@ -292,11 +295,120 @@ def test_bad_files_are_refused(rng, tmp_path):
         fb.load(path)
     path.write_bytes(content)
     tensors = load_file(path)
+    with safe_open(path, "numpy") as f:
+        good = json.loads(f.metadata()["fastbp"])
+    bad = [
+        {"format": 99}, {"steps": -1}, {"steps": 10**30}, {"steps": float("inf")}, {"seed": 2**70},
+        {"net": {**good["net"], "sizes": [10**9, 10**9]}}, {"net": {**good["net"], "sizes": "[4, 5, 2]"}},
+        {"net": [1]}, {"optimizer": {"name": "os.system"}}, {"optimizer": None}, {"loss": ["mse"]},
+        {"batch_size": 0}, {"clip_norm": "1"}, {"epochs": True},
+    ]  # fmt: skip
+    for change in bad:
+        save_file(tensors, path, {"fastbp": json.dumps({**good, **change})})
+        with pytest.raises(ValueError, match="no usable fastbp configuration"):
+            fb.load(path)
+    for text in ("{", "[" * 100_000, "null", "7"):
+        save_file(tensors, path, {"fastbp": text})
+        with pytest.raises(ValueError, match="no usable fastbp configuration"):
+            fb.load(path)
     save_file(tensors, path)
     with pytest.raises(ValueError, match="no usable fastbp configuration"):
         fb.load(path)
+    extra = {**tensors, "weights.9": tensors["weights.0"]}
+    for wrong in (extra, dict(list(tensors.items())[1:]), {**tensors, "biases.0": np.zeros(6, "f4")}):
+        save_file(wrong, path, {"fastbp": json.dumps(good)})
+        with pytest.raises(ValueError, match="its arrays are not those of its sizes"):
+            fb.load(path)
+    save_file({**tensors, "biases.0": np.full(5, np.nan, "f4")}, path, {"fastbp": json.dumps(good)})
+    with pytest.raises(ValueError, match="biases.0 has NaN or inf"):
+        fb.load(path)
+    save_file({**tensors, "biases.0": np.zeros(5)}, path, {"fastbp": json.dumps(good)})
+    with pytest.raises(ValueError, match="biases.0 is float64"):
+        fb.load(path)
     with pytest.raises(FileNotFoundError):
         fb.load(tmp_path / "absent.safetensors")
+
+
+def test_copies_and_pickles_train_on_their_own(rng):
+    import copy
+    import pickle
+
+    X, y = problem(rng, "cross_entropy", 50, 6, 3)
+    trainer = fb.Trainer(fb.MLP([6, 12, 3], seed=0), batch_size=16, seed=1)
+    trainer.fit(X, y)
+    for other in (copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))):
+        before = trainer.net.params.copy()
+        assert np.shares_memory(other.net.weights[0], other.net.params)
+        assert not np.shares_memory(other.net.params, trainer.net.params)
+        other.fit(X, y)
+        assert np.array_equal(trainer.net.params, before)
+        again = copy.deepcopy(trainer)
+        again.fit(X, y)
+        assert np.array_equal(again.net.params, other.net.params)
+
+
+def test_changed_settings_are_heeded(rng):
+    """Attributes that shape the buffers: a change opens new ones, or is refused."""
+    X, y = problem(rng, "cross_entropy", 50, 6, 3)
+
+    def fitted(**late):
+        early = {"batch_size": 16, "seed": 1, "optimizer": fb.Adam(0.01), "clip_norm": None}
+        made = {**early, **late}
+        result = []
+        for first in (made, early):
+            trainer = fb.Trainer(fb.MLP([6, 12, 3], seed=0), **first)
+            trainer.fit(X, y, epochs=0)
+            for name, value in made.items():
+                setattr(trainer, name, value)
+            trainer.fit(X, y, epochs=2)
+            result.append(trainer.net.params)
+        return result
+
+    for late in ({"batch_size": 7}, {"clip_norm": 0.1}, {"optimizer": fb.AdamW(0.02, weight_decay=0.5)}):
+        at_once, changed = fitted(**late)
+        assert np.array_equal(at_once, changed)
+    trainer = fb.Trainer(fb.MLP([6, 12, 3], seed=0), optimizer=fb.SGD(0.1))
+    trainer.optimizer = fb.Adam()
+    with pytest.raises(ValueError, match="takes a new Trainer"):
+        trainer.fit(X, y)
+
+
+def test_eps_zero_keeps_padding_zero(rng):
+    X, y = problem(rng, "cross_entropy", 50, 6, 3)
+    net = fb.MLP([6, 12, 3], seed=0)
+    fb.Trainer(net, optimizer=fb.Adam(eps=0), batch_size=16, clip_norm=0.5).fit(X, y, epochs=3)
+    for w, b in zip(net.weights, net.biases, strict=True):
+        assert np.isfinite(w).all() and np.isfinite(b).all()
+        w[:], b[:] = 0, 0
+    assert not net.params.any()
+
+
+@pytest.mark.parametrize("interrupt_after", [0.02, 0.2])
+def test_ctrl_c_counts_the_steps_that_were_made(rng, interrupt_after):
+    """The signal comes while compiled code runs; weights and counters must still belong together."""
+    import signal
+
+    X, y = problem(rng, "cross_entropy", 3200, 16, 3)
+
+    def make():
+        return fb.Trainer(fb.MLP([16, 64, 3], seed=0), batch_size=32, seed=1, threads=1)
+
+    trainer = make()
+    trainer.fit(X, y, epochs=0)
+    signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    signal.setitimer(signal.ITIMER_REAL, interrupt_after)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, y, epochs=100_000)
+    epochs, rest = divmod(trainer.steps, 100)
+    other = make()
+    other.fit(X, y, epochs=epochs)
+    if rest:  # the steps of the epoch that was cut short
+        session = other._sessions["train"]
+        session.bind(X.astype("f8"), y.astype("i4").reshape(-1, 1))
+        session.shuffle(1, epochs)
+        for _ in session.windows(codes.TRAIN, rest, other.steps):
+            pass
+    assert np.array_equal(trainer.net.params, other.net.params)
 
 
 def test_depth_zero_and_width_one(rng):

@@ -258,7 +258,7 @@ def update_constants(scratch, plan, hyper, step):
         put(c, codes.C_BETA2, 1.0 - b2)
         put(c, codes.C_LR, lr / (1.0 - b1**step))
         put(c, codes.C_ROOT, 1.0 / sqrt(1.0 - b2**step))
-        put(c, codes.C_EPS, get(hyper, codes.H_EPS))
+        put(c, codes.C_EPS, max(get(hyper, codes.H_EPS), 1e-37))  # never 0 / 0, in padding above all
     elif optimizer == codes.SGD_MOMENTUM:
         momentum, nesterov = get(hyper, codes.H_MOMENTUM), get(hyper, codes.H_NESTEROV)
         put(c, codes.C_MOMENTUM, momentum)
@@ -350,6 +350,9 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
             if clip > 0.0:
                 barrier(sync, threads)
                 norm = sqrt(square_norm(work, plan, thread, threads, sync))
+                if not isfinite(norm):
+                    loss_sum, done = norm, done - 1
+                    break
                 update_constants(scratch, plan, hyper, number)
                 apply(params, slots, work, plan, scratch, min(1.0, clip / (norm + 1e-6)), thread, threads)
                 lap(trace, codes.T_CLIP)
