@@ -99,8 +99,12 @@ def most_threads(net, batch, threads=None):
     """Threads that steps of ``batch`` rows could use: what the user asked for, or by cores and work."""
     if threads is not None:
         return threads
-    work = 3 * batch * sum(i * o for i, o, _, _ in net.layers)
-    return max(1, min(usable_cores(), max_threads(), work // PARALLEL_WORK))
+    return max(1, min(usable_cores(), max_threads(), step_work(net, batch) // PARALLEL_WORK))
+
+
+def step_work(net, batch):
+    """Multiply-adds of a training step, about."""
+    return 3 * batch * sum(i * o for i, o, _, _ in net.layers)
 
 
 class Team:
@@ -109,18 +113,22 @@ class Team:
     All threads or one: the bits are the same, so it may change at any time. It tries the other choice
     for a few short windows after 0.5, 1, 2, ... 8 seconds, and at once when the present one has
     become much slower than it was; the fastest of a few windows counts, so a single slow one does not.
+    work: multiply-adds of a step; where they are many, only a clear loss makes it leave all cores.
     """
 
     FIRST, LAST = 0.5, 8.0  # seconds between two trials
     WINDOWS = 3  # of a trial, and remembered of each choice
-    GAIN = 0.97  # another choice must take at most this share of the time
+    GAIN, SURE_GAIN = 0.97, 0.8  # another choice must take at most this share of the time
+    SURE = 10_000_000  # multiply-adds of a step from which all cores win on any free machine
     WORSE = 1.3  # slower than at its best by this factor: something else wants a core
 
-    def __init__(self, most, fixed):
+    def __init__(self, most, fixed, work=0):
         self.most, self.threads, self.fixed = most, most, fixed or most == 1
+        self.sure = work >= self.SURE
         self.recent = {n: deque(maxlen=self.WINDOWS) for n in {1, most}}  # seconds a step
         self.best = {}
-        self.warm, self.trial, self.interval, self.due = 2, 0, self.FIRST, 0.0
+        self.warm, self.trial = 2, 0
+        self.interval, self.due = (self.LAST, np.inf) if self.sure else (self.FIRST, 0.0)
 
     def choose(self, clock):
         """(threads, whether this is a trial) for the window that starts now."""
@@ -128,6 +136,7 @@ class Team:
             return self.most, False
         mine = self.recent[self.threads]
         if not self.trial and len(mine) == self.WINDOWS:
+            self.due = min(self.due, clock + self.interval)
             slow = min(mine) > self.WORSE * self.best[self.threads] and clock > self.due - 0.5 * self.interval
             if clock >= self.due or slow:
                 self.trial = self.WINDOWS
@@ -153,7 +162,8 @@ class Team:
         hopeless = seconds > self.WORSE * mine  # one window of a wide network is many milliseconds
         self.trial = 0 if hopeless else self.trial - 1
         if not self.trial:
-            if min(self.recent[threads]) < self.GAIN * mine:
+            gain = self.SURE_GAIN if self.sure and threads == 1 else self.GAIN
+            if min(self.recent[threads]) < gain * mine:
                 self.threads, self.interval = threads, self.FIRST
             else:
                 self.interval = min(2 * self.interval, self.LAST)
@@ -167,12 +177,12 @@ class Session:
     params, slots : arenas (slots may be an empty array); plan : fastbp.plan.Plan.
     """
 
-    def __init__(self, params, slots, plan, hyper, threads, fixed=True, groups=1):
+    def __init__(self, params, slots, plan, hyper, threads, fixed=True, groups=1, work=0):
         if threads % groups:
             raise ValueError(f"groups: got {groups}, takes a divisor of {threads} threads")
         self.run = load(params.dtype)
         self.params, self.slots, self.hyper = params, slots, hyper
-        self.table, self.team = plan.table, Team(threads, fixed)
+        self.table, self.team = plan.table, Team(threads, fixed, work)
         self.work = arena(plan.work_size, params.dtype)
         self.call = np.zeros(codes.CALL, np.int64)
         self.call[codes.K_COLUMNS] = groups

@@ -289,8 +289,10 @@ class Trainer:
     def _open(self, batch, code, slots):
         threads = backend.most_threads(self.net, batch, self.threads)
         plan = Plan(self.net, code, self.optimizer.code, batch, threads, gradient=bool(self.clip_norm))
-        fixed = self.threads is not None
-        return backend.Session(self.net.params, slots, plan, self._hyper(), threads, fixed)
+        return backend.Session(
+            self.net.params, slots, plan, self._hyper(), threads,
+            fixed=self.threads is not None, work=backend.step_work(self.net, batch),
+        )  # fmt: skip
 
     def __getstate__(self):
         """For copy and pickle: sessions are opened anew."""
