@@ -17,7 +17,7 @@ from ..codes import Y_ARRIVED, Y_DECIDED, Y_GENERATION, Y_PROCESSORS, Y_WAITING
 from ..jit import jit
 from .simd import I8, I32, I64, get, put
 
-PATIENCE = 1_000  # yields to wait for the others, after some 0.1 ms of spinning: under 1 ms
+PATIENCE = 20_000  # yields to wait for the others, after 0.1 ms of spinning: some 5 ms
 
 
 @intrinsic
