@@ -203,10 +203,6 @@ class Session:
     def _targets(self, code):
         return 1 if code == codes.CROSS_ENTROPY else self.table[codes.P_OUTPUTS]
 
-    @property
-    def batch(self):
-        return int(self.table[codes.P_BATCH])
-
     def bind(self, x, y=None, weight=None, out=None):
         """Point the program at data: x (N, inputs), y (N, targets) or None, weight (N,), out (N, O)."""
         numbers = [len(x), 0, 0, *_place(x), *_place(y), _address(weight), _address(out)]
@@ -239,7 +235,8 @@ class Session:
         self.done = hits = 0
         while self.done < steps:
             start = time.perf_counter()
-            threads, trial = team.choose(start)
+            single = call[codes.K_SAMPLES] == 1  # a row is one thread's; it says nothing of batches
+            threads, trial = (1, False) if single else team.choose(start)
             count = min(max(1, self.window // 4) if trial else self.window, steps - self.done)
             call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + count
             call[codes.K_STEP] = number + self.done
@@ -251,7 +248,8 @@ class Session:
                 self.done += ran
             hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.R_THREADS])].sum())
             end = time.perf_counter()
-            team.record(threads, trial, (end - start) / count, end)
+            if not single:
+                team.record(threads, trial, (end - start) / count, end)
             if count == self.window:  # at most doubling: one slow step is no rule
                 self.window = max(1, min(2 * count, int(count * WINDOW / (end - start))))
             yield self.done, results[codes.R_LOSS], results[codes.R_WEIGHT], hits

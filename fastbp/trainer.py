@@ -216,6 +216,7 @@ class Trainer:
             session.bind(X, y, weight)
             steps = -(-len(X) // INFERENCE_BATCH)
             *_, (_, loss, mass, hits) = session.windows(codes.EVALUATE, steps)
+            session.release()
         result = {"loss": float(loss / mass) if mass else 0.0}
         if code in (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.BCE_WITH_LOGITS):
             result["accuracy"] = hits / self._answers(len(X), code)
@@ -237,6 +238,7 @@ class Trainer:
             session.bind(X, out=out)
             for _ in session.windows(mode, -(-len(X) // INFERENCE_BATCH)):
                 pass
+            session.release()
         return out
 
     def gradients(self, X, y, sample_weight=None):
