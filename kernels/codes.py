@@ -62,7 +62,7 @@ LAYER_COLUMNS = 10
 # a thread's scratch in the work arena: update constants, a one, a tile (or BLOCK_ROWS rows of a
 # panel), and, at P_PANEL, a panel of transposed weights
 S_CONSTANTS, S_ONE, S_TILE = 0, 8, 16
-TILE = 512  # floats of the largest tile
+TILE = 2048  # floats of the largest tile, or of a narrow gradient and its transpose
 BLOCK_ROWS = 256  # rows of a panel between two visits to the epilogue: 64 KiB, so they stay in L2
 
 # floats of the gradient arena whose squares are summed as one

@@ -63,12 +63,11 @@ def backward(out, a, delta, w, depth, inner, code, row, last, column, end, panel
 
 
 @njit
-def weight_update(w, slots, x, delta, batch, inner, code, row, last, column, end, constants, tile,
-                  zeros, one):  # fmt: skip
+def weight_update(w, slots, x, delta, batch, inner, outer, code, row, last, column, end, constants,
+                  tile, zeros, one):  # fmt: skip
     dense.dense_update(pointer(w), pointer(slots), w.size, w.shape[1], pointer(x), x.shape[1],
-                       pointer(delta), delta.shape[1], batch, inner, code, 2, row, last, column, end,
-                       pointer(constants), pointer(tile), pointer(zeros),
-                       pointer(one))  # fmt: skip
+                       pointer(delta), delta.shape[1], batch, inner, outer, code, 2, row, last, column,
+                       end, pointer(constants), pointer(tile), pointer(zeros), pointer(one))  # fmt: skip
 
 
 @njit

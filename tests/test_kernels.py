@@ -166,7 +166,7 @@ def test_dense_update(rng, dtype, name):
                 h.padded(slot, dtype) if name != "store" else np.full_like(w, np.nan)
             ).ravel()
         _, tile, zeros, one = scratch(dtype, outer)
-        h.weight_update(w, flat, h.padded(x, dtype, np.nan), h.padded(delta, dtype), batch, inner, code,
+        h.weight_update(w, flat, h.padded(x, dtype, np.nan), h.padded(delta, dtype), batch, inner, outer, code,
                         0, inner + 1, 0, columns(outer, dtype), _constants(dtype, **values),
                         tile, zeros, one)  # fmt: skip
         ones = np.hstack([x, np.ones((batch, 1))]).astype(float)
@@ -190,7 +190,7 @@ def test_dense_update_touches_only_its_rows_and_columns(rng, dtype, row, last):
     wide, narrow = (arena(2 * before.size, dtype) for _ in range(2))
     _, tile, zeros, one = scratch(dtype, 200)
     constants = _constants(dtype, **UPDATES["adam"][1])
-    args = (x, delta, 9, 20, codes.ADAM)
+    args = (x, delta, 9, 20, 200, codes.ADAM)
     h.weight_update(whole, wide, *args, 0, 21, 0, columns(200, dtype), constants, tile, zeros, one)
     h.weight_update(part, narrow, *args, row, last, 64, 192, constants, tile, zeros, one)
     for got, all_of_it, old in (

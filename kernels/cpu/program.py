@@ -77,7 +77,7 @@ from ..codes import (
     S_TILE,
 )  # fmt: skip
 from ..jit import jit, program
-from .data import convert_row, shuffle
+from .data import convert_row, fetch_row, shuffle
 from .dense import dense_backward, dense_forward, dense_update, scale, update
 from .losses import link_row, loss_row, square_sum_row, sum_row
 from .measure import multiply_adds
@@ -85,6 +85,8 @@ from .simd import LEAVES, address, bind_leaves, emit_leaves, get, lanes_of, poin
 from .team import barrier, float_mode, gather_team, lap, ticks
 
 trace_size = jit(codes.trace_size)
+
+AHEAD = 4096  # bytes of shuffled samples that are on their way while one is read
 
 
 @jit
@@ -102,9 +104,21 @@ def whole_vectors(like, count):
 
 @jit
 def gather(work, plan, call, order, start, row, last):
-    """Rows [row, last) of the batch that starts at sample ``start``: inputs and targets."""
+    """Rows [row, last) of the batch that starts at sample ``start``: inputs and targets.
+
+    Shuffled rows lie anywhere: those to come are asked for AHEAD bytes before they are read.
+    """
     shuffled = get(call, K_ORDER) != 0
+    size = get(plan, P_INPUTS) * abs(get(call, K_X_COL))
+    ahead = max(1, min(16, AHEAD // (size + 1)))
+    fetched = row
     for r in range(row, last):
+        while shuffled and fetched < min(last, r + ahead + 1):
+            sample = np.int64(get(order, start + fetched))
+            fetch_row(size, get(call, K_X) + sample * get(call, K_X_ROW), work)
+            if get(call, K_Y) != 0:
+                fetch_row(np.int64(1), get(call, K_Y) + sample * get(call, K_Y_ROW), work)
+            fetched += 1
         sample = start + r
         if shuffled:
             sample = np.int64(get(order, sample))
@@ -205,7 +219,8 @@ def weight_gradients(params, slots, stride, work, plan, scratch, batch, code, ar
             dense_update(
                 shift(params, w), shift(slots, w), stride, get(this, L_LDW),
                 shift(work, get(this, L_X)), get(this, L_LDX), shift(work, get(this, L_DELTA)),
-                get(this, L_LDA), batch, inner, code, arrays, row, last, np.int64(0), vectors * lanes,
+                get(this, L_LDA), batch, inner, get(this, L_OUT), code, arrays, row, last, np.int64(0),
+                vectors * lanes,
                 shift(scratch, S_CONSTANTS), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
                 shift(scratch, S_ONE),
             )  # fmt: skip

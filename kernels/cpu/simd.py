@@ -113,6 +113,10 @@ class Emitter:
         self.integers = ir.VectorType(self.bits_type, lanes)
         self.suffix = f"v{lanes}f{64 if self.is64 else 32}"
 
+    def wider(self, times):
+        """The same place in the code, with vectors of ``times`` registers: LLVM cuts them up, op by op."""
+        return Emitter(self.module, self.b, self.real, self.target._replace(bytes=times * self.target.bytes))
+
     # --- values
 
     def constant(self, x):
@@ -216,12 +220,12 @@ class Emitter:
         address = self.b.bitcast(self.at(pointer, offset), self.vector.as_pointer())
         self.b.store(self.lift(value).ir, address, align=self.size)
 
-    def prefetch(self, pointer, offset=0):
-        """Have the cache line on its way, to be written."""
+    def prefetch(self, pointer, offset=0, write=True):
+        """Have the cache line on its way, to be written or to be read."""
         address = self.b.bitcast(self.at(pointer, offset), I8.as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32])
         function = cgutils.get_or_insert_function(self.module, kind, "llvm.prefetch.p0")
-        self.b.call(function, [address, *(ir.Constant(I32, n) for n in (1, 3, 1))])  # write, keep, data
+        self.b.call(function, [address, *(ir.Constant(I32, n) for n in (int(write), 3, 1))])  # keep, data
 
     def scalar(self, pointer, offset=0):
         return self.b.load(self.at(pointer, offset))
