@@ -166,8 +166,8 @@ def test_dense_update(rng, dtype, name):
                 h.padded(slot, dtype) if name != "store" else np.full_like(w, np.nan)
             ).ravel()
         _, tile, zeros, one = scratch(dtype, outer)
-        h.weight_update(w, flat, h.padded(x, dtype, np.nan), h.padded(delta, dtype), batch, inner, outer, code,
-                        0, inner + 1, 0, columns(outer, dtype), _constants(dtype, **values),
+        h.weight_update(w, flat, h.padded(x, dtype, np.nan), h.padded(delta, dtype), batch, inner, outer,
+                        code, 0, inner + 1, 0, columns(outer, dtype), _constants(dtype, **values),
                         tile, zeros, one)  # fmt: skip
         ones = np.hstack([x, np.ones((batch, 1))]).astype(float)
         exact, state = _updated(name, ones.T @ delta.astype(float), p.astype(float),

@@ -74,10 +74,10 @@ def convert_row(e, dtype, count, source, step, out):
     e.switch(dtype, {code: case(*key) for key, code in codes.DTYPES.items() if key[0] != "b"})
 
 
-@emitted("i i p")
-def fetch_row(e, size, source, like):
-    """Have the cache lines of ``size`` bytes from address source on their way."""
-    first = e.b.inttoptr(source, I8.as_pointer())
+@emitted("i p")
+def fetch(e, size, first):
+    """Have the cache lines of ``size`` bytes on their way into the second-level cache."""
+    first = e.b.bitcast(first, I8.as_pointer())
     with e.loop(size, 64) as at:
         e.prefetch(e.b.gep(first, [at]), write=False)
     e.prefetch(e.b.gep(first, [e.b.sub(size, e.int(1))]), write=False)

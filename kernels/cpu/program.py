@@ -77,11 +77,11 @@ from ..codes import (
     S_TILE,
 )  # fmt: skip
 from ..jit import jit, program
-from .data import convert_row, fetch_row, shuffle
+from .data import convert_row, fetch, shuffle
 from .dense import dense_backward, dense_forward, dense_update, scale, update
 from .losses import link_row, loss_row, square_sum_row, sum_row
 from .measure import multiply_adds
-from .simd import LEAVES, address, bind_leaves, emit_leaves, get, lanes_of, pointer, put, shift
+from .simd import LEAVES, address, bind_leaves, emit_leaves, get, item_of, lanes_of, pointer, put, shift
 from .team import barrier, float_mode, gather_team, lap, ticks
 
 trace_size = jit(codes.trace_size)
@@ -115,9 +115,9 @@ def gather(work, plan, call, order, start, row, last):
     for r in range(row, last):
         while shuffled and fetched < min(last, r + ahead + 1):
             sample = np.int64(get(order, start + fetched))
-            fetch_row(size, get(call, K_X) + sample * get(call, K_X_ROW), work)
+            fetch(size, address(work, get(call, K_X) + sample * get(call, K_X_ROW)))
             if get(call, K_Y) != 0:
-                fetch_row(np.int64(1), get(call, K_Y) + sample * get(call, K_Y_ROW), work)
+                fetch(np.int64(1), address(work, get(call, K_Y) + sample * get(call, K_Y_ROW)))
             fetched += 1
         sample = start + r
         if shuffled:
@@ -197,13 +197,14 @@ def backward(params, work, plan, scratch, row, last, group, groups, sync, thread
 
 
 @jit
-def weight_gradients(params, slots, stride, work, plan, scratch, batch, code, arrays, share,
-                     threads, trace):  # fmt: skip
+def weight_gradients(params, slots, stride, work, plan, scratch, batch, mine, mine_last, code, arrays,
+                     share, threads, trace):  # fmt: skip
     """This thread's share of all layers' weight tiles: gradient, and what ``code`` does with it.
 
     All layers' rows, each as long as its layer is wide, form one line that is cut into equal parts.
+    What other threads wrote, the rows of the batch outside [mine, mine_last), is asked for first.
     """
-    lanes = lanes_of(work)
+    lanes, item = lanes_of(work), item_of(work)
     total = 0
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
@@ -216,11 +217,16 @@ def weight_gradients(params, slots, stride, work, plan, scratch, batch, code, ar
         row = min(inner + 1, max(0, (begin + vectors - 1) // vectors))
         last = min(inner + 1, max(0, (end + vectors - 1) // vectors))
         if row < last:
+            x, delta = shift(work, get(this, L_X)), shift(work, get(this, L_DELTA))
+            if threads > 1:
+                for r in range(batch):
+                    if r < mine or r >= mine_last:
+                        fetch(item * (last - row), shift(x, r * get(this, L_LDX) + row))
+                        fetch(item * lanes * vectors, shift(delta, r * get(this, L_LDA)))
             dense_update(
                 shift(params, w), shift(slots, w), stride, get(this, L_LDW),
-                shift(work, get(this, L_X)), get(this, L_LDX), shift(work, get(this, L_DELTA)),
-                get(this, L_LDA), batch, inner, get(this, L_OUT), code, arrays, row, last, np.int64(0),
-                vectors * lanes,
+                x, get(this, L_LDX), delta, get(this, L_LDA), batch, inner, get(this, L_OUT),
+                code, arrays, row, last, np.int64(0), vectors * lanes,
                 shift(scratch, S_CONSTANTS), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
                 shift(scratch, S_ONE),
             )  # fmt: skip
@@ -360,8 +366,8 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
             if not store:
                 update_constants(scratch, plan, hyper, number)
                 lap(trace, codes.T_CONSTANTS)
-            weight_gradients(params, place, stride, work, plan, scratch, batch, fate, arrays, thread,
-                             threads, trace)  # fmt: skip
+            weight_gradients(params, place, stride, work, plan, scratch, batch, row, last, fate, arrays,
+                             thread, threads, trace)  # fmt: skip
             if clip > 0.0:
                 barrier(sync, threads)
                 norm = sqrt(square_norm(work, plan, thread, threads, sync))

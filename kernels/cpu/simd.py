@@ -472,3 +472,13 @@ def lanes_of(typingctx, base):
         return ir.Constant(I64, _target(context).bytes // (8 if base.dtype == types.float64 else 4))
 
     return types.int64(base), codegen
+
+
+@intrinsic
+def item_of(typingctx, base):
+    """Bytes of a float."""
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(I64, base.dtype.bitwidth // 8)
+
+    return types.int64(base), codegen
