@@ -18,6 +18,7 @@ from .layout import arena
 from .machine import usable_cores
 
 WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
+FEW = 1 << 12  # numbers of an input up to which copying them costs less than binding it
 DEVICES = ("auto", "cpu", "cuda")
 _one_region = threading.Lock()  # held while a region runs on a layer that takes one at a time
 _sessions = weakref.WeakSet()
@@ -190,7 +191,7 @@ class Session:
         layers = int(plan.table[codes.P_LAYERS])
         self.sync = arena(codes.SYNC + threads * codes.trace_size(layers), np.int64)
         self.order = np.empty(0, np.int32)
-        self._kept = ()
+        self._kept, self._few, self.batch = (), None, int(plan.table[codes.P_BATCH])
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
         _sessions.add(self)
@@ -210,6 +211,34 @@ class Session:
         if out is not None:
             self.call[codes.K_OUT_ROW] = out.strides[0]
         self._kept = (x, y, weight, out)  # addresses are only good while these live
+
+    def infer(self, mode, x):
+        """(outputs (N, O), rows of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs)."""
+        if x.size <= FEW and x.dtype == self.params.dtype:
+            return self._infer_few(mode, x)
+        out = np.empty((len(x), self.table[codes.P_OUTPUTS]), self.params.dtype)
+        self.bind(x, out=out)
+        *_, (_, _, _, bad) = self.windows(mode, -(-len(x) // self.batch))
+        self.release()
+        return out, bad
+
+    def _infer_few(self, mode, x):
+        """Through arrays that stay bound: for single rows, binding costs more than the kernels."""
+        if self._few is None:
+            rows = FEW // x.shape[1]
+            inputs = np.empty((rows, x.shape[1]), x.dtype)
+            outputs = np.empty((rows, self.table[codes.P_OUTPUTS]), x.dtype)
+            self.bind(inputs, out=outputs)
+            call = self.call.copy()
+            call[codes.K_THREADS], call[codes.K_FIRST] = 1, 0
+            self._few = inputs, outputs, call
+        inputs, outputs, call = self._few
+        count = len(x)
+        inputs[:count] = x
+        call[codes.K_MODE], call[codes.K_SAMPLES] = mode, count
+        call[codes.K_LAST] = -(-count // self.batch)
+        self._run(call)
+        return outputs[:count].copy(), int(self.results[codes.RESULTS])
 
     def release(self):
         """Let go of the data that was bound."""
@@ -261,21 +290,21 @@ class Session:
         right = _claim_parallel() if threads > 1 else ALONE
         self.call[codes.K_THREADS] = 1 if right == ALONE else threads
         if right == ALONE:
-            self._run()
+            self._run(self.call)
             return
         from numba import get_num_threads, set_num_threads
 
         before = get_num_threads()
         set_num_threads(threads)
         try:
-            self._run()
+            self._run(self.call)
         finally:
             set_num_threads(before)
             if right == LOCKED:
                 _one_region.release()
 
-    def _run(self):
-        self.run(self.params, self.slots, self.work, self.table, self.call, self.hyper, self.results,
+    def _run(self, call):
+        self.run(self.params, self.slots, self.work, self.table, call, self.hyper, self.results,
                  self.order, self.sync)  # fmt: skip
 
 

@@ -6,7 +6,6 @@ from .errors import unknown
 from .kernels import codes
 
 _ROWS = 1 << 20  # elements looked at at once
-_FEW = 1 << 12  # elements that are looked at without ado: the way of single rows
 
 
 def _array(name, data):
@@ -28,8 +27,6 @@ def _first_bad(array, dtype):
     """Index tuple of the first number that is not finite in dtype, or None; read in pieces."""
     if array.dtype.kind != "f":
         return None
-    if array.size < _FEW and array.dtype == dtype and np.isfinite(array).all():
-        return None
     rows = max(1, _ROWS // max(1, array[0].size if array.ndim > 1 else 1))
     for start in range(0, len(array), rows):
         block = array[start : start + rows]
@@ -41,15 +38,18 @@ def _first_bad(array, dtype):
     return None
 
 
-def _check_finite(name, array, dtype):
+def check_finite(name, array, dtype):
+    """Raises ValueError for the first number that is not finite in dtype."""
     bad = _first_bad(array, dtype)
     if bad is not None:
         where = f"row {bad[0]}" + (f", column {bad[1]}" if len(bad) > 1 else "")
         raise ValueError(f"{name}: got {array[bad]} at {where}, takes finite {np.dtype(dtype)} numbers")
 
 
-def features(X, inputs, dtype):
+def features(X, inputs, dtype, finite=True):
     """X as an (N, inputs) array of any numeric dtype and layout; dtype: the network's.
+
+    finite=False leaves it to the kernel to notice what is not.
 
     Raises ValueError for another shape, no rows, NaN or inf; TypeError for what is not numeric.
     """
@@ -62,7 +62,8 @@ def features(X, inputs, dtype):
         raise ValueError(f"X: got no rows (shape {array.shape}), takes at least one")
     if len(array) >= 2**31:
         raise ValueError(f"X: got {len(array)} rows, takes fewer than 2**31")
-    _check_finite("X", array, dtype)
+    if finite:
+        check_finite("X", array, dtype)
     return array
 
 
@@ -85,7 +86,7 @@ def targets(y, loss, rows, outputs, dtype):
     if array.ndim == 0 or len(array) != rows:
         got = "a single number" if array.ndim == 0 else f"{len(array)} rows"
         raise ValueError(f"y: got {got}, takes {rows}, one for each row of X")
-    _check_finite("y", array, dtype)
+    check_finite("y", array, dtype)
     if code == codes.CROSS_ENTROPY:
         return _class_targets(array, outputs)
     if array.ndim == 1 and outputs == 1:
@@ -157,7 +158,7 @@ def weights(sample_weight, rows, dtype):
     array = _array("sample_weight", sample_weight)
     if array.shape != (rows,):
         raise ValueError(f"sample_weight: got shape {array.shape}, takes ({rows},), one for each row of X")
-    _check_finite("sample_weight", array, np.float64)
+    check_finite("sample_weight", array, np.float64)
     if array.min() < 0 or not array.any():
         got = array.min() if array.min() < 0 else "only zeros"
         raise ValueError(f"sample_weight: got {got}, takes numbers from 0 on, not all 0")

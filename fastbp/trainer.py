@@ -5,8 +5,6 @@ import os
 import sys
 import time
 
-import numpy as np
-
 from . import backend, checkpoint, data
 from .history import History
 from .kernels import codes
@@ -231,14 +229,12 @@ class Trainer:
         return self._outputs(X, codes.FORWARD)
 
     def _outputs(self, X, mode):
-        X = data.features(X, self.net.sizes[0], self.net.dtype)
+        X = data.features(X, self.net.sizes[0], self.net.dtype, finite=False)
         session = self._session("infer", INFERENCE_BATCH)
-        out = np.empty((len(X), self.net.sizes[-1]), self.net.dtype)
         with session.lock:
-            session.bind(X, out=out)
-            for _ in session.windows(mode, -(-len(X) // INFERENCE_BATCH)):
-                pass
-            session.release()
+            out, bad = session.infer(mode, X)
+        if bad:  # the kernel has seen it; here it is said where
+            data.check_finite("X", X, self.net.dtype)
         return out
 
     def gradients(self, X, y, sample_weight=None):

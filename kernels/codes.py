@@ -110,7 +110,7 @@ def trace_size(layers):
 
 
 # results: loss and weight sums since step 0, of this call the steps done and the threads used; then
-# each thread's count of right answers
+# each thread's count of right answers (of PREDICT and FORWARD: of rows whose inputs are not finite)
 R_LOSS, R_WEIGHT, R_STEPS, R_THREADS = range(4)
 RESULTS = 4
 

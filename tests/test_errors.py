@@ -61,6 +61,19 @@ def test_fit_says_what_is_wrong_and_changes_nothing(case):
     assert np.array_equal(t.net.params, before) and t.steps == 0 and t.epochs == 0
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [(0, 0), (299, 16), (150, 36)])  # whole vectors and the rest of a row
+def test_predict_sees_what_is_not_finite(dtype, bad, place):
+    trainer = fb.Trainer(fb.MLP([37, 5, 3], seed=0), batch_size=8)
+    for rows in (300, 20):  # of 300 rows, and of 20 or fewer that hold the bad one
+        X = changed(np.zeros((300, 37)), place, bad).astype(dtype)
+        start = min(place[0], 300 - rows)
+        with pytest.raises(ValueError, match=f"X: got {bad} at row {place[0] - start}, column {place[1]}"):
+            trainer.predict(X[start : start + rows])
+    assert np.isfinite(trainer.predict(np.zeros((5, 37)))).all()
+
+
 def test_predict_checks_its_rows():
     for bad in ("nan", "columns", "empty"):
         with pytest.raises(FIT[bad][2], match=FIT[bad][3]):

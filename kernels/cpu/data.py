@@ -6,7 +6,7 @@ from numba import uint64
 
 from .. import codes
 from ..jit import jit
-from .simd import I8, Value, emitted, get, put
+from .simd import I8, I64, Value, emitted, get, put
 
 _IR = {
     ("f", 4): ir.FloatType(),
@@ -19,13 +19,16 @@ _IR = {
 }
 
 
-@emitted("i i i i p")
+@emitted("i i i i p", returns="i")
 def convert_row(e, dtype, count, source, step, out):
     """out[c] = the number at address source + c * step (bytes), c < count; dtype: codes.DTYPES.
 
     Whole vectors where the numbers lie side by side, one by one at the end and for other steps.
+    Returns 1 if a number is not finite as a float of the program, else 0.
     """
     bd = e.b
+    bad, set_bad = e.cell(e.constant(0.0))  # x - x: 0, or NaN
+    last_bad, set_last_bad = e.cell(Value(e, ir.Constant(e.real, 0.0)))
 
     def half_to_float(h, vector):
         """IEEE half, finite, to float32 by its bits: the instruction for it is not everywhere."""
@@ -63,15 +66,24 @@ def convert_row(e, dtype, count, source, step, out):
             with e.loop(whole, e.lanes) as c:
                 vector = ir.VectorType(item, e.lanes)
                 place = bd.bitcast(bd.gep(base, [bd.mul(c, e.int(size))]), vector.as_pointer())
-                e.store(Value(e, number(kind, bd.load(place, align=1), True)), out, c)
+                x = Value(e, number(kind, bd.load(place, align=1), True))
+                e.store(x, out, c)
+                if kind == "f":
+                    set_bad(bad() + (x - x))
             with e.loop(bd.sub(count, whole)) as rest:
                 c = bd.add(whole, rest)
                 place = bd.bitcast(bd.gep(base, [bd.mul(c, step)]), item.as_pointer())
-                bd.store(number(kind, bd.load(place, align=1), False), e.at(out, c))
+                x = number(kind, bd.load(place, align=1), False)
+                bd.store(x, e.at(out, c))
+                if kind == "f":
+                    set_last_bad(Value(e, bd.fadd(last_bad().ir, bd.fsub(x, x))))
 
         return run
 
     e.switch(dtype, {code: case(*key) for key, code in codes.DTYPES.items() if key[0] != "b"})
+    found = bd.fcmp_unordered("uno", (bad() + e.splat(last_bad().ir)).ir, e.constant(0.0).ir)
+    bits = bd.bitcast(found, ir.IntType(e.lanes))
+    return bd.zext(bd.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0)), I64)
 
 
 @emitted("i p")

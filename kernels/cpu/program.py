@@ -107,7 +107,9 @@ def gather(work, plan, call, order, start, row, last):
     """Rows [row, last) of the batch that starts at sample ``start``: inputs and targets.
 
     Shuffled rows lie anywhere: those to come are asked for AHEAD bytes before they are read.
+    Returns in how many rows an input is not finite.
     """
+    bad = 0
     shuffled = get(call, K_ORDER) != 0
     size = get(plan, P_INPUTS) * abs(get(call, K_X_COL))
     ahead = max(1, min(16, AHEAD // (size + 1)))
@@ -122,13 +124,14 @@ def gather(work, plan, call, order, start, row, last):
         sample = start + r
         if shuffled:
             sample = np.int64(get(order, sample))
-        convert_row(get(call, K_X_TYPE), get(plan, P_INPUTS),
-                    get(call, K_X) + sample * get(call, K_X_ROW), get(call, K_X_COL),
-                    shift(work, get(plan, P_X) + r * get(plan, P_LDX)))  # fmt: skip
+        bad += convert_row(get(call, K_X_TYPE), get(plan, P_INPUTS),
+                           get(call, K_X) + sample * get(call, K_X_ROW), get(call, K_X_COL),
+                           shift(work, get(plan, P_X) + r * get(plan, P_LDX)))  # fmt: skip
         if get(call, K_Y) != 0:
             convert_row(get(call, K_Y_TYPE), get(plan, P_TARGETS),
                         get(call, K_Y) + sample * get(call, K_Y_ROW), get(call, K_Y_COL),
                         shift(work, get(plan, P_TARGET) + r * get(plan, P_LDT)))  # fmt: skip
+    return bad
 
 
 @jit
@@ -323,7 +326,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
             row + (last - row) * group // groups,
             row + (last - row) * (group + 1) // groups,
         )
-        gather(work, plan, call, order, start, own, own_last)
+        bad = gather(work, plan, call, order, start, own, own_last)
         lap(trace, codes.T_GATHER)
         if groups > 1:
             barrier(sync, threads)
@@ -335,6 +338,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
                 out = address(work, get(call, K_OUT) + (start + r) * get(call, K_OUT_ROW))
                 link_row(code, outputs, shift(z, r * ld), shift(delta, r * ld), out)
             barrier(sync, threads)  # a shorter last batch is cut elsewhere
+            hits += bad
             done += 1
             continue
         weight = weigh(work, plan, call, order, start, batch, own, own_last)
