@@ -31,7 +31,7 @@ def convert_row(e, dtype, count, source, step, out):
     last_bad, set_last_bad = e.cell(Value(e, ir.Constant(e.real, 0.0)))
 
     def half_to_float(h, vector):
-        """IEEE half, finite, to float32 by its bits: the instruction for it is not everywhere."""
+        """IEEE half to float32 by its bits: the instruction for it is not everywhere."""
         kinds = [ir.IntType(32), ir.FloatType()]
         integer, real = (ir.VectorType(k, e.lanes) if vector else k for k in kinds)
 
@@ -42,6 +42,8 @@ def convert_row(e, dtype, count, source, step, out):
         size = bd.and_(wide, constant(integer, 0x7FFF))
         small = bd.icmp_unsigned("<", size, constant(integer, 0x400))  # no leading one
         normal = bd.add(bd.shl(size, constant(integer, 13)), constant(integer, 112 << 23))
+        infinite = bd.icmp_unsigned(">=", size, constant(integer, 0x7C00))  # or NaN: the top exponent
+        normal = bd.select(infinite, bd.add(normal, constant(integer, 112 << 23)), normal)
         low = bd.bitcast(bd.fmul(bd.uitofp(size, real), constant(real, 2.0**-24)), integer)
         sign = bd.shl(bd.and_(wide, constant(integer, 0x8000)), constant(integer, 16))
         return bd.bitcast(bd.or_(bd.select(small, low, normal), sign), real)
