@@ -237,7 +237,7 @@ class Session:
         inputs[:count] = x
         call[codes.K_MODE], call[codes.K_SAMPLES] = mode, count
         call[codes.K_LAST] = -(-count // self.batch)
-        self._run(call)
+        self._run(call, self.slots)
         return outputs[:count].copy(), int(self.results[codes.RESULTS])
 
     def release(self):
@@ -285,26 +285,74 @@ class Session:
             if ran < count:
                 return
 
-    def _go(self, mode, threads):
+    def each(self, mode, steps):
+        """Run the steps one at a time; yields the number of each, when layer_rows has its results."""
+        for step in range(steps):
+            self.call[codes.K_FIRST], self.call[codes.K_LAST] = step, step + 1
+            self._go(mode, self.team.threads)
+            yield step
+
+    def combined(self, steps, number, combine):
+        """As windows(TRAIN, ...), one step at a time: ``combine`` is called between the gradients, which
+        lie in ``gradient``, and the update. The plan has a gradient arena."""
+        call, results, threads = self.call, self.results, self.team.threads
+        self.done = hits = 0
+        while self.done < steps:
+            call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + 1
+            call[codes.K_STEP] = number + self.done
+            self._go(codes.GRADIENTS, threads, self.gradient)
+            sums = results[[codes.R_LOSS, codes.R_WEIGHT]]
+            hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.R_THREADS])].sum())
+            ran = 0
+            if np.isfinite(sums[0]):
+                combine()
+                results[codes.R_STEPS] = 0
+                try:
+                    self._go(codes.APPLY, threads)
+                finally:
+                    ran = int(results[codes.R_STEPS])
+                    self.done += ran
+                results[[codes.R_LOSS, codes.R_WEIGHT]] = sums
+            yield self.done, sums[0] if ran else np.nan, sums[1], hits
+            if not ran:
+                return
+
+    @property
+    def gradient(self):
+        """The gradient arena, laid out as the parameters; for plans that have one."""
+        start = int(self.table[codes.P_GRADIENT])
+        return self.work[start : start + self.params.size]
+
+    def layer_rows(self, layer, rows):
+        """(outputs, deltas) of a layer, each (rows, width), as the last step left them: views."""
+        row = self.table[codes.HEADER + layer * codes.LAYER_COLUMNS :][: codes.LAYER_COLUMNS]
+        width, ld = int(row[codes.L_OUT]), int(row[codes.L_LDA])
+        return tuple(
+            self.work[row[at] : row[at] + rows * ld].reshape(rows, ld)[:, :width]
+            for at in (codes.L_A, codes.L_DELTA)
+        )
+
+    def _go(self, mode, threads, slots=None):
         self.call[codes.K_MODE] = mode
         right = _claim_parallel() if threads > 1 else ALONE
         self.call[codes.K_THREADS] = 1 if right == ALONE else threads
+        slots = self.slots if slots is None else slots
         if right == ALONE:
-            self._run(self.call)
+            self._run(self.call, slots)
             return
         from numba import get_num_threads, set_num_threads
 
         before = get_num_threads()
         set_num_threads(threads)
         try:
-            self._run(self.call)
+            self._run(self.call, slots)
         finally:
             set_num_threads(before)
             if right == LOCKED:
                 _one_region.release()
 
-    def _run(self, call):
-        self.run(self.params, self.slots, self.work, self.table, call, self.hyper, self.results,
+    def _run(self, call, slots):
+        self.run(self.params, slots, self.work, self.table, call, self.hyper, self.results,
                  self.order, self.sync)  # fmt: skip
 
 

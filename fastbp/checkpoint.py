@@ -44,6 +44,8 @@ def save(trainer, path):
         "batch_size": trainer.batch_size,
         "seed": trainer.seed,
         "clip_norm": trainer.clip_norm,
+        "lr_scale": trainer.lr_scale,
+        "frozen": list(trainer.net.frozen),
         "steps": trainer.steps,
         "epochs": trainer.epochs,
     }
@@ -96,6 +98,8 @@ def load(path, *, device="auto", threads=None):
                 device=device,
                 threads=threads,
             )
+            trainer.net.freeze(*config.get("frozen", ()))
+            trainer.lr_scale = _factor(config.get("lr_scale", 1.0))
             trainer.steps, trainer.epochs = (_count(config[name]) for name in ("steps", "epochs"))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise ValueError(f"{path}: has no usable fastbp configuration ({e})") from None
@@ -113,6 +117,12 @@ def _count(number):
     if type(number) is not int or not 0 <= number < 2**62:
         raise ValueError(f"got {number!r} for a number of steps or epochs")
     return number
+
+
+def _factor(number):
+    if type(number) not in (int, float) or not 0 <= number < float("inf"):
+        raise ValueError(f"got {number!r} for a factor on the learning rate")
+    return float(number)
 
 
 def _check_shapes(file, sizes, slots):

@@ -61,18 +61,14 @@ def train(args):
     print(f"loss {task.loss} ({task.why}), {args.optimizer}, batches of {batch_size}, {sizes}")
     sys.stdout.flush()
 
-    interrupted = False
     start = time.perf_counter()
-    try:
-        trainer.fit(
-            X_fit,
-            y_fit,
-            epochs=args.epochs,
-            validation_data=(X_check, y_check),
-            verbose=False if args.quiet else "auto",
-        )
-    except KeyboardInterrupt:
-        interrupted = True
+    history = trainer.fit(
+        X_fit,
+        y_fit,
+        epochs=args.epochs,
+        validation_data=(X_check, y_check),
+        verbose=False if args.quiet else "auto",
+    )
     seconds = time.perf_counter() - start - trainer.compile_seconds
 
     folded = _fold(trainer, x_scaler, y_scaler, X_test, X_check)
@@ -84,7 +80,7 @@ def train(args):
     print()
     for label, value in rows:
         print(f"{label:<15} {value}")
-    if interrupted:
+    if history.stopped == "Ctrl-C":
         print(
             f"fastbp: interrupted in epoch {trainer.epochs} of {args.epochs}, after "
             f"{trainer.steps:,} steps; the model as trained so far is in {model_path}",

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from . import metrics
 from .errors import unknown
 from .kernels import codes
 
@@ -166,3 +167,10 @@ def weights(sample_weight, rows, dtype):
     if not 1e-18 < top < 1e18:  # only their ratios count; float32 must hold them
         array = array / top
     return np.ascontiguousarray(array, dtype)
+
+
+def measure(functions, code, y, prediction, weight=None):
+    """{name: value} of metrics.table's functions for targets as ``targets`` gives them."""
+    if code == codes.SOFT_CROSS_ENTROPY:
+        y = y.argmax(axis=1)
+    return metrics.measure(functions, y, prediction, weight)

@@ -1,6 +1,7 @@
 """What errors have in common: the argument, what came, what it takes."""
 
 import difflib
+import operator
 
 
 def unknown(what, got, known):
@@ -16,3 +17,15 @@ def unknown(what, got, known):
     near = difflib.get_close_matches(str(got).casefold(), folded, n=1)
     hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
     return ValueError(f"{what}: got {got!r}{hint} Known: {', '.join(known) or '(none)'}")
+
+
+def whole(name, value, least=1, most=2**63 - 1):
+    """``value`` as an int from ``least`` to ``most``; raises TypeError or ValueError naming ``name``."""
+    takes = f"takes a whole number from {least}" + (" on" if most >= 2**62 else f" to {most}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: got {value!r}, {takes}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{name}: got {number}, {takes}")
+    return number

@@ -108,7 +108,8 @@ def data_code(trainer):
 def _run(trainer, code, X, y, threads, steps, seconds):
     """(seconds a step, mean ticks per trace place) of the fastest run."""
     net = trainer.net
-    plan = Plan(net, code, trainer.optimizer.code, trainer.batch_size, threads, bool(trainer.clip_norm))
+    second = bool(trainer.clip_norm)
+    plan = Plan(net, code, trainer.optimizer.code, trainer.batch_size, threads, second, net.frozen)
     params = arena(net.params.size, net.dtype)
     params[:] = net.params
     slots = arena(net.params.size * trainer.optimizer.slots, net.dtype)
@@ -142,6 +143,7 @@ def _rows(net, batch, code, ticks, step, slots):
     last = codes.T_LAYERS + 3 * len(net.layers)
     scale = step / ticks[codes.T_LAST + 1 : last].sum()
     item = net.dtype.itemsize
+    lowest = min(set(range(len(net.layers))) - set(net.frozen), default=len(net.layers))
     rows = [Row("gather", ticks[codes.T_GATHER] * scale, bytes=batch * net.sizes[0] * item)]
     for k, (i, o, _, _) in enumerate(net.layers):
         work, weights, a, z = 2.0 * batch * i * o, (i + 1) * o * item, batch * i * item, batch * o * item
@@ -152,8 +154,8 @@ def _rows(net, batch, code, ticks, step, slots):
         }
         for part, name in PARTS.items():
             spent = ticks[codes.T_LAYERS + 3 * k + part] * scale
-            if part == codes.T_BACKWARD and k == 0:
-                continue  # nobody needs the gradient of the inputs
+            if part == codes.T_BACKWARD and k <= lowest or part == codes.T_UPDATE and k in net.frozen:
+                continue  # nobody needs the gradient of the inputs, nor those of frozen layers
             rows.append(Row(f"layer {k} {name}", spent, work, moved[part]))
     for place, (name, _) in PHASES.items():
         if place != codes.T_GATHER and ticks[place]:

@@ -6,11 +6,12 @@ class History:
 
     history : dict of lists, one number per epoch: "loss" (mean over the epoch's samples, while the
     weights change), "accuracy" (for classes), "val_loss", "val_accuracy" (with validation_data,
-    after the epoch), "seconds".
+    after the epoch), metrics by their names, "seconds".
+    stopped : what ended the fit before its epochs were over: "Ctrl-C", "seconds", "callback"; or "".
     """
 
     def __init__(self):
-        self.history = {}
+        self.history, self.stopped = {}, ""
 
     def append(self, **values):
         for name, value in values.items():

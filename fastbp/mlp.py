@@ -60,6 +60,8 @@ class MLP:
     params : ndarray, (P,)
         All parameters in one aligned buffer: per layer the rows of W, then b; rows are padded with
         zeros to whole cache lines.
+    frozen : tuple of int
+        The layers that training leaves as they are; see ``freeze``.
 
     Raises ValueError or TypeError for sizes, activation or dtype that do not fit.
 
@@ -77,6 +79,7 @@ class MLP:
             raise ValueError(f"dtype: got {dtype!r}, takes float32 or float64") from None
         if self.dtype not in (np.float32, np.float64):
             raise ValueError(f"dtype: got {self.dtype}, takes float32 or float64")
+        self.frozen = ()
         self._allocate()
         self.initialize(seed)
 
@@ -93,10 +96,10 @@ class MLP:
 
     def __getstate__(self):
         """For copy and pickle: views must not become arrays of their own."""
-        return self.sizes, self.activations, self.dtype, self.params
+        return self.sizes, self.activations, self.dtype, self.params, self.frozen
 
     def __setstate__(self, state):
-        self.sizes, self.activations, self.dtype, params = state
+        self.sizes, self.activations, self.dtype, params, self.frozen = state
         self._allocate()
         self.params[:] = params
 
@@ -117,6 +120,34 @@ class MLP:
         block = flat[start : start + (fan_in + 1) * ld].reshape(fan_in + 1, ld)
         return block[:fan_in, :fan_out], block[fan_in, :fan_out]
 
+    def freeze(self, *layers):
+        """Leave these layers (0 is the first; -1 the last) as they are, bit for bit, while others train.
+
+        No gradient of theirs is computed, nor a delta below the lowest layer that trains. Returns
+        self. Raises ValueError or TypeError for what is no layer.
+        """
+        self.frozen = tuple(sorted({*self.frozen, *map(self._layer, layers)}))
+        return self
+
+    def unfreeze(self, *layers):
+        """Let these layers train again; all of them where none is named. Returns self.
+
+        Their optimizer state is as it was when they were frozen, while Adam's count of steps went on.
+        """
+        named = set(map(self._layer, layers)) or set(self.frozen)
+        self.frozen = tuple(k for k in self.frozen if k not in named)
+        return self
+
+    def _layer(self, index):
+        count = len(self.layers)
+        try:
+            number = operator.index(index)
+        except TypeError:
+            raise TypeError(f"layer: got {index!r}, takes whole numbers") from None
+        if not -count <= number < count:
+            raise ValueError(f"layer: got {number}, takes 0 to {count - 1} (or -{count} to -1)")
+        return number % count
+
     @property
     def num_parameters(self):
         """Weights and biases, without padding."""
@@ -135,7 +166,7 @@ class MLP:
         names = [*self.activations, "linear"]
         rows = [("layer", "shape", "activation", "parameters")]
         rows += [
-            (str(k), f"{i} -> {o}", names[k], f"{(i + 1) * o:,}")
+            (str(k), f"{i} -> {o}", names[k], f"{(i + 1) * o:,}" + " frozen" * (k in self.frozen))
             for k, (i, o, _, _) in enumerate(self.layers)
         ]
         rows.append(("total", "", self.dtype.name, f"{self.num_parameters:,}"))

@@ -14,7 +14,7 @@ class Plan:
     table : int64 array; work_size : elements of the work arena.
     """
 
-    def __init__(self, net, loss, optimizer, batch, threads, gradient=False):
+    def __init__(self, net, loss, optimizer, batch, threads, gradient=False, frozen=()):
         item = net.dtype.itemsize
         layers = len(net.layers)
         table = np.zeros(codes.HEADER + layers * codes.LAYER_COLUMNS, np.int64)
@@ -26,6 +26,7 @@ class Plan:
         table[codes.P_LOSS], table[codes.P_OPTIMIZER] = loss, optimizer
         table[codes.P_SLOTS] = codes.SLOTS[optimizer]
         table[codes.P_SIZE] = net.params.size
+        table[codes.P_LOWEST] = min((i for i in range(layers) if i not in frozen), default=layers)
         table[codes.P_ZERO] = place.take(VECTOR_BYTES // item)
         table[codes.P_LDX] = leading_dimension(inputs, item)
         table[codes.P_X] = place.take(batch * table[codes.P_LDX])
@@ -41,6 +42,7 @@ class Plan:
             row[codes.L_IN], row[codes.L_OUT] = fan_in, fan_out
             row[codes.L_ACTIVATION] = codes.ACTIVATIONS[names[i]]
             row[codes.L_W], row[codes.L_LDW] = start, ld
+            row[codes.L_FROZEN] = i in frozen
             row[codes.L_X], row[codes.L_LDX] = x, ldx
             row[codes.L_LDA] = leading_dimension(fan_out, item)
             row[codes.L_A] = place.take(batch * row[codes.L_LDA])

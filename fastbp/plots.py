@@ -3,35 +3,34 @@
 import math
 from pathlib import Path
 
+from .metrics import larger_is_better
+
+_NO_PANEL = ("seconds", "lr")
 _TRAIN, _VALIDATION, _INK, _GRID = "#4878a8", "#d1622b", "#333333", "#e4e4e4"
 
 
 def learning_curves(history, path, title=None):
-    """Draw loss, and accuracy where there is one, against epochs; returns the Path written.
+    """Draw loss, accuracy and metrics, where there are any, against epochs; returns the Path written.
 
-    history: a dict of lists, one value per epoch: "loss", "val_loss", "accuracy",
-    "val_accuracy"; what is missing or empty is left out. A dot marks the best validation value.
+    history: a dict of lists, one value per epoch: "loss", "val_loss", "accuracy", "val_accuracy",
+    metrics with and without val_; what is missing or empty is left out. A dot marks the best validation
+    value.
     path: the picture's file; its suffix says the format (.png, .svg, .pdf).
 
     Raises ImportError where matplotlib is missing, ValueError for a history without a loss or a
     suffix matplotlib does not know.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-    except ImportError as error:
-        raise ImportError("matplotlib is needed for pictures: pip install 'fastbp[plot]'") from error
-
-    panels = [key for key in ("loss", "accuracy") if _has(history, key)]
     if not _has(history, "loss"):
         raise ValueError("history: holds no 'loss'; takes the history of a fit of 1 epoch or more")
+    names = dict.fromkeys(["loss", "accuracy", *(key.removeprefix("val_") for key in history)])
+    panels = [k for k in names if k not in _NO_PANEL and (_has(history, k) or _has(history, f"val_{k}"))]
+    columns = min(len(panels), 3)
+    figure, panes = _figure(-(-len(panels) // columns), columns, title)
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-    figure = Figure(figsize=(4.6 * len(panels) + 0.4, 3.9), dpi=144, layout="constrained")
-    FigureCanvasAgg(figure)
-    if title:
-        figure.suptitle(title, color=_INK, fontsize=12, x=0.012, ha="left")
-    for axes, key in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    for axes in panes[len(panels) :]:
+        axes.set_visible(False)
+    for axes, key in zip(panes, panels, strict=False):
         _panel(axes, history, key)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
         if key == "accuracy":
@@ -40,9 +39,65 @@ def learning_curves(history, path, title=None):
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.yaxis.set_minor_locator(NullLocator())
+    return _save(figure, path)
+
+
+def _figure(rows, columns, title=None):
+    """(figure, its axes in one list). Raises ImportError where matplotlib is missing."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("matplotlib is needed for pictures: pip install 'fastbp[plot]'") from error
+    figure = Figure(figsize=(4.6 * columns + 0.4, 3.9 * rows), dpi=144, layout="constrained")
+    FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, color=_INK, fontsize=12, x=0.012, ha="left")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+
+
+def _save(figure, path):
     path = Path(path)
     figure.savefig(path, facecolor="white")
     return path
+
+
+def layer_bars(diagnosis, path):
+    """Draw a Diagnosis, layer by layer, into the file ``path``; returns the Path written."""
+    figure, (outputs, gradients, shares, updates) = _figure(2, 2)
+    layers = diagnosis.layers
+    place = list(range(len(layers)))
+    outputs.errorbar(
+        place, [r.mean for r in layers], [r.std for r in layers], fmt="o", color=_TRAIN, capsize=3
+    )
+    for axes, name, color in ((gradients, "gradient", _TRAIN), (gradients, "delta", _VALIDATION)):
+        axes.plot(place, [getattr(r, name) for r in layers], "o-", color=color, label=name)
+    shares.bar([p - 0.2 for p in place], [r.dead for r in layers], 0.4, color=_TRAIN, label="dead units")
+    saturated = [r.saturated for r in layers]
+    shares.bar([p + 0.2 for p in place], saturated, 0.4, color=_VALIDATION, label="saturated outputs")
+    updates.plot(place, [r.update for r in layers], "o-", color=_TRAIN)
+    updates.axhline(1e-3, color=_VALIDATION, linewidth=1, linestyle="--", label="usual")
+    shares.set_ylim(0, 1)
+    titles = "outputs: mean and deviation", "gradient norm, delta", "share", "update / weight"
+    for axes, text in zip((outputs, gradients, shares, updates), titles, strict=True):
+        axes.set_xticks(place, [r.name.split(":")[0] for r in layers])
+        _dress(axes, text, "layer")
+        if axes in (gradients, updates) and any(v > 0 for line in axes.lines for v in line.get_ydata()):
+            axes.set_yscale("log")
+        if axes is not outputs:
+            axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+    return _save(figure, path)
+
+
+def _dress(axes, title, across):
+    axes.set_title(title, loc="left", color=_INK, fontsize=11)
+    axes.set_xlabel(across, color=_INK)
+    axes.set_axisbelow(True)
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color("#999999")
+    axes.tick_params(colors=_INK, length=0, labelsize=9)
+    axes.margins(x=0.03, y=0.08)
 
 
 def _has(history, key):
@@ -67,9 +122,9 @@ def _panel(axes, history, key):
         axes.plot(epochs, values, color=color, linewidth=1.8, marker=dots, markersize=4, label=label)
         shown += [value for value in values if _finite(value)]
         if name.startswith("val_") and len(values) > 2:
-            best = (min if key == "loss" else max)(v for v in values if _finite(v))
+            best = (max if larger_is_better(key) else min)(v for v in values if _finite(v))
             epoch = values.index(best) + 1
-            shown_best = f"{best:.3g}" if key == "loss" else f"{100 * best:.2f} %"
+            shown_best = f"{100 * best:.2f} %" if key == "accuracy" else f"{best:.3g}"
             note = f"best validation {shown_best}, epoch {epoch}"
             axes.set_title(note, loc="right", color=color, fontsize=9)
             axes.plot(epoch, best, "o", color=color, markersize=6, markeredgecolor="white")
@@ -77,13 +132,6 @@ def _panel(axes, history, key):
     # Losses fall by powers of ten: on a linear axis all but the first epochs lie on the floor.
     if key == "loss" and min(shown) > 0 and max(shown) > 20 * min(shown):
         axes.set_yscale("log")
-    axes.set_title(key, loc="left", color=_INK, fontsize=11)
-    axes.set_xlabel("epoch", color=_INK)
-    axes.set_axisbelow(True)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color("#999999")
-    axes.tick_params(colors=_INK, length=0, labelsize=9)
-    axes.margins(x=0.03, y=0.08)
-    corner = "upper right" if key == "loss" else "lower right"
+    _dress(axes, key, "epoch")
+    corner = "lower right" if larger_is_better(key) else "upper right"
     axes.legend(loc=corner, frameon=False, fontsize=9, labelcolor=_INK)

@@ -1,11 +1,12 @@
 """Trainer: a network, a loss and an optimizer, run by the compiled program."""
 
-import operator
 import os
-import sys
-import time
 
-from . import backend, checkpoint, data
+import numpy as np
+
+from . import backend, checkpoint, data, fitting
+from . import metrics as measures
+from .errors import whole
 from .history import History
 from .kernels import codes
 from .layout import arena
@@ -14,17 +15,6 @@ from .optimizers import optimizer as make_optimizer
 from .plan import Plan
 
 INFERENCE_BATCH = 256  # rows at once in evaluate and predict; the results do not depend on it
-
-
-def _whole(name, value, least=1, most=2**63 - 1):
-    takes = f"takes a whole number from {least}" + (" on" if most >= 2**62 else f" to {most}")
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: got {value!r}, {takes}") from None
-    if not least <= number <= most:
-        raise ValueError(f"{name}: got {number}, {takes}")
-    return number
 
 
 class Trainer:
@@ -80,24 +70,28 @@ class Trainer:
         if self._loss_code == codes.CROSS_ENTROPY:
             data.check_classes(net.sizes[-1])
         self.optimizer = make_optimizer(optimizer)
-        self.batch_size = _whole("batch_size", batch_size)
+        self.batch_size = whole("batch_size", batch_size)
         self.device = backend.device(device)
         limit = backend.max_threads()
-        if threads is not None and _whole("threads", threads) > limit:
+        if threads is not None and whole("threads", threads) > limit:
             raise ValueError(
                 f"threads: got {threads}, takes 1 to {limit} (cores of this process, or NUMBA_NUM_THREADS)"
             )
         self.threads = threads
-        self.seed = int.from_bytes(os.urandom(4), "little") if seed is None else _whole("seed", seed, 0)
+        self.seed = int.from_bytes(os.urandom(4), "little") if seed is None else whole("seed", seed, 0)
         if clip_norm is not None and not (
             isinstance(clip_norm, (int, float)) and 0 < clip_norm < float("inf")
         ):
             raise ValueError(f"clip_norm: got {clip_norm!r}, takes a number above 0, or None")
         self.clip_norm = clip_norm
         self.slots = arena(net.params.size * self.optimizer.slots, net.dtype)
+        self.lr_scale = 1.0  # a factor on the learning rate, whatever gives it: ReduceLROnPlateau's
+        self.gradient_hook = None  # f([(dW, db), ...]) between the gradients and the update of each step
         self.steps = 0  # updates made so far
         self.epochs = 0  # epochs begun so far: each has its own shuffled order
         self.history = History()  # of the last fit, also of one that was interrupted
+        self.first_step, self.planned_steps = 0, None  # of the last fit: ``steps`` before it, its steps
+        self.stop_training = False  # callbacks set it: the fit ends after this epoch
         self._sessions = {}
 
     @property
@@ -118,9 +112,14 @@ class Trainer:
         self,
         X,
         y,
-        epochs=1,
+        epochs=None,
         *,
+        seconds=None,
         validation_data=None,
+        validation_split=None,
+        metrics=None,
+        callbacks=None,
+        early_stopping=None,
         shuffle=True,
         sample_weight=None,
         verbose="auto",
@@ -129,85 +128,97 @@ class Trainer:
 
         X : (N, inputs), any numeric dtype and layout, read in place. y : (N,) integer labels,
         (N, outputs) one-hot, probabilities or numbers, (N,) numbers for one output.
-        validation_data : (X, y) to evaluate after each epoch. sample_weight : (N,) weights >= 0, or
-        None; a batch's loss is their weighted mean. verbose : 0 quiet, 1 progress bar, "auto" a bar
-        where stderr is a terminal.
+        epochs : None is 1, or with ``seconds`` as many as they allow. seconds : stop after these, in the
+        middle of an epoch if need be; they count from the first step, once the program is there.
+        validation_data : (X, y) or (X, y, sample_weight) to evaluate after each epoch.
+        validation_split : hold the last share of the rows out instead, as they lie, as Keras does; for
+        shuffled or stratified ones see fastbp.prepare.stratified_split. metrics : names (see
+        fastbp.metrics) or functions (y_true, prediction), of the validation data, else of X, after each
+        epoch. callbacks : see fastbp.callbacks. early_stopping : end when val_loss has not improved for
+        so many epochs (True: 10), with the best weights; or an EarlyStopping. sample_weight : (N,)
+        weights >= 0, or None; a batch's loss is their weighted mean. verbose : 0 quiet, 1 progress
+        bar, "auto" a bar where stderr is a terminal.
 
-        Returns History. Raises ValueError or TypeError before anything changes if the data does not
-        fit; FloatingPointError, with the weights as they were before that step, when the loss is no
-        longer finite.
+        Returns History. Ctrl-C ends the fit, says so and returns what there is: weights, counters and
+        history belong together (``history.stopped``). Raises ValueError or TypeError before anything
+        changes if the data does not fit; FloatingPointError, with the weights as they were before that
+        step, when the loss is no longer finite.
         """
-        epochs = _whole("epochs", epochs, 0)
+        return fitting.prepare(
+            self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
+            early_stopping, shuffle, sample_weight, verbose,
+        ).run()  # fmt: skip
+
+    def train_on_batch(self, X, y, sample_weight=None):
+        """One step on these rows, all of them as one batch; returns their loss before it (float).
+
+        X, y, sample_weight as in fit; raises as fit does.
+        """
         X, code, y = self._checked(X, y)
+        kept = self._sessions.get("step")
+        room = max(len(X), self.batch_size, kept.shape[0] if kept else 0)
+        return self._stream("step", room, X, code, y, sample_weight)
+
+    def partial_fit(self, X, y, sample_weight=None):
+        """One pass over these rows as they lie, in steps of ``batch_size``; returns their mean loss.
+
+        For data that comes in pieces; epochs are not counted. X, y, sample_weight as in fit.
+        """
+        X, code, y = self._checked(X, y)
+        return self._stream("stream", self.batch_size, X, code, y, sample_weight)
+
+    def _stream(self, use, batch, X, code, y, sample_weight):
         weight = data.weights(sample_weight, len(X), self.net.dtype)
-        if validation_data is not None:
-            validation_data = self._checked_pair(validation_data)
-        if verbose not in (0, 1, True, False, "auto"):
-            raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
-        batch = min(_whole("batch_size", self.batch_size), len(X))
-        session = self._session("train", batch)
-        steps = -(-len(X) // batch)
-        self.history = history = History()
-        scores = code in (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.BCE_WITH_LOGITS)
-        with session.lock, _Progress(epochs, len(X), verbose) as progress:
+        session = self._session(use, batch)
+        with session.lock:
             session.set_loss(code)
             session.hyper[:] = self._hyper()
             session.bind(X, y, weight)
-            for epoch in range(epochs):
-                began = time.perf_counter()
-                if shuffle:
-                    session.shuffle(self.seed, self.epochs)
-                self.epochs += 1
-                before, session.done = self.steps, 0
-                try:
-                    for done, loss, mass, hits in session.windows(codes.TRAIN, steps, before):
-                        seen = min(done * batch, len(X))
-                        right = hits / self._answers(seen, code) if scores and seen else None
-                        progress.update(epoch, seen, loss / mass if mass else 0.0, right)
-                finally:
-                    self.steps = before + session.done
-                if done < steps:
-                    self._diverged(loss, epoch, done)
-                record = {"loss": float(loss / mass) if mass else 0.0}
-                if scores:
-                    record["accuracy"] = right
-                if validation_data is not None:
-                    record |= {f"val_{k}": v for k, v in self._evaluate(*validation_data, None).items()}
-                record["seconds"] = time.perf_counter() - began
-                history.append(**record)
-            session.release()
-        return history
+            steps, before = -(-len(X) // batch), self.steps
+            session.done = 0
+            try:
+                for done, loss, mass, _ in self._windows(session, steps, before):  # noqa: B007
+                    pass
+            finally:
+                self.steps = before + session.done
+                session.release()
+        if done < steps:
+            raise FloatingPointError(
+                f"loss: became {loss} in step {done + 1} of these rows; the weights are as before that step"
+            )
+        return float(loss / mass) if mass else 0.0
 
-    def _diverged(self, loss, epoch, step):
-        raise FloatingPointError(
-            f"loss: became {loss} (it or its gradient's norm) in step {step + 1} of epoch {epoch + 1} of "
-            f"this fit; the weights are as before that step. Takes a finite loss: try a lower lr (now "
-            f"{self.optimizer.lr}), standardised inputs, or clip_norm"
-        )
+    def _windows(self, session, steps, before):
+        if self.gradient_hook is None:
+            return session.windows(codes.TRAIN, steps, before)
+        pairs = [self.net.views(session.gradient, k) for k in range(len(self.net.layers))]
+        return session.combined(steps, before, lambda: self.gradient_hook(pairs))
+
+    @staticmethod
+    def _scores(code):
+        """Whether the loss counts right answers."""
+        return code in (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.BCE_WITH_LOGITS)
 
     def _answers(self, rows, code):
         return rows * (self.net.sizes[-1] if code == codes.BCE_WITH_LOGITS else 1)
 
     # --- using
 
-    def evaluate(self, X, y, sample_weight=None):
-        """{"loss": mean loss, "accuracy": share of right answers (classes only)} on X, y as in fit."""
-        X, code, y = self._checked_pair((X, y))
-        return self._evaluate(X, code, y, data.weights(sample_weight, len(X), self.net.dtype))
+    def evaluate(self, X, y, sample_weight=None, metrics=None):
+        """{"loss": mean loss, "accuracy": share of right answers (classes only)} on X, y as in fit.
 
-    def _checked_pair(self, pair):
-        try:
-            X, y = pair
-        except (TypeError, ValueError):
-            raise ValueError(f"validation_data: got {type(pair).__name__}, takes (X, y)") from None
-        return self._checked(X, y)
+        metrics : names or functions as in fit, whose values are added.
+        """
+        X, code, y = self._checked(X, y)
+        functions = measures.table(metrics)
+        return self._evaluate(X, code, y, data.weights(sample_weight, len(X), self.net.dtype), functions)
 
     def _checked(self, X, y):
         """(X, loss code, y) as the program reads them; see data.py for what is raised."""
         X = data.features(X, self.net.sizes[0], self.net.dtype)
         return X, *data.targets(y, self.loss, len(X), self.net.sizes[-1], self.net.dtype)
 
-    def _evaluate(self, X, code, y, weight):
+    def _evaluate(self, X, code, y, weight, functions):
         session = self._session("infer", INFERENCE_BATCH)
         with session.lock:
             session.set_loss(code)
@@ -216,8 +227,11 @@ class Trainer:
             *_, (_, loss, mass, hits) = session.windows(codes.EVALUATE, steps)
             session.release()
         result = {"loss": float(loss / mass) if mass else 0.0}
-        if code in (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.BCE_WITH_LOGITS):
+        if self._scores(code):
             result["accuracy"] = hits / self._answers(len(X), code)
+        if functions:
+            measured = data.measure(functions, code, y, self.predict(X), weight)
+            result |= {name: value for name, value in measured.items() if name not in result}
         return result
 
     def predict(self, X):
@@ -237,12 +251,30 @@ class Trainer:
             data.check_finite("X", X, self.net.dtype)
         return out
 
+    def activations(self, X, layer=-1):
+        """(N, width) outputs of a hidden layer, after its activation; 0 is the first, -1 the last.
+
+        Raises IndexError for a layer that is not there.
+        """
+        X = data.features(X, self.net.sizes[0], self.net.dtype)
+        layer = range(len(self.net.layers) - 1)[layer]
+        session = self._session("infer", INFERENCE_BATCH)
+        out = np.empty((len(X), self.net.sizes[-1]), self.net.dtype)
+        hidden = np.empty((len(X), self.net.sizes[layer + 1]), self.net.dtype)
+        with session.lock:
+            session.bind(X, out=out)
+            for step in session.each(codes.FORWARD, -(-len(X) // INFERENCE_BATCH)):
+                place = hidden[step * INFERENCE_BATCH :][:INFERENCE_BATCH]
+                place[:] = session.layer_rows(layer, len(place))[0]
+            session.release()
+        return hidden
+
     def gradients(self, X, y, sample_weight=None):
         """(loss, [(dW, db), ...]): the mean loss over all of X and its exact gradients.
 
         dW (fan_in, fan_out) and db (fan_out,), one pair a layer, in the network's dtype.
         """
-        X, code, y = self._checked_pair((X, y))
+        X, code, y = self._checked(X, y)
         weight = data.weights(sample_weight, len(X), self.net.dtype)
         grads = arena(self.net.params.size, self.net.dtype)
         session = self._open(len(X), code, grads)
@@ -262,6 +294,17 @@ class Trainer:
 
         return explain(self, seconds)
 
+    def diagnose(self, X, y, sample_weight=None, rows=1024):
+        """How well gradients and activations flow: per layer, and what to try where they do not.
+
+        X, y, sample_weight as in fit; at most ``rows`` of them, evenly spaced, are looked at as one
+        batch. Nothing is changed. Returns a Diagnosis: print it, look at ``layers`` and ``warnings``,
+        or ``plot(path)`` it.
+        """
+        from .diagnosis import diagnose
+
+        return diagnose(self, X, y, sample_weight, rows)
+
     # --- files
 
     def save(self, path):
@@ -272,7 +315,8 @@ class Trainer:
 
     def _session(self, use, batch):
         """The session of a use, kept from call to call while nothing that shaped it has changed."""
-        shape = (batch, self.optimizer.code, bool(self.clip_norm))
+        second = use != "infer" and (bool(self.clip_norm) or self.gradient_hook is not None)
+        shape = (batch, self.optimizer.code, second, self.net.frozen)
         session = self._sessions.get(use)
         if session is None or session.shape != shape:
             if self.slots.size != self.optimizer.slots * self.net.params.size:
@@ -280,15 +324,17 @@ class Trainer:
                     f"optimizer: {self.optimizer} keeps {self.optimizer.slots} numbers per parameter, "
                     "not what this trainer began with; takes a new Trainer"
                 )
-            session = self._sessions[use] = self._open(batch, self._loss_code, self.slots)
+            session = self._sessions[use] = self._open(
+                batch, self._loss_code, self.slots, second, self.net.frozen
+            )
             session.shape = shape
         return session
 
-    def _open(self, batch, code, slots):
+    def _open(self, batch, code, slots, second=False, frozen=(), params=None):
         threads = backend.most_threads(self.net, batch, self.threads)
-        plan = Plan(self.net, code, self.optimizer.code, batch, threads, gradient=bool(self.clip_norm))
+        plan = Plan(self.net, code, self.optimizer.code, batch, threads, second, frozen)
         return backend.Session(
-            self.net.params, slots, plan, self._hyper(), threads,
+            self.net.params if params is None else params, slots, plan, self._hyper(), threads,
             fixed=self.threads is not None, work=backend.step_work(self.net, batch),
         )  # fmt: skip
 
@@ -303,39 +349,6 @@ class Trainer:
 
     def _hyper(self):
         table = self.optimizer.hyper()
+        table[codes.H_LR] *= self.lr_scale
         table[codes.H_CLIP_NORM] = self.clip_norm or 0.0
         return table
-
-
-class _Progress:
-    """A tqdm bar over all samples of a fit, or nothing."""
-
-    def __init__(self, epochs, rows, verbose):
-        show = sys.stderr.isatty() if verbose == "auto" else bool(verbose)
-        self.epochs, self.rows, self.bar, self.next = epochs, rows, None, 0.0
-        if show and epochs:
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=epochs * rows, unit=" samples", unit_scale=True, mininterval=0.1)
-
-    def __enter__(self):
-        return self
-
-    def update(self, epoch, rows, loss, accuracy):
-        """``rows`` of this epoch are done; draws at most ten times a second, and at the end."""
-        if self.bar is None:
-            return
-        done = epoch * self.rows + rows
-        now = time.monotonic()
-        if now < self.next and done < self.epochs * self.rows:
-            return
-        self.next = now + 0.1
-        text = f"epoch {epoch + 1}/{self.epochs}"
-        values = f"loss {loss:.4f}" + ("" if accuracy is None else f", accuracy {accuracy:.4f}")
-        self.bar.set_description_str(text, refresh=False)
-        self.bar.set_postfix_str(values, refresh=False)
-        self.bar.update(done - self.bar.n)
-
-    def __exit__(self, *error):
-        if self.bar is not None:
-            self.bar.close()

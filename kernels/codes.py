@@ -53,11 +53,12 @@ HYPER = 10
 P_LAYERS, P_BATCH, P_INPUTS, P_OUTPUTS, P_LOSS, P_OPTIMIZER, P_SIZE = 0, 1, 2, 3, 4, 5, 6
 P_X, P_LDX, P_TARGET, P_LDT, P_TARGETS, P_ROWLOSS, P_ROWSCALE = 7, 8, 9, 10, 11, 12, 13
 P_SCRATCH, P_SCRATCH_SIZE, P_PANEL, P_GRADIENT, P_PARTIALS, P_ZERO, P_SLOTS = 14, 15, 16, 17, 18, 19, 20
-HEADER = 21
+P_LOWEST = 21  # the lowest layer that trains; no delta is needed below it
+HEADER = 22
 
-# plan: one layer
-L_IN, L_OUT, L_ACTIVATION, L_W, L_LDW, L_X, L_LDX, L_A, L_LDA, L_DELTA = range(10)
-LAYER_COLUMNS = 10
+# plan: one layer. FROZEN: 1 where its parameters stay as they are
+L_IN, L_OUT, L_ACTIVATION, L_W, L_LDW, L_X, L_LDX, L_A, L_LDA, L_DELTA, L_FROZEN = range(11)
+LAYER_COLUMNS = 11
 
 # a thread's scratch in the work arena: update constants, a one, a tile (or BLOCK_ROWS rows of a
 # panel), and, at P_PANEL, a panel of transposed weights
@@ -68,8 +69,8 @@ BLOCK_ROWS = 256  # rows of a panel between two visits to the epilogue: 64 KiB, 
 # floats of the gradient arena whose squares are summed as one
 BLOCK = 4096
 
-# call
-TRAIN, GRADIENTS, EVALUATE, PREDICT, FORWARD, SHUFFLE = range(6)
+# call. APPLY: one update from the gradient arena, whoever filled it
+TRAIN, GRADIENTS, EVALUATE, PREDICT, FORWARD, SHUFFLE, APPLY = range(7)
 (
     K_MODE,
     K_THREADS,

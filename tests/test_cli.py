@@ -9,6 +9,7 @@ import pytest
 
 import fastbp as fb
 from fastbp import cli, datasets
+from fastbp.callbacks import LambdaCallback
 from fastbp.prepare import stratified_split
 
 ROOT = cli.__file__.rsplit("fastbp", 1)[0]  # a plain checkout is found from there
@@ -201,9 +202,12 @@ def test_scaling_that_float32_cannot_fold_is_kept_beside_the_model(run, rng):
 def test_ctrl_c_keeps_what_was_trained(run, monkeypatch, tmp_path):
     whole = fb.Trainer.fit
 
-    def interrupted(self, *args, epochs, **rest):
-        whole(self, *args, epochs=2, **rest)
-        raise KeyboardInterrupt
+    def stop(epoch, logs):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    def interrupted(self, *args, **rest):
+        return whole(self, *args, callbacks=[LambdaCallback(on_epoch_end=stop)], **rest)
 
     monkeypatch.setattr(fb.Trainer, "fit", interrupted)
     code, out, err = run("train", "digits", *SMALL)

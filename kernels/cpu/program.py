@@ -44,6 +44,7 @@ from ..codes import (
     L_A,
     L_ACTIVATION,
     L_DELTA,
+    L_FROZEN,
     L_IN,
     L_LDA,
     L_LDW,
@@ -58,6 +59,7 @@ from ..codes import (
     P_LDT,
     P_LDX,
     P_LOSS,
+    P_LOWEST,
     P_OPTIMIZER,
     P_OUTPUTS,
     P_PANEL,
@@ -180,9 +182,10 @@ def forward(params, work, plan, keep, row, last, group, groups, sync, threads, t
 
 @jit
 def backward(params, work, plan, scratch, row, last, group, groups, sync, threads, trace):
-    """The deltas of all hidden layers, rows [row, last), this group's share of the columns."""
+    """The deltas of the hidden layers down to the lowest that trains, rows [row, last), this group's
+    share of the columns."""
     lanes = lanes_of(work)
-    for index in range(get(plan, P_LAYERS) - 1, 0, -1):
+    for index in range(get(plan, P_LAYERS) - 1, get(plan, P_LOWEST), -1):
         this, below = layer(plan, index), layer(plan, index - 1)
         inner = get(this, L_IN)
         vectors = whole_vectors(work, inner)
@@ -202,19 +205,23 @@ def backward(params, work, plan, scratch, row, last, group, groups, sync, thread
 @jit
 def weight_gradients(params, slots, stride, work, plan, scratch, batch, mine, mine_last, code, arrays,
                      share, threads, trace):  # fmt: skip
-    """This thread's share of all layers' weight tiles: gradient, and what ``code`` does with it.
+    """This thread's share of the weight tiles of all layers that train: gradient, and what ``code``
+    does with it.
 
-    All layers' rows, each as long as its layer is wide, form one line that is cut into equal parts.
+    These layers' rows, each as long as its layer is wide, form one line that is cut into equal parts.
     What other threads wrote, the rows of the batch outside [mine, mine_last), is asked for first.
     """
     lanes, item = lanes_of(work), item_of(work)
     total = 0
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
-        total += (get(this, L_IN) + 1) * whole_vectors(work, get(this, L_OUT))
+        if get(this, L_FROZEN) == 0:
+            total += (get(this, L_IN) + 1) * whole_vectors(work, get(this, L_OUT))
     begin, end = total * share // threads, total * (share + 1) // threads
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
+        if get(this, L_FROZEN) != 0:
+            continue
         inner, w, vectors = get(this, L_IN), get(this, L_W), whole_vectors(work, get(this, L_OUT))
         # rows that start in [begin, end)
         row = min(inner + 1, max(0, (begin + vectors - 1) // vectors))
@@ -256,14 +263,20 @@ def square_norm(work, plan, share, threads, sync):
 
 @jit
 def apply(params, slots, work, plan, scratch, factor, share, threads):
-    """The update from factor * the gradient arena, as one long row cut over the threads."""
+    """The update from factor * the gradient arena: each layer that trains is one long row, cut over
+    the threads."""
     lanes, size = lanes_of(work), get(plan, P_SIZE)
-    first, last = size // lanes * share // threads, size // lanes * (share + 1) // threads
-    at = first * lanes
-    gradient = shift(work, get(plan, P_GRADIENT) + at)
-    scale(last - first, gradient, factor)
-    update(get(plan, P_OPTIMIZER), 1, last - first, gradient, 0, shift(params, at), shift(slots, at),
-           size, 0, shift(scratch, S_CONSTANTS))  # fmt: skip
+    for index in range(get(plan, P_LAYERS)):
+        this = layer(plan, index)
+        if get(this, L_FROZEN) != 0:
+            continue
+        vectors = (get(this, L_IN) + 1) * get(this, L_LDW) // lanes
+        first, last = vectors * share // threads, vectors * (share + 1) // threads
+        at = get(this, L_W) + first * lanes
+        gradient = shift(work, get(plan, P_GRADIENT) + at)
+        scale(last - first, gradient, factor)
+        update(get(plan, P_OPTIMIZER), 1, last - first, gradient, 0, shift(params, at), shift(slots, at),
+               size, 0, shift(scratch, S_CONSTANTS))  # fmt: skip
 
 
 @jit
@@ -292,6 +305,21 @@ def update_constants(scratch, plan, hyper, step):
 
 
 @jit
+def clipped_update(params, slots, work, plan, scratch, hyper, clip, number, share, threads, sync):
+    """Update ``number`` from the whole gradient arena, scaled to norm ``clip`` where that is above 0
+    and exceeded. Returns the norm (0 where nobody asked); changes nothing where it is not finite."""
+    factor, norm = 1.0, 0.0
+    if clip > 0.0:
+        norm = sqrt(square_norm(work, plan, share, threads, sync))
+        if not isfinite(norm):
+            return norm
+        factor = min(1.0, clip / (norm + 1e-6))
+    update_constants(scratch, plan, hyper, number)
+    apply(params, slots, work, plan, scratch, factor, share, threads)
+    return norm
+
+
+@jit
 def worker(params, slots, work, plan, call, hyper, results, order, sync, thread, threads):
     """One thread of the team runs steps [K_FIRST, K_LAST) of an epoch."""
     mode = get(call, K_MODE)
@@ -299,7 +327,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
     group, team, teams = thread % groups, thread // groups, threads // groups
     trains = mode == codes.TRAIN
     backwards = trains or mode == codes.GRADIENTS
-    clip = get(hyper, codes.H_CLIP_NORM) if trains else 0.0
+    clip = get(hyper, codes.H_CLIP_NORM) if trains or mode == codes.APPLY else 0.0
     scratch = shift(work, get(plan, P_SCRATCH) + thread * get(plan, P_SCRATCH_SIZE))
     put(scratch, S_ONE, 1.0)
     # where the weight tiles go: fused into the update, or, on the second path, stored
@@ -318,6 +346,11 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
     put(trace, codes.T_LAST, ticks() if get(call, codes.K_TRACE) != 0 else 0)
     before = float_mode(1, 0)
     for step in range(get(call, K_FIRST), get(call, K_LAST)):
+        if mode == codes.APPLY:
+            norm = clipped_update(params, slots, work, plan, scratch, hyper, clip, get(call, K_STEP) + 1,
+                                  thread, threads, sync)  # fmt: skip
+            done += 1 if isfinite(norm) else 0
+            break
         start = step * get(plan, P_BATCH)
         batch = min(get(plan, P_BATCH), get(call, K_SAMPLES) - start)
         # the team's rows, and this thread's part of them for what is not cut into columns
@@ -374,12 +407,11 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
                              thread, threads, trace)  # fmt: skip
             if clip > 0.0:
                 barrier(sync, threads)
-                norm = sqrt(square_norm(work, plan, thread, threads, sync))
+                norm = clipped_update(params, slots, work, plan, scratch, hyper, clip, number, thread,
+                                      threads, sync)  # fmt: skip
                 if not isfinite(norm):
                     loss_sum, done = norm, done - 1
                     break
-                update_constants(scratch, plan, hyper, number)
-                apply(params, slots, work, plan, scratch, min(1.0, clip / (norm + 1e-6)), thread, threads)
                 lap(trace, codes.T_CLIP)
         barrier(sync, threads)
         lap(trace, codes.T_WAIT)

@@ -1,0 +1,276 @@
+"""Callbacks: what is done between epochs. Keras' names, arguments, defaults and meanings.
+
+There is no hook between batches: an epoch runs inside the compiled program, which Python sees again
+about every 50 ms only.
+"""
+
+import math
+import os
+import sys
+
+from .errors import unknown
+from .metrics import larger_is_better
+
+MODES = ("auto", "min", "max")
+
+
+class Callback:
+    """Subclass it and override what is needed; ``trainer`` is the one that trains.
+
+    on_train_begin() and on_train_end() frame a fit, also one that Ctrl-C or a time budget ends, not
+    one that an error ends. on_epoch_begin(epoch), on_epoch_end(epoch, logs): epoch counts from 0 within
+    this fit; logs is the dict of numbers that History is about to take, and may be added to.
+    Set ``self.trainer.stop_training = True`` to end the fit after this epoch.
+    """
+
+    trainer = None
+
+    def on_train_begin(self, logs=None):
+        pass
+
+    def on_train_end(self, logs=None):
+        pass
+
+    def on_epoch_begin(self, epoch, logs=None):
+        pass
+
+    def on_epoch_end(self, epoch, logs=None):
+        pass
+
+
+class _Monitor(Callback):
+    """One that watches a number and knows which direction is better.
+
+    mode "auto": larger is better for accuracies, AUC, F1, R2 and their kin, smaller for the rest.
+    """
+
+    def __init__(self, monitor, mode, min_delta=0.0):
+        owner = type(self).__name__
+        if mode not in MODES:
+            raise unknown(f"{owner} mode", mode, MODES)
+        _number(owner, "min_delta", min_delta, 0)
+        self.monitor, self.mode, self.min_delta = monitor, mode, abs(min_delta)
+        self.sign = 1 if mode == "max" or mode == "auto" and larger_is_better(monitor) else -1
+
+    def value(self, logs):
+        """The monitored number. Raises ValueError where this fit does not measure it."""
+        if self.monitor not in logs:
+            hint = "; val_... comes with validation_data" if self.monitor.startswith("val_") else ""
+            raise ValueError(
+                f"{type(self).__name__} monitor: got {self.monitor!r}, this fit measures "
+                f"{', '.join(logs)}{hint}"
+            )
+        return logs[self.monitor]
+
+    def better(self, value, best):
+        """Better than best by more than min_delta; anything but NaN is better than None."""
+        if best is None:
+            return not math.isnan(value)
+        return self.sign * (value - best) > self.min_delta
+
+
+def _number(owner, name, value, least, most=math.inf):
+    good = isinstance(value, (int, float)) and least <= value <= most
+    if not good:
+        to = f" to {most}" if most < math.inf else " on"
+        raise ValueError(f"{owner} {name}: got {value!r}, takes a number from {least}{to}")
+    return value
+
+
+class EarlyStopping(_Monitor):
+    """End the fit when ``monitor`` has not improved for ``patience`` epochs.
+
+    min_delta : what counts as an improvement. baseline : until it is beaten no improvement resets the
+    count. restore_best_weights : end with the weights of the best epoch (the optimizer's state stays
+    that of the last), however the fit ended. start_from_epoch : epochs that are not looked at.
+    After the fit: ``best``, ``best_epoch``, ``stopped_epoch`` (0: it did not stop it), from 0 on.
+    """
+
+    def __init__(
+        self,
+        monitor="val_loss",
+        min_delta=0.0,
+        patience=0,
+        verbose=0,
+        mode="auto",
+        baseline=None,
+        restore_best_weights=False,
+        start_from_epoch=0,
+    ):
+        super().__init__(monitor, mode, min_delta)
+        self.patience = _number("EarlyStopping", "patience", patience, 0)
+        self.start_from_epoch = _number("EarlyStopping", "start_from_epoch", start_from_epoch, 0)
+        self.verbose, self.baseline, self.restore_best_weights = verbose, baseline, restore_best_weights
+        self.on_train_begin()
+
+    def on_train_begin(self, logs=None):
+        self.best = self.best_weights = None
+        self.wait = self.stopped_epoch = self.best_epoch = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch < self.start_from_epoch:
+            return
+        value = self.value(logs)
+        self.wait += 1
+        if self.better(value, self.best):
+            self.best, self.best_epoch = value, epoch
+            if self.restore_best_weights:
+                self.best_weights = self.trainer.net.params.copy()
+            if self.baseline is None or self.better(value, self.baseline):
+                self.wait = 0
+                return
+        if self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch, self.trainer.stop_training = epoch, True
+
+    def on_train_end(self, logs=None):
+        if self.verbose and self.stopped_epoch:
+            print(f"epoch {self.stopped_epoch + 1}: early stopping", file=sys.stderr)
+        if self.best_weights is not None:
+            self.trainer.net.params[:] = self.best_weights
+            self.best_weights = None
+
+
+class ModelCheckpoint(_Monitor):
+    """Save the trainer after each epoch, or after each that improved ``monitor``.
+
+    filepath : may hold {epoch} (from 1) and the names in logs, formatted: "m-{epoch:02d}.safetensors".
+    """
+
+    def __init__(self, filepath, monitor="val_loss", verbose=0, save_best_only=False, mode="auto"):
+        super().__init__(monitor, mode)
+        self.filepath, self.verbose, self.save_best_only = os.fspath(filepath), verbose, save_best_only
+        self.best = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.save_best_only:
+            value = self.value(logs)
+            if not self.better(value, self.best):
+                return
+            self.best = value
+        path = self.filepath.format(**{**logs, "epoch": epoch + 1})
+        self.trainer.save(path)
+        if self.verbose:
+            print(f"epoch {epoch + 1}: saved {path}", file=sys.stderr)
+
+
+class ReduceLROnPlateau(_Monitor):
+    """Multiply the learning rate by ``factor`` when ``monitor`` has not improved for ``patience`` epochs.
+
+    It acts on ``trainer.lr_scale``, the factor on whatever the optimizer or a schedule gives, and stops
+    at ``min_lr``. cooldown : epochs after a reduction that are not counted.
+    """
+
+    def __init__(
+        self,
+        monitor="val_loss",
+        factor=0.1,
+        patience=10,
+        verbose=0,
+        mode="auto",
+        min_delta=1e-4,
+        cooldown=0,
+        min_lr=0.0,
+    ):
+        super().__init__(monitor, mode, min_delta)
+        if not (isinstance(factor, (int, float)) and 0 < factor < 1):
+            raise ValueError(f"ReduceLROnPlateau factor: got {factor!r}, takes a number between 0 and 1")
+        self.factor, self.verbose = factor, verbose
+        self.patience = _number("ReduceLROnPlateau", "patience", patience, 0)
+        self.cooldown = _number("ReduceLROnPlateau", "cooldown", cooldown, 0)
+        self.min_lr = _number("ReduceLROnPlateau", "min_lr", min_lr, 0)
+        self.on_train_begin()
+
+    def on_train_begin(self, logs=None):
+        self.best, self.wait, self.cooling = None, 0, 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        value, trainer = self.value(logs), self.trainer
+        logs["lr"] = old = trainer.optimizer.lr * trainer.lr_scale
+        if self.cooling:
+            self.cooling -= 1
+            self.wait = 0
+        if self.better(value, self.best):
+            self.best, self.wait = value, 0
+        elif not self.cooling:
+            self.wait += 1
+            if self.wait >= self.patience and old > self.min_lr:
+                new = max(old * self.factor, self.min_lr)
+                trainer.lr_scale = new / trainer.optimizer.lr
+                self.cooling, self.wait = self.cooldown, 0
+                if self.verbose:
+                    print(f"epoch {epoch + 1}: learning rate reduced to {new:g}", file=sys.stderr)
+
+
+class CSVLogger(Callback):
+    """Write epoch (from 0) and logs as one line of a CSV file after each epoch.
+
+    append : go on with a file that is there, under the header it has.
+    """
+
+    def __init__(self, filename, separator=",", append=False):
+        self.filename, self.separator, self.append = os.fspath(filename), separator, append
+        self.keys = None
+
+    def on_train_begin(self, logs=None):
+        self.keys = None
+        if self.append and os.path.exists(self.filename):
+            with open(self.filename, newline="") as file:
+                header = file.readline().strip()
+            self.keys = header.split(self.separator)[1:] if header else None
+        else:
+            open(self.filename, "w").close()  # fails now, not after an epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        lines = []
+        if self.keys is None:
+            self.keys = list(logs)
+            lines.append(["epoch", *self.keys])
+        lines.append([epoch, *(logs.get(key, "NA") for key in self.keys)])
+        with open(self.filename, "a", newline="") as file:  # whole lines are there after a crash
+            file.writelines(self.separator.join(map(str, line)) + "\n" for line in lines)
+
+
+class TensorBoard(Callback):
+    """Write logs as scalars that TensorBoard reads: epoch_loss in log_dir/train, val_loss as epoch_loss
+    in log_dir/validation. It needs no package; to look: tensorboard --logdir LOG_DIR.
+    """
+
+    def __init__(self, log_dir="logs"):
+        self.log_dir, self.writers = os.fspath(log_dir), {}
+
+    def on_train_begin(self, logs=None):
+        self.writers = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        from .tensorboard import EventFile
+
+        for name, value in logs.items():
+            run = "validation" if name.startswith("val_") else "train"
+            if run not in self.writers:
+                self.writers[run] = EventFile(os.path.join(self.log_dir, run))
+            self.writers[run].scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
+
+
+class TerminateOnNaN(Callback):
+    """End the fit quietly where a loss is no longer finite, instead of raising FloatingPointError.
+
+    The weights are those before the step that broke; a val_loss that is not finite ends it too.
+    """
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                print(f"epoch {epoch + 1}: {name} is {logs[name]}, terminating training", file=sys.stderr)
+                self.trainer.stop_training = True
+
+
+class LambdaCallback(Callback):
+    """Functions as a callback: on_epoch_begin(epoch, logs), on_epoch_end(epoch, logs),
+    on_train_begin(logs), on_train_end(logs)."""
+
+    def __init__(self, on_epoch_begin=None, on_epoch_end=None, on_train_begin=None, on_train_end=None):
+        for name, function in list(locals().items()):
+            if name != "self" and function is not None:
+                if not callable(function):
+                    raise TypeError(f"LambdaCallback {name}: got {function!r}, takes a function")
+                setattr(self, name, function)

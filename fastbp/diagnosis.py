@@ -1,0 +1,167 @@
+"""How well signals flow through a network: activations forwards, gradients backwards, updates."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import data
+from .errors import whole
+from .kernels import codes
+from .layout import arena
+
+ENDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}  # what they saturate at
+NEAR = 0.02  # of the range between the ends: the derivative is at most 8 % of its largest there
+CONSTANT = 1e-6  # of the layer's largest output: a unit that moves less says the same to every row
+DEAD, SATURATED = 0.4, 0.5  # shares from which a layer is warned of
+FLOW = 1e-3  # the first layer's deltas over the last's: below vanishing, above its inverse exploding
+FAST, SLOW = 0.1, 1e-6  # update over weight; about 1e-3 is usual (Karpathy, CS231n notes)
+
+
+@dataclass
+class LayerReport:
+    """One layer on one batch.
+
+    mean, std : of its outputs, after the activation. dead : share of hidden units whose output is the
+    same for all rows. saturated : share of outputs within 2 % of what sigmoid or tanh ends at.
+    delta : root mean square of the loss's gradient to what goes into the activation, times the rows.
+    gradient, gradient_mean, gradient_std : norm, mean and standard deviation of dW. weight : norm of W.
+    update : norm of the change that the next step would make to W, over ``weight``; 0 where frozen.
+    """
+
+    name: str
+    activation: str
+    mean: float
+    std: float
+    dead: float
+    saturated: float
+    delta: float
+    gradient: float
+    gradient_mean: float
+    gradient_std: float
+    weight: float
+    update: float
+
+
+@dataclass
+class Diagnosis:
+    """loss, rows; layers : a LayerReport each; warnings : what looks wrong and what to try."""
+
+    loss: float
+    rows: int
+    layers: list
+    warnings: list
+
+    def __str__(self):
+        head = f"{'layer':<18}{'activation':<12}{'mean':>10}{'std':>10}{'dead':>7}{'sat.':>7}"
+        lines = [
+            f"loss {self.loss:.6g} on {self.rows} rows",
+            head + f"{'delta':>10}{'|dW|':>10}{'dW mean':>11}{'dW std':>10}{'|W|':>10}{'update':>10}",
+        ]
+        for r in self.layers:
+            lines.append(
+                f"{r.name:<18}{r.activation:<12}{r.mean:>10.3g}{r.std:>10.3g}{100 * r.dead:>6.0f}%"
+                f"{100 * r.saturated:>6.0f}%{r.delta:>10.3g}{r.gradient:>10.3g}{r.gradient_mean:>11.2g}"
+                f"{r.gradient_std:>10.3g}{r.weight:>10.3g}{r.update:>10.2g}"
+            )
+        return "\n".join([*lines, *(f"! {w}" for w in self.warnings or ())])
+
+    def plot(self, path):
+        """Draw it into an image file; returns the Path. Raises ImportError without matplotlib."""
+        from .plots import layer_bars
+
+        return layer_bars(self, path)
+
+
+def diagnose(trainer, X, y, sample_weight=None, rows=1024):
+    """A Diagnosis of a trainer on at most ``rows`` rows, evenly spaced; see Trainer.diagnose."""
+    rows, net = whole("rows", rows, 2), trainer.net
+    X, code, y = trainer._checked(X, y)
+    weight = data.weights(sample_weight, len(X), net.dtype)
+    if len(X) < 2:
+        raise ValueError("X: got 1 row, takes two or more: a unit that never changes is dead")
+    if len(X) > rows:
+        take = np.linspace(0, len(X) - 1, rows).astype(np.int64)
+        X, y = X[take], y[take]
+        weight = None if weight is None else data.weights(weight[take], rows, net.dtype)
+    rows = len(X)
+    grads = arena(net.params.size, net.dtype)
+    session = trainer._open(rows, code, grads)
+    session.bind(X, y, weight)
+    with np.errstate(all="ignore"):  # a broken network is what this is for
+        [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
+        updates = _updates(trainer, X, code, y, weight)
+        reports = []
+        for k in range(len(net.layers)):
+            values = (a.astype(np.float64) for a in session.layer_rows(k, rows))
+            reports.append(_report(net, k, *values, net.views(grads, k)[0].astype(np.float64), updates[k]))
+        loss = float(loss / mass) if mass else 0.0
+        return Diagnosis(loss, rows, reports, _warnings(trainer, loss, reports))
+
+
+def _updates(trainer, X, code, y, weight):
+    """For each layer the norm of the next step's change of W, made on copies."""
+    net = trainer.net
+    params, slots = (arena(a.size, net.dtype) for a in (net.params, trainer.slots))
+    params[:], slots[:] = net.params, trainer.slots
+    second = bool(trainer.clip_norm) or trainer.gradient_hook is not None
+    session = trainer._open(len(X), code, slots, second, net.frozen, params)
+    session.bind(X, y, weight)
+    [(done, *_)] = trainer._windows(session, 1, trainer.steps)
+    if not done:
+        return [np.nan] * len(net.layers)
+    count = range(len(net.layers))
+    moved = ((net.views(a, k)[0].astype(np.float64) for a in (params, net.params)) for k in count)
+    return [float(np.linalg.norm(new - old)) for new, old in moved]
+
+
+def _report(net, k, a, delta, dw, update):
+    last = k == len(net.layers) - 1
+    activation = "linear" if last else net.activations[k]
+    dead = saturated = 0.0
+    if not last:
+        dead = float(np.mean(np.ptp(a, axis=0) <= CONSTANT * np.abs(a).max()))
+    if not last and activation in ENDS:
+        low, high = ENDS[activation]
+        near = NEAR * (high - low)
+        saturated = float(np.mean((a < low + near) | (a > high - near)))
+    weight = float(np.linalg.norm(net.weights[k].astype(np.float64)))
+    return LayerReport(
+        f"{k}: {net.sizes[k]} -> {net.sizes[k + 1]}" + " frozen" * (k in net.frozen), activation,
+        float(a.mean()), float(a.std()), dead, saturated, float(len(a) * np.sqrt(np.mean(delta**2))),
+        float(np.linalg.norm(dw)), float(dw.mean()), float(dw.std()), weight,
+        float(np.divide(update, weight)),
+    )  # fmt: skip
+
+
+def _warnings(trainer, loss, reports):
+    if not np.isfinite([loss, *(r.gradient for r in reports)]).all():
+        return ["not finite: the loss or a gradient; try new weights, standardised inputs, a lower lr"]
+    found = []
+    flow = reports[0].delta / reports[-1].delta if reports[-1].delta else 1.0
+    if flow < FLOW:
+        found.append(
+            f"vanishing gradients: the first layer's deltas are {flow:.1g} of the last's; try relu or gelu "
+            "instead of sigmoid or tanh, fewer layers, larger initial weights"
+        )
+    elif flow > 1 / FLOW:
+        found.append(
+            f"exploding gradients: the first layer's deltas are {flow:.1g} times the last's; try "
+            "clip_norm=1, smaller initial weights, fewer layers"
+        )
+    for k, r in enumerate(reports):
+        if r.dead >= DEAD:
+            found.append(
+                f"layer {r.name}: {100 * r.dead:.0f} % of its units say the same to every row; try a "
+                "lower lr, leaky_relu or elu, standardised inputs"
+            )
+        if r.saturated >= SATURATED:
+            found.append(
+                f"layer {r.name}: {100 * r.saturated:.0f} % of its outputs are saturated; try standardised "
+                "inputs, smaller weights, relu"
+            )
+        change = f"layer {r.name}: the next step changes its weights by {r.update:.1g} of their norm"
+        if r.update > FAST:
+            found.append(f"{change}; try a lower lr")
+        elif r.update < SLOW and k not in trainer.net.frozen:
+            found.append(f"{change}; try a higher lr")
+    return found

@@ -1,0 +1,209 @@
+"""Metrics beside the loss: scikit-learn's names, definitions and weighted means, in NumPy alone.
+
+A metric is a function (y_true, prediction, sample_weight=None) -> float. The shapes say the task:
+    y_true (N,) integer labels, prediction (N, C) probabilities: one class of C for each sample;
+    y_true and prediction (N,) or (N, C), C outputs: one number, or one yes or no, for each output.
+A yes is a prediction above 0.5. ``prediction`` is what Trainer.predict gives; Trainer hands (N,) to
+metrics where a network has one output, so that scikit-learn's functions fit, and makes labels of
+one-hot targets. A quotient 0 / 0 is 0, as in scikit-learn.
+"""
+
+import re
+
+import numpy as np
+
+from .errors import unknown
+
+
+def _pair(y_true, prediction, sample_weight):
+    """(labels or None, y (N, C) or None, prediction (N, C), weights (N,)), float64 but for labels."""
+    y, p = np.asarray(y_true), np.asarray(prediction, np.float64)
+    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    if p.ndim == 2 and p.shape[1] > 1 and (y.ndim == 1 or y.shape[1:] == (1,)):
+        labels = y.reshape(-1)
+        if labels.dtype.kind in "iub" and len(labels) == len(p):
+            return labels.astype(np.int64), None, p, weight
+    columns = [a.reshape(len(a), -1) if a.ndim else a for a in (y, p)]
+    if columns[0].shape != columns[1].shape:
+        raise ValueError(
+            f"y_true: got shape {y.shape} for a prediction {p.shape}, takes integer labels ({len(p)},) or "
+            "the prediction's shape"
+        )
+    return None, columns[0].astype(np.float64), columns[1], weight
+
+
+def _mean(values, weight):
+    return float(np.dot(weight, values) / weight.sum()) if weight.sum() else 0.0
+
+
+def accuracy(y_true, prediction, sample_weight=None):
+    """Share of right answers; of all answers of all outputs where there are several yes or no."""
+    labels, y, p, weight = _pair(y_true, prediction, sample_weight)
+    right = p.argmax(1) == labels if y is None else ((p > 0.5) == (y > 0.5)).mean(1)
+    return _mean(right, weight)
+
+
+def top_k(y_true, prediction, sample_weight=None, k=5):
+    """Share of samples whose class is among the k most probable; ties count against it."""
+    labels, y, p, weight = _pair(y_true, prediction, sample_weight)
+    if y is not None:
+        raise ValueError(f"top_k: got y_true of shape {np.shape(y_true)}, takes integer labels of classes")
+    own = p[np.arange(len(p)), labels][:, None]
+    return _mean((p >= own).sum(1) <= k, weight)
+
+
+def _binary_auc(positive, score, weight):
+    """P(score of a yes > score of a no) + P(equal) / 2 (Mann and Whitney 1947); nan without either."""
+    _, place = np.unique(score, return_inverse=True)
+    yes, no = (np.bincount(place, weight * side) for side in (positive, ~positive))
+    total = yes.sum() * no.sum()
+    return float(np.dot(yes, np.cumsum(no) - 0.5 * no) / total) if total else float("nan")
+
+
+def auc(y_true, prediction, sample_weight=None):
+    """Area under the receiver operating characteristic; the mean over the classes, each against the
+    rest, or over the outputs. nan where a class has no sample, or all."""
+    labels, y, p, weight = _pair(y_true, prediction, sample_weight)
+    positive = labels[:, None] == np.arange(p.shape[1]) if y is None else y > 0.5
+    if y is None and p.shape[1] == 2:
+        positive, p = positive[:, 1:], p[:, 1:]
+    return float(np.mean([_binary_auc(*c, weight) for c in zip(positive.T, p.T, strict=True)]))
+
+
+def _counts(y_true, prediction, sample_weight):
+    """(hits, said, true) weights for each class or output; of the class 1 alone where there are two."""
+    labels, y, p, weight = _pair(y_true, prediction, sample_weight)
+    if y is not None:
+        said, true = p > 0.5, y > 0.5
+        return weight @ (said & true), weight @ said, weight @ true
+    said, classes = p.argmax(1), p.shape[1]
+    counts = (
+        np.bincount(labels[said == labels], weight[said == labels], classes),
+        np.bincount(said, weight, classes),
+        np.bincount(labels, weight, classes),
+    )
+    if classes == 2:
+        return tuple(c[1:] for c in counts)
+    present = (counts[1] > 0) | (counts[2] > 0)  # as scikit-learn: a class nobody names is none
+    return tuple(c[present] for c in counts)
+
+
+def _ratio(over, under):
+    return float(np.mean(np.divide(over, under, out=np.zeros(len(over)), where=under > 0)))
+
+
+def precision(y_true, prediction, sample_weight=None):
+    """Share of the yes that were right; macro mean over 3 or more classes, or the outputs."""
+    hits, said, _ = _counts(y_true, prediction, sample_weight)
+    return _ratio(hits, said)
+
+
+def recall(y_true, prediction, sample_weight=None):
+    """Share of the true ones that were found; macro mean over 3 or more classes, or the outputs."""
+    hits, _, true = _counts(y_true, prediction, sample_weight)
+    return _ratio(hits, true)
+
+
+def f1(y_true, prediction, sample_weight=None):
+    """2 precision recall / (precision + recall); macro mean over 3 or more classes, or the outputs."""
+    hits, said, true = _counts(y_true, prediction, sample_weight)
+    return _ratio(2 * hits, said + true)
+
+
+def log_loss(y_true, prediction, sample_weight=None):
+    """-log of the probability given to what is true, in nats, mean over samples (and outputs)."""
+    labels, y, p, weight = _pair(y_true, prediction, sample_weight)
+    tiny = np.finfo(np.asarray(prediction).dtype if np.asarray(prediction).dtype.kind == "f" else float).eps
+    if y is None:
+        p = np.clip(p, tiny, 1 - tiny)
+        return _mean(-np.log(p[np.arange(len(p)), labels]), weight)
+    p = np.clip(p, tiny, 1 - tiny)
+    return _mean(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean(1), weight)
+
+
+def _numbers(name, y_true, prediction, sample_weight):
+    labels, y, p, weight = _pair(y_true, prediction, sample_weight)
+    if y is None:
+        raise ValueError(f"{name}: got class labels and {p.shape[1]} probabilities, takes numbers to predict")
+    return y, p, weight
+
+
+def r2(y_true, prediction, sample_weight=None):
+    """1 - residual / total sum of squares, mean over the outputs; a constant output: 1 if met, else 0."""
+    y, p, weight = _numbers("r2", y_true, prediction, sample_weight)
+    residual = weight @ (y - p) ** 2
+    total = weight @ (y - np.average(y, axis=0, weights=weight)) ** 2
+    constant = np.where(residual > 0, 0.0, 1.0)
+    return float(np.mean(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), constant)))
+
+
+def mae(y_true, prediction, sample_weight=None):
+    """Mean absolute error, over samples and outputs."""
+    y, p, weight = _numbers("mae", y_true, prediction, sample_weight)
+    return _mean(np.abs(y - p).mean(1), weight)
+
+
+def mse(y_true, prediction, sample_weight=None):
+    """Mean squared error, over samples and outputs."""
+    y, p, weight = _numbers("mse", y_true, prediction, sample_weight)
+    return _mean(((y - p) ** 2).mean(1), weight)
+
+
+def rmse(y_true, prediction, sample_weight=None):
+    """Root of each output's mean squared error, mean over the outputs."""
+    y, p, weight = _numbers("rmse", y_true, prediction, sample_weight)
+    return float(np.mean(np.sqrt(weight @ (y - p) ** 2 / weight.sum())))
+
+
+METRICS = {f.__name__: f for f in (accuracy, top_k, auc, f1, precision, recall, r2, mae, mse, rmse, log_loss)}
+LARGER = ("accuracy", "acc", "top_", "auc", "f1", "precision", "recall", "r2", "score")  # is better
+
+
+def larger_is_better(name):
+    """Whether a larger value of what History calls ``name`` is better: by its name, as Keras does."""
+    return name.removeprefix("val_").startswith(LARGER) or name.endswith("acc")
+
+
+def _top(k):
+    def metric(y_true, prediction, sample_weight=None):
+        return top_k(y_true, prediction, sample_weight, k)
+
+    return metric
+
+
+def table(metrics):
+    """{name: function} from None, one metric or several: names ("auc", "top_3") and functions.
+
+    Raises ValueError for an unknown name, suggesting the nearest, TypeError for what is neither.
+    """
+    if metrics is None:
+        return {}
+    result = {}
+    for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
+        if callable(metric):
+            result[getattr(metric, "__name__", type(metric).__name__)] = metric
+        elif not isinstance(metric, str):
+            raise TypeError(f"metrics: got {metric!r}, takes names or functions (y_true, prediction)")
+        elif match := re.fullmatch(r"top_([1-9]\d*)", metric):
+            result[metric] = _top(int(match[1]))
+        elif metric in METRICS:
+            result[metric] = METRICS[metric]
+        else:
+            raise unknown("metrics", metric, METRICS)
+    return result
+
+
+def measure(functions, y_true, prediction, sample_weight=None):
+    """{name: value} of a ``table``. One column becomes (N,); a function gets weights if there are any."""
+    y, p = (a[:, 0] if a.ndim == 2 and a.shape[1] == 1 else a for a in (y_true, prediction))
+    weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+    result = {}
+    for name, function in functions.items():
+        value = function(y, p, **weight)
+        try:
+            result[name] = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"metrics: {name} returned {value!r}, takes a function that returns a number"
+            ) from None
+    return result
