@@ -105,7 +105,10 @@ class Autoencoder:
             self._decoder = Trainer(net, self.trainer.loss, threads=self.trainer.threads)
         decoder, net = self._decoder.net, self.net
         for k in range(self.half):
-            decoder.weights[k][:], decoder.biases[k][:] = net.weights[self.half + k], net.biases[self.half + k]
+            decoder.weights[k][:], decoder.biases[k][:] = (
+                net.weights[self.half + k],
+                net.biases[self.half + k],
+            )
         return self._decoder.predict(code)
 
     def reconstruct(self, X):

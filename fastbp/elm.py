@@ -34,6 +34,8 @@ class ELM:
         self.task, self.alpha = task, float(alpha)
         self.net = MLP(sizes, activation, seed=seed, dtype=dtype)
         rng = np.random.Generator(np.random.PCG64(seed))
+        width = np.sqrt(3 / sizes[0])  # standardised inputs reach the units with variance 1, as they are
+        self.net.weights[0][:] = rng.uniform(-width, width, sizes[:2])
         self.net.biases[0][:] = rng.uniform(-1, 1, sizes[1])  # without them all units meet in 0
         self.trainer = Trainer(self.net, "mse", seed=seed)
 

@@ -206,7 +206,7 @@ def _callbacks(callbacks, early_stopping, validation):
             raise TypeError(f"callbacks: got {callback!r}, takes instances of fastbp.callbacks.Callback")
     if isinstance(early_stopping, EarlyStopping):
         found.append(early_stopping)
-    elif early_stopping not in (None, False):
+    elif early_stopping is not None and early_stopping is not False:
         if validation is None:
             raise ValueError("early_stopping: got it without validation_data or validation_split, takes one")
         patience = PATIENCE if early_stopping is True else whole("early_stopping", early_stopping)
