@@ -63,7 +63,7 @@ def test_rows_it_is_sure_of_get_labels(rng):
     assert known.mean() > 0.7 and (labels[known] == truth[known]).mean() > 0.95
     assert len(histories) >= 2 and all(h.epochs == 30 for h in histories)
     # what it was never sure of stays without: the last network agrees, or the rounds were over
-    if len(histories) < 11:
+    if len(histories) < 11 and not known.all():
         assert (t.predict(more[~known]).max(1) < 0.9).all()
 
 
