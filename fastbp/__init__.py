@@ -7,11 +7,43 @@ _here = _Path(__file__).resolve().parent
 if not (_here / "kernels").is_dir() and (_here.parent / "kernels" / "codes.py").is_file():
     __path__.append(str(_here.parent))
 
+from .autoencoder import Autoencoder  # noqa: E402
+from .callbacks import (  # noqa: E402
+    Callback,
+    CSVLogger,
+    EarlyStopping,
+    LambdaCallback,
+    ModelCheckpoint,
+    ReduceLROnPlateau,
+    TensorBoard,
+    TerminateOnNaN,
+)
 from .checkpoint import load  # noqa: E402
+from .elm import ELM  # noqa: E402
 from .history import History  # noqa: E402
 from .mlp import MLP  # noqa: E402
 from .optimizers import SGD, Adam, AdamW  # noqa: E402
+from .self_training import self_training  # noqa: E402
 from .trainer import Trainer  # noqa: E402
 
 __version__ = "0.1.0"
-__all__ = ["MLP", "SGD", "Adam", "AdamW", "History", "Trainer", "load"]
+__all__ = [
+    "ELM",
+    "MLP",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Autoencoder",
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "LambdaCallback",
+    "ModelCheckpoint",
+    "ReduceLROnPlateau",
+    "TensorBoard",
+    "TerminateOnNaN",
+    "Trainer",
+    "load",
+    "self_training",
+]

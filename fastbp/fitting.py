@@ -87,7 +87,7 @@ class Fit:
         if self.shuffle:
             session.shuffle(trainer.seed, trainer.epochs)
         trainer.epochs += 1
-        session.hyper[:] = trainer._hyper()  # callbacks may have changed them
+        self._rates(session)
         before, session.done, scores = trainer.steps, 0, trainer._scores(self.code)
         done = hits = 0
         loss = mass = 0.0
@@ -98,7 +98,7 @@ class Fit:
                 self.progress.update(epoch, seen, loss / mass if mass else 0.0, right)
                 if self.seconds is not None and np.isfinite(loss):
                     self._plan(before + done)
-                    session.hyper[:] = trainer._hyper()
+                    self._rates(session)
                     if self._left() <= 0:
                         break
             else:
@@ -110,6 +110,10 @@ class Fit:
         if scores:
             logs["accuracy"] = right
         return logs
+
+    def _rates(self, session):
+        """The optimizer's numbers as they are now: callbacks, and what is planned, may change them."""
+        session.hyper[:] = self.trainer._hyper()
 
     def _left(self):
         """Seconds that are left for steps: a validation as long as the last one is to come."""

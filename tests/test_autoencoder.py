@@ -60,8 +60,9 @@ def test_tied_weights_have_the_same_bits_for_any_number_of_threads(X):
 @pytest.mark.parametrize("tied", [False, True])
 def test_it_learns_and_its_halves_make_the_whole(X, tied):
     a = Autoencoder([9, 16, 2], tied=tied, seed=0, batch_size=16, optimizer=fb.Adam(0.01), activation="tanh")
-    history = a.fit(X, 200, validation_split=0.25).history
-    assert history["val_loss"][-1] < 0.1 * history["val_loss"][0]
+    history = a.fit(X, 300, validation_split=0.25).history
+    assert history["val_loss"][-1] < 0.4 * history["val_loss"][0]
+    assert history["loss"][-1] < 0.2 * history["loss"][0]
     code = a.encode(X)
     assert code.shape == (64, 2) and np.array_equal(a.decode(code), a.reconstruct(X))
     a.fit(X)

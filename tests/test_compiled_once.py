@@ -85,6 +85,13 @@ def test_after_one_fit_nothing_compiles(rng, precision):
         soft = rng.dirichlet(np.ones(3), 20)
         clipped = fb.Trainer(fb.MLP([4, 3], seed=0, dtype=precision), clip_norm=0.1)
         clipped.fit(np.asfortranarray(rng.standard_normal((20, 4))), soft, shuffle=False)
+        frozen = fb.Trainer(fb.MLP([4, 5, 3], seed=0, dtype=precision), clip_norm=0.1)
+        frozen.net.freeze(0)
+        for hook in (None, lambda pairs: None):
+            frozen.gradient_hook = hook
+            frozen.fit(rng.standard_normal((20, 4)), soft, seconds=0.01, validation_split=0.5, metrics="auc")
+            frozen.train_on_batch(np.ones((3, 4)), [0, 1, 2]), frozen.partial_fit(np.ones((3, 4)), [0, 1, 2])
+        frozen.diagnose(rng.standard_normal((20, 4)), soft), frozen.activations(np.ones((3, 4)))
     finally:
         event.unregister("numba:compile", compiled)
     assert compiled.names == []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp import elm, self_training
+from fastbp import elm
 from fastbp.elm import ELM
 
 
@@ -58,7 +58,7 @@ def test_rows_it_is_sure_of_get_labels(rng):
     X, y = blobs(rng, 20)
     more, truth = blobs(rng, 400)
     t = trainer()
-    labels, histories = self_training.self_training(t, X, y, more, threshold=0.9, epochs=30)
+    labels, histories = fb.self_training(t, X, y, more, threshold=0.9, epochs=30)
     known = labels >= 0
     assert known.mean() > 0.7 and (labels[known] == truth[known]).mean() > 0.95
     assert len(histories) >= 2 and all(h.epochs == 30 for h in histories)
@@ -73,15 +73,15 @@ def test_the_first_round_is_what_the_threshold_says(rng):
     alone = trainer()
     alone.fit(X, y, 10)
     p = alone.predict(more)
-    labels, _ = self_training.self_training(trainer(), X, y, more, threshold=0.75, rounds=1)
+    labels, _ = fb.self_training(trainer(), X, y, more, threshold=0.75, rounds=1)
     assert np.array_equal(labels, np.where(p.max(1) >= 0.75, p.argmax(1), -1))
 
 
 def test_bad_self_training(rng):
     X, y = blobs(rng, 40)
     with pytest.raises(ValueError, match="threshold: got 1.0"):
-        self_training.self_training(trainer(), X, y, X, threshold=1.0)
+        fb.self_training(trainer(), X, y, X, threshold=1.0)
     with pytest.raises(ValueError, match="X: got 3 columns"):
-        self_training.self_training(trainer(), X, y, X[:, :3])
+        fb.self_training(trainer(), X, y, X[:, :3])
     with pytest.raises(ValueError, match="trainer: got loss 'mse'"):
-        self_training.self_training(fb.Trainer(fb.MLP([4, 1]), "mse"), X, y, X)
+        fb.self_training(fb.Trainer(fb.MLP([4, 1]), "mse"), X, y, X)

@@ -32,6 +32,20 @@ def test_two_panels_with_accuracy_one_without(tmp_path):
     assert both.stat().st_size > 10_000
 
 
+def test_a_panel_for_each_metric_three_a_row(tmp_path):
+    pytest.importorskip("matplotlib")
+    more = FULL | {
+        "val_auc": [0.5, 0.7, 0.9, 0.8],
+        "val_rmse": [3, 2, 1, 2],
+        "lr": [1] * 4,
+        "seconds": [1] * 4,
+    }
+    (wide, high), (two, one) = (
+        png_size(learning_curves(h, tmp_path / "m.png")) for h in (more, FULL)
+    )  # fmt: skip
+    assert wide > 1.4 * two and abs(high - 2 * one) <= 2  # loss, accuracy, auc; rmse
+
+
 @pytest.mark.parametrize(
     "history",
     [

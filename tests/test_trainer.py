@@ -301,7 +301,8 @@ def test_bad_files_are_refused(rng, tmp_path):
         {"format": 99}, {"steps": -1}, {"steps": 10**30}, {"steps": float("inf")}, {"seed": 2**70},
         {"net": {**good["net"], "sizes": [10**9, 10**9]}}, {"net": {**good["net"], "sizes": "[4, 5, 2]"}},
         {"net": [1]}, {"optimizer": {"name": "os.system"}}, {"optimizer": None}, {"loss": ["mse"]},
-        {"batch_size": 0}, {"clip_norm": "1"}, {"epochs": True},
+        {"batch_size": 0}, {"clip_norm": "1"}, {"epochs": True}, {"frozen": [2]}, {"frozen": ["0"]},
+        {"frozen": 0}, {"lr_scale": "1"}, {"lr_scale": -1}, {"lr_scale": float("nan")},
     ]  # fmt: skip
     for change in bad:
         save_file(tensors, path, {"fastbp": json.dumps({**good, **change})})
