@@ -72,7 +72,7 @@ class Autoencoder:
             encoder += decoder.T
             decoder[:] = encoder.T
 
-    def fit(self, X, epochs=1, *, validation_data=None, callbacks=None, **options):
+    def fit(self, X, epochs=None, *, validation_data=None, callbacks=None, **options):
         """Train for some epochs more; returns History.
 
         X : (N, inputs). validation_data : (M, inputs), evaluated without noise. The rest as in

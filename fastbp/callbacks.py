@@ -115,7 +115,7 @@ class EarlyStopping(_Monitor):
         if self.better(value, self.best):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
-                self.best_weights = self.trainer.net.params.copy()
+                self.best_weights = self.trainer._snapshot()
             if self.baseline is None or self.better(value, self.baseline):
                 self.wait = 0
                 return
@@ -126,7 +126,7 @@ class EarlyStopping(_Monitor):
         if self.verbose and self.stopped_epoch:
             print(f"epoch {self.stopped_epoch + 1}: early stopping", file=sys.stderr)
         if self.best_weights is not None:
-            self.trainer.net.params[:] = self.best_weights
+            self.trainer._restore(self.best_weights)
             self.best_weights = None
 
 
@@ -147,7 +147,13 @@ class ModelCheckpoint(_Monitor):
             if not self.better(value, self.best):
                 return
             self.best = value
-        path = self.filepath.format(**{**logs, "epoch": epoch + 1})
+        try:
+            path = self.filepath.format(**{**logs, "epoch": epoch + 1})
+        except (KeyError, IndexError, ValueError) as e:
+            raise ValueError(
+                f"ModelCheckpoint filepath: got {self.filepath!r} ({e}), takes {{epoch}} and what this fit "
+                f"measures: {', '.join(logs)}"
+            ) from None
         self.trainer.save(path)
         if self.verbose:
             print(f"epoch {epoch + 1}: saved {path}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,16 +30,16 @@ class Fit:
     callbacks: list
     shuffle: bool
     verbose: object
-    began: float = field(default=0.0)
 
     def run(self):
         trainer, rows = self.trainer, len(self.X)
         self.batch = min(whole("batch_size", trainer.batch_size), rows)
         self.steps = -(-rows // self.batch)
+        session = trainer._session("train", self.batch)
         trainer.history = self.history = History()
         trainer.stop_training = False
-        session = trainer._session("train", self.batch)
-        self._set("trainer", trainer)
+        for callback in self.callbacks:
+            callback.trainer = trainer
         with session.lock, Progress(self.epochs, rows, self.seconds, self.verbose) as self.progress:
             try:
                 session.set_loss(self.code)
@@ -138,10 +138,6 @@ class Fit:
             f"{self.trainer.optimizer.lr}), standardised inputs, or clip_norm"
         )
 
-    def _set(self, name, value):
-        for callback in self.callbacks:
-            setattr(callback, name, value)
-
     def _each(self, what, *arguments):
         for callback in self.callbacks:
             getattr(callback, what)(*arguments)
@@ -158,8 +154,6 @@ def prepare(
         epochs = 1 if seconds is None else None
     else:
         epochs = whole("epochs", epochs, 0)
-    if len(trainer.net.frozen) == len(trainer.net.layers):
-        raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
     X, code, y = trainer._checked(X, y)
     weight = data.weights(sample_weight, len(X), trainer.net.dtype)
     validation = None

@@ -26,7 +26,7 @@ def learning_curves(history, path, title=None):
     panels = [k for k in names if k not in _NO_PANEL and (_has(history, k) or _has(history, f"val_{k}"))]
     columns = min(len(panels), 3)
     figure, panes = _figure(-(-len(panels) // columns), columns, title)
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     for axes in panes[len(panels) :]:
         axes.set_visible(False)
@@ -36,9 +36,7 @@ def learning_curves(history, path, title=None):
         if key == "accuracy":
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         elif axes.get_yscale() == "log":
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.yaxis.set_minor_locator(NullLocator())
+            _log(axes)
     return _save(figure, path)
 
 
@@ -54,6 +52,16 @@ def _figure(rows, columns, title=None):
     if title:
         figure.suptitle(title, color=_INK, fontsize=12, x=0.012, ha="left")
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
+
+
+def _log(axes):
+    """A logarithmic axis with ticks at 1 and 3 times the powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _save(figure, path):
@@ -83,7 +91,7 @@ def layer_bars(diagnosis, path):
         axes.set_xticks(place, [r.name.split(":")[0] for r in layers])
         _dress(axes, text, "layer")
         if axes in (gradients, updates) and any(v > 0 for line in axes.lines for v in line.get_ydata()):
-            axes.set_yscale("log")
+            _log(axes)
         if axes is not outputs:
             axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
     return _save(figure, path)

@@ -6,12 +6,14 @@ wall_time 1 double, step 2 int64, file_version 3 string, summary 5 { value 1 { t
 simple_value 2 float } } (tensorflow/core/util/event.proto, framework/summary.proto).
 """
 
+import math
 import os
 import socket
 import struct
 import time
 
 _POLYNOMIAL = 0x82F63B78  # Castagnoli's, reflected
+LARGEST = 3.4028234e38  # of float32
 _TABLE = []
 for _n in range(256):
     for _ in range(8):
@@ -59,6 +61,8 @@ class EventFile:
 
     def scalar(self, tag, value, step):
         """tag : str; value : number; step : int from 0 on."""
+        if abs(value) > LARGEST:
+            value = math.copysign(math.inf, value)
         entry = _bytes(1, tag.encode()) + struct.pack("<Bf", 2 << 3 | 5, value)
         self._write(_varint(2 << 3) + _varint(step) + _bytes(5, _bytes(1, entry)))
 

@@ -315,6 +315,8 @@ class Trainer:
 
     def _session(self, use, batch):
         """The session of a use, kept from call to call while nothing that shaped it has changed."""
+        if use != "infer" and len(self.net.frozen) == len(self.net.layers):
+            raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
         second = use != "infer" and (bool(self.clip_norm) or self.gradient_hook is not None)
         shape = (batch, self.optimizer.code, second, self.net.frozen)
         session = self._sessions.get(use)
@@ -337,6 +339,13 @@ class Trainer:
             self.net.params if params is None else params, slots, plan, self._hyper(), threads,
             fixed=self.threads is not None, work=backend.step_work(self.net, batch),
         )  # fmt: skip
+
+    def _snapshot(self):
+        """What ``_restore`` takes to predict as now."""
+        return self.net.params.copy()
+
+    def _restore(self, state):
+        self.net.params[:] = state
 
     def __getstate__(self):
         """For copy and pickle: sessions are opened anew."""

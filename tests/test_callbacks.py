@@ -27,17 +27,19 @@ def trainer(lr=0.01, **options):
 
 def stopped_after(values, **options):
     """Epochs until an EarlyStopping ends a fit whose val_loss takes these values; the callback."""
-    fake = SimpleNamespace(stop_training=False, net=SimpleNamespace(params=np.zeros(1)))
+    params = np.zeros(1)
+    fake = SimpleNamespace(stop_training=False, _snapshot=params.copy)
+    fake._restore = lambda state: params.__setitem__(0, state[0])
     stopping = cb.EarlyStopping(**options)
     stopping.trainer = fake
     stopping.on_train_begin()
     for epoch, value in enumerate(values):
-        fake.net.params[:] = epoch
+        params[:] = epoch
         stopping.on_epoch_end(epoch, {stopping.monitor: value})
         if fake.stop_training:
             break
     stopping.on_train_end()
-    return epoch + 1, fake.net.params[0], stopping
+    return epoch + 1, params[0], stopping
 
 
 def test_early_stopping_patience():
@@ -84,6 +86,8 @@ def test_model_checkpoint(data, tmp_path):
     each = cb.ModelCheckpoint(tmp_path / "{epoch:02d}-{val_loss:.2f}.safetensors")
     history = t.fit(X, y, 6, validation_split=0.5, callbacks=[best, each]).history["val_loss"]
     assert fb.load(tmp_path / "best.safetensors").evaluate(X[60:], y[60:])["loss"] == min(history)
+    with pytest.raises(ValueError, match="ModelCheckpoint filepath: got '{val_lss}.*takes {epoch} and what"):
+        t.fit(X, y, callbacks=[cb.ModelCheckpoint("{val_lss}")])
     names = {f"{k + 1:02d}-{v:.2f}.safetensors" for k, v in enumerate(history)}
     assert {p.name for p in tmp_path.iterdir()} == names | {"best.safetensors"}
 
@@ -214,6 +218,14 @@ def test_tensorboard(data, tmp_path):
         assert [e[0] for e in events if e[1] == "epoch_loss"] == list(range(200))
         got = [e[2] for e in events if e[1] == "epoch_accuracy"]
         assert got == [np.float32(v) for v in history[f"{prefix}accuracy"]]
+
+
+def test_numbers_that_float32_does_not_hold(tmp_path):
+    writer = tensorboard.EventFile(tmp_path)
+    for value in (1e300, -1e300, math.inf, math.nan, 3.4e38):
+        writer.scalar("x", value, 0)
+    got = [e[2] for e in read_events(writer.path)]
+    assert got[:3] == [math.inf, -math.inf, math.inf] and math.isnan(got[3]) and got[4] == np.float32(3.4e38)
 
 
 def test_tensorboard_reads_it(data, tmp_path):

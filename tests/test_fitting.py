@@ -157,7 +157,7 @@ def test_a_single_step_is_cheap(data):
             t.train_on_batch(X, y)
         return (time.perf_counter() - start) / 50
 
-    assert min(once() for _ in range(10)) < 150e-6
+    assert min(once() for _ in range(10)) < 300e-6
 
 
 # --- frozen layers
@@ -260,8 +260,9 @@ def test_freezing_may_change_between_fits(data):
     assert all(full)  # gradients() gives those of frozen layers too
     other.explain(0.05)
     other.net.freeze(0, 1, 2)
-    with pytest.raises(ValueError, match="net: got all layers frozen"):
-        other.fit(X, y)
+    for call in (other.fit, other.train_on_batch, other.partial_fit):
+        with pytest.raises(ValueError, match="net: got all layers frozen"):
+            call(X, y)
     for bad, kind in ((3, ValueError), (-4, ValueError), ("a", TypeError), (0.5, TypeError)):
         with pytest.raises(kind, match="layer: got"):
             other.net.freeze(bad)
