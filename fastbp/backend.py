@@ -209,7 +209,7 @@ class Session:
         numbers = [len(x), 0, 0, *_place(x), *_place(y), _address(weight), _address(out)]
         self.call[codes.K_SAMPLES : codes.K_OUT + 1] = numbers
         if out is not None:
-            self.call[codes.K_OUT_ROW] = out.strides[0]
+            self.call[codes.K_OUT_ROW] = out.strides[0] // out.itemsize
         self._kept = (x, y, weight, out)  # addresses are only good while these live
 
     def infer(self, mode, x):

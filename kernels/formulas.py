@@ -1,4 +1,6 @@
-"""Activations, their derivatives, losses and updates: each formula written once, for every device.
+"""Activations, their derivatives and updates: each formula written once, for every device.
+
+Losses are in loss_formulas.py.
 
 A formula takes the maths ``m`` of its device and values; it uses only operators on values and
 ``m.fma, select, minimum, maximum, abs, sqrt, round, pow2, split, is64``. On the CPU the values are
@@ -166,40 +168,6 @@ SLOPE = {
     codes.SIGMOID: lambda m, a: a * (1.0 - a),
     codes.TANH: lambda m, a: m.fma(a, -a, 1.0),
     codes.ELU: lambda m, a: m.select(a < 0.0, a + 1.0, 1.0),
-}
-
-
-def _bce(m, z, t):
-    e = exp(m, -m.abs(z))
-    p = m.select(z < 0.0, e, 1.0) / (e + 1.0)
-    return m.maximum(z, 0.0) - z * t + log1p_unit(m, e), p - t
-
-
-def _mse(m, z, t):
-    d = z - t
-    return d * d, d + d
-
-
-def _mae(m, z, t):
-    d = z - t
-    return m.abs(d), m.select(d > 0.0, 1.0, m.select(d < 0.0, -1.0, d * 0.0))
-
-
-def _huber(m, z, t):
-    d = z - t
-    size = m.abs(d)
-    return (
-        m.select(size > 1.0, size - 0.5, 0.5 * d * d),
-        m.select(size > 1.0, m.copysign(m.constant(1.0), d), d),
-    )
-
-
-# losses that treat each output alone: (z, t) -> (loss, d loss / d z)
-ELEMENT_LOSS = {
-    codes.BCE_WITH_LOGITS: _bce,
-    codes.MSE: _mse,
-    codes.MAE: _mae,
-    codes.HUBER: _huber,
 }
 
 

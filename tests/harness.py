@@ -71,21 +71,15 @@ def weight_update(w, slots, x, delta, batch, inner, outer, code, row, last, colu
 
 
 @njit
-def loss_rows(code, outputs, z, t, delta, loss, scale):
-    hits = 0
-    for r in range(z.shape[0]):
-        hits += losses.loss_row(code, outputs, shift(pointer(z), r * z.shape[1]),
-                                shift(pointer(t), r * t.shape[1]),
-                                shift(pointer(delta), r * delta.shape[1]),
-                                shift(pointer(loss), r), shift(pointer(scale), r))  # fmt: skip
-    return hits
+def loss_rows(code, outputs, z, t, targets, delta, loss, scale):
+    return losses.loss_rows(code, loss.size, outputs, targets, pointer(z), z.shape[1], pointer(t),
+                            t.shape[1], pointer(delta), pointer(loss), pointer(scale))  # fmt: skip
 
 
 @njit
 def link_rows(code, outputs, z, buffer, out):
-    for r in range(z.shape[0]):
-        losses.link_row(code, outputs, shift(pointer(z), r * z.shape[1]), pointer(buffer),
-                        shift(pointer(out), r * out.shape[1]))  # fmt: skip
+    losses.link_rows(code, z.shape[0], outputs, pointer(z), z.shape[1], pointer(buffer), pointer(out),
+                     out.shape[1])  # fmt: skip
 
 
 @njit

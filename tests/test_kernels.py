@@ -224,7 +224,8 @@ def test_losses(rng, dtype, name):
         delta, rows = h.poisoned(batch, outputs, dtype), arena(batch, dtype)
         rows[:] = np.nan
         scale = (weight / weight.sum(dtype=float)).astype(dtype)
-        hits = h.loss_rows(code, outputs, h.padded(z, dtype, np.nan), targets, delta, rows, scale)
+        width = 1 if name == "cross_entropy" else outputs
+        hits = h.loss_rows(code, outputs, h.padded(z, dtype, np.nan), targets, width, delta, rows, scale)
         exact, exact_delta = ref.loss_and_delta(loss, z.astype(float), t, weight.astype(float))
         assert abs(rows.sum(dtype=float) - exact) <= 4 * h.TOLERANCE[dtype] * max(abs(exact), 1e-2)
         # p - t is a difference of numbers up to 1: relative to that, in a row that is nearly right
@@ -243,7 +244,8 @@ def test_cross_entropy_counts_a_tie_once(dtype):
     z = h.padded(np.zeros((3, 5)), dtype)
     t = h.padded(np.array([[0], [1], [4]]), dtype)
     delta, rows, scale = h.poisoned(3, 5, dtype), arena(3, dtype), arena(3, dtype)
-    assert h.loss_rows(codes.CROSS_ENTROPY, 5, z, t, delta, rows, scale) == 1
+    scale[:] = 1 / 3
+    assert h.loss_rows(codes.CROSS_ENTROPY, 5, z, t, 1, delta, rows, scale) == 1
 
 
 @pytest.mark.parametrize("name", codes.LOSSES)
@@ -252,7 +254,8 @@ def test_losses_of_extreme_outputs_stay_finite(dtype, name):
     t = np.array([[0], [2]]) if name == "cross_entropy" else np.array([[1.0, 0, 1], [1, 0, 0]])
     delta, rows, scale = h.poisoned(2, 3, dtype), arena(2, dtype), arena(2, dtype)
     scale[:] = 0.5
-    h.loss_rows(codes.LOSSES[name], 3, h.padded(z, dtype), h.padded(t, dtype), delta, rows, scale)
+    width = t.shape[1]
+    h.loss_rows(codes.LOSSES[name], 3, h.padded(z, dtype), h.padded(t, dtype), width, delta, rows, scale)
     exact, exact_delta = ref.loss_and_delta(name, z, t[:, 0] if name == "cross_entropy" else t)
     assert h.relative(rows.sum(dtype=float), exact) < h.TOLERANCE[dtype]
     assert h.relative(delta[:, :3], exact_delta) < h.TOLERANCE[dtype]
@@ -265,9 +268,8 @@ def test_nan_outputs_give_nan_losses(dtype, name):
         z[0, place] = np.nan
         delta, rows, scale = h.poisoned(1, 3, dtype), arena(1, dtype), arena(1, dtype)
         scale[:] = 1
-        h.loss_rows(
-            codes.LOSSES[name], 3, h.padded(z, dtype), h.padded(np.zeros((1, 3)), dtype), delta, rows, scale
-        )
+        t, width = h.padded(np.zeros((1, 3)), dtype), 1 if name == "cross_entropy" else 3
+        h.loss_rows(codes.LOSSES[name], 3, h.padded(z, dtype), t, width, delta, rows, scale)
         assert np.isnan(rows[0])
 
 
@@ -275,24 +277,62 @@ def test_nan_outputs_give_nan_losses(dtype, name):
 def test_links(rng, dtype, name):
     for outputs in (1, 2, 7, 8, 9, 16, 17, 100):
         z = 3 * draw(rng, dtype, 5, outputs)
-        out = np.full((5, outputs), np.nan, dtype)
-        guarded = np.full((6, outputs), 7, dtype)  # the last row must not be touched
-        h.link_rows(
-            codes.LOSSES[name],
-            outputs,
-            h.padded(z, dtype, np.nan),
-            arena(columns(outputs, dtype), dtype),
-            out,
-        )
-        assert h.relative(out, ref.link(name, z.astype(float))) < h.TOLERANCE[dtype]
-        h.link_rows(
-            codes.LOSSES[name],
-            outputs,
-            h.padded(z, dtype),
-            arena(columns(outputs, dtype), dtype),
-            guarded[:5],
-        )
-        assert (guarded[5] == 7).all()
+        buffer, guarded = h.poisoned(5, outputs, dtype), np.full((6, outputs), 7, dtype)
+        h.link_rows(codes.LOSSES[name], outputs, h.padded(z, dtype, np.nan), buffer, guarded[:5])
+        assert h.relative(guarded[:5], ref.link(name, z.astype(float))) < h.TOLERANCE[dtype]
+        assert (guarded[5] == 7).all()  # not touched
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 10, 16, 32, 33, 100])
+@pytest.mark.parametrize("name", [*codes.LOSSES, "soft"])
+def test_bits_of_a_row_do_not_depend_on_the_rows_around_it(rng, dtype, name, outputs):
+    """Loss, gradient and link of 37 rows at once, and of each part of them alone; nothing else written."""
+    code = codes.SOFT_CROSS_ENTROPY if name == "soft" else codes.LOSSES[name]
+    width = 1 if name == "cross_entropy" else outputs
+    z, t = h.padded(draw(rng, dtype, 37, outputs), dtype), h.padded(rng.integers(0, 2, (37, width)), dtype)
+    t[:] = np.minimum(t, outputs - 1)
+    scale = rng.uniform(0.1, 1, 37).astype(dtype)
+
+    def call(rows):
+        delta, losses = h.poisoned(37, outputs, dtype), np.full(37, np.nan, dtype)
+        hits = h.loss_rows(code, outputs, z[rows], t[rows], width, delta[rows], losses[rows], scale[rows])
+        buffer, out = h.poisoned(37, outputs, dtype), np.full((37, outputs), np.nan, dtype)
+        h.link_rows(code, outputs, z[rows], buffer[rows], out[rows])
+        return hits, delta, losses, out
+
+    total, *whole = call(slice(0, 37))
+    found = 0
+    for first, last in ((0, 1), (1, 3), (3, 19), (19, 36), (36, 37)):
+        hits, *part = call(slice(first, last))
+        found += hits
+        for one, all_rows in zip(part, whole, strict=True):
+            assert np.array_equal(one[first:last], all_rows[first:last], equal_nan=True)
+            one[first:last] = np.nan
+            assert np.isnan(one).all()
+    assert found == total
+
+
+@pytest.mark.parametrize("outputs", [3, 100])
+@pytest.mark.parametrize("name", [*codes.LOSSES, "soft"])
+def test_rows_of_weight_zero_count_for_nothing(dtype, name, outputs):
+    """Whatever their numbers: no loss, no gradient, no right answer."""
+    code = codes.SOFT_CROSS_ENTROPY if name == "soft" else codes.LOSSES[name]
+    z = np.zeros((3, outputs))
+    z[0], z[2], z[1, 0] = np.nan, 1e30, 1
+    t = np.zeros((3, outputs))
+    t[:, 0] = 0 if name == "cross_entropy" else 1
+    delta, rows, scale = h.poisoned(3, outputs, dtype), np.full(3, np.nan, dtype), np.zeros(3, dtype)
+    width = 1 if name == "cross_entropy" else outputs
+    args = (h.padded(z, dtype), h.padded(t, dtype), width, delta, rows, scale)
+    assert h.loss_rows(code, outputs, *args) == 0
+    assert (rows == 0).all() and (delta[:, :outputs] == 0).all()
+    scale[1] = 1
+    assert h.loss_rows(code, outputs, *args) == {
+        "bce_with_logits": outputs,
+        "soft": 1,
+        "cross_entropy": 1,
+    }.get(name, 0)
+    assert np.isfinite(rows).all() and (delta[[0, 2], :outputs] == 0).all()
 
 
 # units in the last place, over the whole range; the formulas' errors are listed in docs/maths.md

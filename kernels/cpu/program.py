@@ -81,7 +81,7 @@ from ..codes import (
 from ..jit import jit, program
 from .data import convert_row, fetch, shuffle
 from .dense import dense_backward, dense_forward, dense_update, scale, update
-from .losses import link_row, loss_row, square_sum_row, sum_row
+from .losses import link_rows, loss_rows, square_sum_row, sum_row
 from .measure import multiply_adds
 from .simd import LEAVES, address, bind_leaves, emit_leaves, get, item_of, lanes_of, pointer, put, shift
 from .team import barrier, float_mode, gather_team, lap, ticks
@@ -367,21 +367,20 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
         z, delta = shift(work, get(top, L_A)), shift(work, get(top, L_DELTA))
         if mode == codes.PREDICT or mode == codes.FORWARD:
             code = get(plan, P_LOSS) if mode == codes.PREDICT else -1
-            for r in range(own, own_last):
-                out = address(work, get(call, K_OUT) + (start + r) * get(call, K_OUT_ROW))
-                link_row(code, outputs, shift(z, r * ld), shift(delta, r * ld), out)
+            row_out = get(call, K_OUT_ROW)
+            link_rows(code, own_last - own, outputs, shift(z, own * ld), ld, shift(delta, own * ld),
+                      shift(address(work, get(call, K_OUT)), (start + own) * row_out), row_out)  # fmt: skip
             barrier(sync, threads)  # a shorter last batch is cut elsewhere
             hits += bad
             done += 1
             continue
         weight = weigh(work, plan, call, order, start, batch, own, own_last)
         losses, scales = shift(work, get(plan, P_ROWLOSS)), shift(work, get(plan, P_ROWSCALE))
-        for r in range(own, own_last):
-            hits += loss_row(
-                get(plan, P_LOSS), outputs, shift(z, r * ld),
-                shift(work, get(plan, P_TARGET) + r * get(plan, P_LDT)), shift(delta, r * ld),
-                shift(losses, r), shift(scales, r),
-            )  # fmt: skip
+        hits += loss_rows(
+            get(plan, P_LOSS), own_last - own, outputs, get(plan, P_TARGETS), shift(z, own * ld), ld,
+            shift(work, get(plan, P_TARGET) + own * get(plan, P_LDT)), get(plan, P_LDT),
+            shift(delta, own * ld), shift(losses, own), shift(scales, own),
+        )  # fmt: skip
         lap(trace, codes.T_LOSS)
         if backwards:
             if groups > 1:

@@ -87,6 +87,19 @@ class Value:
 
     __radd__, __rmul__, __hash__ = __add__, __mul__, None
 
+    # of masks
+    def __and__(self, other):
+        return Value(self.e, self.e.b.and_(self.ir, other.ir))
+
+    def __or__(self, other):
+        return Value(self.e, self.e.b.or_(self.ir, other.ir))
+
+    def __xor__(self, other):
+        return Value(self.e, self.e.b.xor(self.ir, other.ir))
+
+    def __invert__(self):
+        return Value(self.e, self.e.b.not_(self.ir))
+
 
 class Integers:
     """Integer lanes beside Value, for bit tricks only."""
@@ -244,18 +257,19 @@ class Emitter:
 
     def fold(self, x, combine):
         """All lanes combined by halves, the result in every lane: one fixed order."""
+        for lanes in self.halves():
+            x = combine(x, Value(self, self.shuffle(x.ir, x.ir, lanes)))
+        return x
+
+    def halves(self):
+        """For each step of a fold, the lane that every lane meets."""
         step = self.lanes // 2
         while step:
-            lanes = [i ^ step for i in range(self.lanes)]
-            x = combine(x, Value(self, self.shuffle(x.ir, x.ir, lanes)))
+            yield [i ^ step for i in range(self.lanes)]
             step //= 2
-        return x
 
     def sum(self, x):
         return self.fold(x, lambda a, b: a + b)
-
-    def largest(self, x):
-        return self.fold(x, lambda a, b: self.select(a > b, a, b))
 
     def lane_numbers(self):
         return Value(self, ir.Constant(self.vector, [float(i) for i in range(self.lanes)]))
@@ -266,10 +280,19 @@ class Emitter:
 
     def masked_store(self, value, pointer, mask):
         address = self.b.bitcast(pointer, self.vector.as_pointer())
-        name = f"llvm.masked.store.{self.suffix}.p0"
-        kind = ir.FunctionType(ir.VoidType(), [self.vector, address.type, I32, ir.VectorType(I1, self.lanes)])
-        function = cgutils.get_or_insert_function(self.module, kind, name)
-        self.b.call(function, [value.ir, address, ir.Constant(I32, self.size), mask.ir])
+        args = (value.ir, address, ir.Constant(I32, self.size), mask.ir)
+        self.call(f"llvm.masked.store.{self.suffix}.p0", *args, result=ir.VoidType())
+
+    def masked_load(self, pointer, mask):
+        """0 where the mask is not set; nothing is read there."""
+        address = self.b.bitcast(pointer, self.vector.as_pointer())
+        args = (address, ir.Constant(I32, self.size), mask.ir, self.constant(0.0).ir)
+        return Value(self, self.call(f"llvm.masked.load.{self.suffix}.p0", *args))
+
+    def count(self, mask):
+        """How many lanes of a mask are set, an i64."""
+        bits = self.b.zext(self.b.bitcast(mask.ir, ir.IntType(self.lanes)), I64)
+        return self.call("llvm.ctpop.i64", bits, result=I64)
 
     # --- control
 
@@ -284,13 +307,17 @@ class Emitter:
 
     def cell(self, value):
         """A mutable local: (get, set); registers after LLVM's mem2reg."""
-        with self.b.goto_entry_block():
-            slot = self.b.alloca(value.ir.type)
+        slot = self.room(value.ir.type)
         self.b.store(value.ir, slot)
         return (
             lambda: Value(self, self.b.load(slot)),
             lambda new: self.b.store(self.lift(new).ir, slot),
         )
+
+    def room(self, kind, count=1):
+        """A pointer to ``count`` places on the stack."""
+        with self.b.goto_entry_block():
+            return self.b.alloca(kind, count)
 
     def switch(self, code, cases):
         """Run the body of the case that equals code; no case, nothing."""
