@@ -7,6 +7,7 @@ _here = _Path(__file__).resolve().parent
 if not (_here / "kernels").is_dir() and (_here.parent / "kernels" / "codes.py").is_file():
     __path__.append(str(_here.parent))
 
+from . import losses  # noqa: E402
 from .autoencoder import Autoencoder  # noqa: E402
 from .callbacks import (  # noqa: E402
     Callback,
@@ -45,5 +46,6 @@ __all__ = [
     "TerminateOnNaN",
     "Trainer",
     "load",
+    "losses",
     "self_training",
 ]

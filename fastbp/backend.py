@@ -185,6 +185,8 @@ class Session:
         self.params, self.slots, self.hyper = params, slots, hyper
         self.table, self.team = plan.table, Team(threads, fixed, work)
         self.work = arena(plan.work_size, params.dtype)
+        place = int(plan.table[codes.P_NUMBERS])
+        self.work[place : place + len(plan.numbers)] = plan.numbers
         self.call = np.zeros(codes.CALL, np.int64)
         self.call[codes.K_COLUMNS] = groups
         self.results = np.zeros(codes.RESULTS + threads)
@@ -197,17 +199,15 @@ class Session:
         _sessions.add(self)
 
     def set_loss(self, code):
-        """Change the loss between labels and probabilities; the plan has room for either."""
+        """Change the loss's code, between labels and probabilities; the plan has room for either."""
         self.table[codes.P_LOSS] = code
-        self.table[codes.P_TARGETS] = self._targets(code)
-
-    def _targets(self, code):
-        return 1 if code == codes.CROSS_ENTROPY else self.table[codes.P_OUTPUTS]
 
     def bind(self, x, y=None, weight=None, out=None):
         """Point the program at data: x (N, inputs), y (N, targets) or None, weight (N,), out (N, O)."""
         numbers = [len(x), 0, 0, *_place(x), *_place(y), _address(weight), _address(out)]
         self.call[codes.K_SAMPLES : codes.K_OUT + 1] = numbers
+        if y is not None:
+            self.table[codes.P_TARGETS] = y.shape[1]
         if out is not None:
             self.call[codes.K_OUT_ROW] = out.strides[0] // out.itemsize
         self._kept = (x, y, weight, out)  # addresses are only good while these live

@@ -10,6 +10,7 @@ import tempfile
 
 import numpy as np
 
+from .losses import loss as make_loss
 from .mlp import MLP
 from .optimizers import OPTIMIZERS
 
@@ -39,7 +40,7 @@ def save(trainer, path):
     config = {
         "format": FORMAT,
         "net": trainer.net.config(),
-        "loss": trainer.loss,
+        "loss": trainer.loss.config(),
         "optimizer": trainer.optimizer.config(),
         "batch_size": trainer.batch_size,
         "seed": trainer.seed,
@@ -90,7 +91,7 @@ def load(path, *, device="auto", threads=None):
             _check_shapes(file, config["net"]["sizes"], optimizer.slots)
             trainer = Trainer(
                 MLP(**config["net"], seed=0),
-                loss=config["loss"],
+                loss=make_loss(config["loss"].pop("name"), **config["loss"]),
                 optimizer=optimizer,
                 batch_size=config["batch_size"],
                 seed=config["seed"],

@@ -3,7 +3,6 @@
 import numpy as np
 
 from . import metrics
-from .errors import unknown
 from .kernels import codes
 
 _ROWS = 1 << 20  # elements looked at at once
@@ -68,38 +67,37 @@ def features(X, inputs, dtype, finite=True):
     return array
 
 
-def loss_code(name):
-    """The code of a loss by name. Raises ValueError with the nearest known name."""
-    if not isinstance(name, str) or name not in codes.LOSSES:
-        raise unknown("loss", name, codes.LOSSES)
-    return codes.LOSSES[name]
-
-
 def targets(y, loss, rows, outputs, dtype):
     """(code, y as (N, targets)): the targets as the program reads them, and the loss code they need.
 
-    cross_entropy takes integer labels (N,) in [0, outputs), one-hot rows or rows of probabilities;
-    bce_with_logits numbers in [0, 1], the others any, as (N,) for one output or (N, outputs).
-    Raises ValueError or TypeError, naming what came and what it takes.
+    loss: a fastbp.losses.Loss, which says what it takes. Raises ValueError or TypeError, naming what came
+    and what it takes.
     """
-    code = loss_code(loss)
     array = _array("y", y)
     if array.ndim == 0 or len(array) != rows:
         got = "a single number" if array.ndim == 0 else f"{len(array)} rows"
         raise ValueError(f"y: got {got}, takes {rows}, one for each row of X")
     check_finite("y", array, dtype)
-    if code == codes.CROSS_ENTROPY:
-        return _class_targets(array, outputs)
-    if array.ndim == 1 and outputs == 1:
+    return loss.targets(array, outputs)
+
+
+def rows_of_targets(array, loss, width):
+    """array as (N, width); (N,) will do for width 1. loss: its name, for errors."""
+    if array.ndim == 1 and width == 1:
         array = array.reshape(-1, 1)
-    if array.shape != (rows, outputs):
-        takes = f"({rows},) or ({rows}, 1)" if outputs == 1 else f"({rows}, {outputs})"
+    if array.ndim != 2 or array.shape[1] != width:
+        rows = len(array)
+        takes = f"({rows},) or ({rows}, 1)" if width == 1 else f"({rows}, {width})"
         hint = "; integer labels go with loss='cross_entropy'" if array.dtype.kind in "iu" else ""
         raise ValueError(f"y: got shape {array.shape}, loss {loss!r} takes {takes}{hint}")
-    if code == codes.BCE_WITH_LOGITS and (array.min() < 0 or array.max() > 1):
-        bad = array.min() if array.min() < 0 else array.max()
-        raise ValueError(f"y: got {bad}, loss 'bce_with_logits' takes numbers from 0 to 1")
-    return code, array
+    return array
+
+
+def check_range(array, loss, low, high, takes):
+    """Raises ValueError for a number below low, or above high unless that is None."""
+    if array.min() < low or (high is not None and array.max() > high):
+        bad = array.min() if array.min() < low else array.max()
+        raise ValueError(f"y: got {bad}, loss {loss!r} takes {takes}")
 
 
 def check_classes(outputs):
@@ -111,7 +109,8 @@ def check_classes(outputs):
         )
 
 
-def _class_targets(array, outputs):
+def class_targets(array, outputs, ignored=None):
+    """(True, labels (N, 1)) or (False, probabilities (N, outputs)); the label ``ignored`` becomes -1."""
     check_classes(outputs)
     if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind != "f":
         array = array[:, 0]
@@ -121,14 +120,18 @@ def _class_targets(array, outputs):
                 f"y: got {array.dtype} labels, loss 'cross_entropy' takes integer labels (or "
                 f"({len(array)}, {outputs}) one-hot rows or probabilities); for numbers use 'mse'"
             )
-        low, high = int(array.min()), int(array.max())
+        # a copy: the kernel uses labels as places, so nobody may change them meanwhile
+        labels = array.astype(np.int64)
+        known = labels if ignored is None else labels[labels != ignored]
+        low, high = (int(known.min()), int(known.max())) if known.size else (0, 0)
         if low < 0 or high >= outputs:
             bad = low if low < 0 else high
             raise ValueError(
                 f"y: got label {bad}, takes 0 to {outputs - 1}: the network has {outputs} outputs"
             )
-        # a copy: the kernel uses labels as places, so nobody may change them meanwhile
-        return codes.CROSS_ENTROPY, array.astype(np.int32).reshape(-1, 1)
+        if ignored is not None:
+            labels[labels == ignored] = -1
+        return True, labels.astype(np.int32).reshape(-1, 1)
     if array.shape[1:] != (outputs,):
         raise ValueError(
             f"y: got shape {array.shape}, loss 'cross_entropy' takes integer labels ({len(array)},) or "
@@ -145,8 +148,8 @@ def _class_targets(array, outputs):
     if (array.max(axis=1) == 1).all() and np.count_nonzero(array) == len(
         array
     ):  # one-hot: the same loss from one label a row
-        return codes.CROSS_ENTROPY, np.ascontiguousarray(array.argmax(axis=1).astype(np.int32)).reshape(-1, 1)
-    return codes.SOFT_CROSS_ENTROPY, array
+        return True, np.ascontiguousarray(array.argmax(axis=1).astype(np.int32)).reshape(-1, 1)
+    return False, array
 
 
 def weights(sample_weight, rows, dtype):
@@ -171,6 +174,9 @@ def weights(sample_weight, rows, dtype):
 
 def measure(functions, code, y, prediction, weight=None):
     """{name: value} of metrics.table's functions for targets as ``targets`` gives them."""
-    if code == codes.SOFT_CROSS_ENTROPY:
+    if code in (codes.SOFT_CROSS_ENTROPY, codes.SMOOTH_SOFT_CROSS_ENTROPY):
         y = y.argmax(axis=1)
+    elif code in codes.LABELS and (y < 0).any():  # labels to be ignored
+        known = y[:, 0] >= 0
+        y, prediction, weight = y[known], prediction[known], None if weight is None else weight[known]
     return metrics.measure(functions, y, prediction, weight)

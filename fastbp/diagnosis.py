@@ -86,7 +86,7 @@ def diagnose(trainer, X, y, sample_weight=None, rows=1024):
     rows = len(X)
     grads = arena(net.params.size, net.dtype)
     session = trainer._open(rows, code, grads)
-    session.bind(X, y, weight)
+    trainer._bind(session, X, code, y, weight)
     with np.errstate(all="ignore"):  # a broken network is what this is for
         [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
         updates = _updates(trainer, X, code, y, weight)
@@ -105,7 +105,7 @@ def _updates(trainer, X, code, y, weight):
     params[:], slots[:] = net.params, trainer.slots
     second = bool(trainer.clip_norm) or trainer.gradient_hook is not None
     session = trainer._open(len(X), code, slots, second, net.frozen, params)
-    session.bind(X, y, weight)
+    trainer._bind(session, X, code, y, weight)
     [(done, *_)] = trainer._windows(session, 1, trainer.steps)
     if not done:
         return [np.nan] * len(net.layers)

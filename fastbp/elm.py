@@ -4,6 +4,7 @@ import numpy as np
 
 from . import data
 from .kernels import codes
+from .losses import MSE, CrossEntropy
 from .mlp import MLP
 from .trainer import Trainer
 
@@ -47,7 +48,8 @@ class ELM:
         inputs, _, outputs = self.net.sizes
         X = data.features(X, inputs, self.net.dtype)
         classes = self.task == "classification"
-        code, y = data.targets(y, "cross_entropy" if classes else "mse", len(X), outputs, self.net.dtype)
+        loss = CrossEntropy() if classes else MSE()
+        code, y = data.targets(y, loss, len(X), outputs, self.net.dtype)
         hidden = self.net.sizes[1]
         products, cross = np.zeros((hidden, hidden)), np.zeros((hidden, outputs))
         # centred on the first block's means: close enough that nothing cancels

@@ -78,10 +78,11 @@ def explain(trainer, seconds=0.5):
     """
     net, batch = trainer.net, trainer.batch_size
     rng = np.random.default_rng(0)
-    code, inputs, outputs = data_code(trainer), net.sizes[0], net.sizes[-1]
+    inputs, outputs = net.sizes[0], net.sizes[-1]
+    code = trainer.loss.code(outputs)
     steps = max(1, min(STEPS, NUMBERS // (batch * inputs)))
     X = rng.standard_normal((steps * batch, inputs), np.float32)
-    if code == codes.CROSS_ENTROPY:
+    if code in codes.LABELS:
         y = rng.integers(0, outputs, (len(X), 1))
     else:
         y = rng.uniform(0, 1, (len(X), outputs)).astype(np.float32)
@@ -100,16 +101,12 @@ def explain(trainer, seconds=0.5):
     )  # fmt: skip
 
 
-def data_code(trainer):
-    """The trainer's loss code."""
-    return codes.LOSSES[trainer.loss]
-
-
 def _run(trainer, code, X, y, threads, steps, seconds):
     """(seconds a step, mean ticks per trace place) of the fastest run."""
     net = trainer.net
     second = bool(trainer.clip_norm)
-    plan = Plan(net, code, trainer.optimizer.code, trainer.batch_size, threads, second, net.frozen)
+    plan = Plan(net, code, trainer.optimizer.code, trainer.batch_size, threads, second, net.frozen,
+                trainer.loss.numbers(net.sizes[-1]))  # fmt: skip
     params = arena(net.params.size, net.dtype)
     params[:] = net.params
     slots = arena(net.params.size * trainer.optimizer.slots, net.dtype)

@@ -42,8 +42,7 @@ class Fit:
             callback.trainer = trainer
         with session.lock, Progress(self.epochs, rows, self.seconds, self.verbose) as self.progress:
             try:
-                session.set_loss(self.code)
-                session.bind(self.X, self.y, self.weight)
+                self.share = trainer._bind(session, self.X, self.code, self.y, self.weight)
                 self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
                 self._plan(trainer.steps)
                 self._each("on_train_begin")
@@ -94,7 +93,9 @@ class Fit:
         try:
             for done, loss, mass, hits in trainer._windows(session, self.steps, before):
                 seen = min(done * self.batch, rows)
-                right = hits / trainer._answers(seen, self.code) if scores and seen else None
+                # before an epoch's end a guess where samples of weight 0 do not count
+                answers = trainer._answers(round(self.share * seen), self.code)
+                right = hits / max(1, answers) if scores and seen else None
                 self.progress.update(epoch, seen, loss / mass if mass else 0.0, right)
                 if self.seconds is not None and np.isfinite(loss):
                     self._plan(before + done)

@@ -11,10 +11,11 @@ VECTOR_BYTES = 256  # widest panel of any tile, in bytes a row
 class Plan:
     """The table that one compiled program reads; see kernels/codes.py for its columns.
 
-    table : int64 array; work_size : elements of the work arena.
+    table : int64 array; work_size : elements of the work arena; numbers : the loss's own, to be put at
+    table[P_NUMBERS] there.
     """
 
-    def __init__(self, net, loss, optimizer, batch, threads, gradient=False, frozen=()):
+    def __init__(self, net, loss, optimizer, batch, threads, gradient=False, frozen=(), numbers=()):
         item = net.dtype.itemsize
         layers = len(net.layers)
         table = np.zeros(codes.HEADER + layers * codes.LAYER_COLUMNS, np.int64)
@@ -30,10 +31,13 @@ class Plan:
         table[codes.P_ZERO] = place.take(VECTOR_BYTES // item)
         table[codes.P_LDX] = leading_dimension(inputs, item)
         table[codes.P_X] = place.take(batch * table[codes.P_LDX])
-        table[codes.P_TARGETS] = 1 if loss == codes.CROSS_ENTROPY else outputs
+        table[codes.P_TARGETS] = 1 if loss in codes.LABELS else outputs  # until targets are bound
         table[codes.P_LDT] = leading_dimension(outputs, item)  # room for probabilities too
         table[codes.P_TARGET] = place.take(batch * table[codes.P_LDT])
         table[codes.P_ROWLOSS], table[codes.P_ROWSCALE] = place.take(batch), place.take(batch)
+
+        self.numbers = numbers
+        table[codes.P_NUMBERS] = place.take(codes.LOSS_SCALARS + leading_dimension(outputs, item))
 
         x, ldx = table[codes.P_X], table[codes.P_LDX]
         names = [*net.activations, "identity"]

@@ -20,8 +20,8 @@ def self_training(trainer, X, y, X_unlabelled, *, threshold=0.75, rounds=10, epo
     Returns (labels (M,), -1 where it never was sure; a History for each fit).
     Raises ValueError or TypeError for what does not fit.
     """
-    if trainer.loss != "cross_entropy":
-        raise ValueError(f"trainer: got loss {trainer.loss!r}, takes one with 'cross_entropy'")
+    if trainer.loss.name != "cross_entropy":
+        raise ValueError(f"trainer: got loss {trainer.loss.name!r}, takes one with 'cross_entropy'")
     if not (isinstance(threshold, (int, float)) and 0.5 <= threshold < 1):
         raise ValueError(f"threshold: got {threshold!r}, takes a probability from 0.5 to below 1")
     rounds, inputs, dtype = whole("rounds", rounds), trainer.net.sizes[0], trainer.net.dtype

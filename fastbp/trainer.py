@@ -10,6 +10,7 @@ from .errors import whole
 from .history import History
 from .kernels import codes
 from .layout import arena
+from .losses import loss as make_loss
 from .mlp import MLP
 from .optimizers import optimizer as make_optimizer
 from .plan import Plan
@@ -24,9 +25,11 @@ class Trainer:
     ----------
     net : MLP
         Its parameters are trained in place.
-    loss : str
-        "cross_entropy" (labels or probabilities), "bce_with_logits", "mse", "mae", "huber":
-        torch.nn's formulas, means over samples and, but for cross_entropy, outputs.
+    loss : Loss or str
+        A fb.losses object such as fb.losses.CrossEntropy(label_smoothing=0.1), or a name: cross_entropy
+        (labels or probabilities), bce_with_logits, mse, mae, huber, log_cosh, quantile, poisson_nll,
+        gamma_nll, gaussian_nll, focal, hinge, cosine. Means over samples and, but for cross_entropy,
+        labels and cosine, outputs.
     optimizer : Optimizer or str
         SGD, Adam or AdamW, or their names in lower case with default hyperparameters.
     batch_size : int
@@ -65,10 +68,8 @@ class Trainer:
         if not isinstance(net, MLP):
             raise TypeError(f"net: got {type(net).__name__}, takes an MLP")
         self.net = net
-        self.loss = loss
-        self._loss_code = data.loss_code(loss)
-        if self._loss_code == codes.CROSS_ENTROPY:
-            data.check_classes(net.sizes[-1])
+        self.loss = make_loss(loss)
+        self.loss.check(net.sizes[-1])
         self.optimizer = make_optimizer(optimizer)
         self.batch_size = whole("batch_size", batch_size)
         self.device = backend.device(device)
@@ -171,9 +172,8 @@ class Trainer:
         weight = data.weights(sample_weight, len(X), self.net.dtype)
         session = self._session(use, batch)
         with session.lock:
-            session.set_loss(code)
             session.hyper[:] = self._hyper()
-            session.bind(X, y, weight)
+            self._bind(session, X, code, y, weight)
             steps, before = -(-len(X) // batch), self.steps
             session.done = 0
             try:
@@ -197,10 +197,18 @@ class Trainer:
     @staticmethod
     def _scores(code):
         """Whether the loss counts right answers."""
-        return code in (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.BCE_WITH_LOGITS)
+        return code in codes.RIGHT_BY_SAMPLE or code in codes.RIGHT_BY_OUTPUT
 
     def _answers(self, rows, code):
-        return rows * (self.net.sizes[-1] if code == codes.BCE_WITH_LOGITS else 1)
+        return rows * (self.net.sizes[-1] if code in codes.RIGHT_BY_OUTPUT else 1)
+
+    def _bind(self, session, X, code, y, weight):
+        """Bind data, weights as the loss has them; returns the share of samples whose weight is not 0."""
+        session.set_loss(code)
+        made = self.loss.weights(weight, y, code)
+        made = made if made is weight else data.weights(made, len(y), self.net.dtype)
+        session.bind(X, y, made)
+        return 1.0 if made is None else np.count_nonzero(made) / len(y)
 
     # --- using
 
@@ -221,21 +229,23 @@ class Trainer:
     def _evaluate(self, X, code, y, weight, functions):
         session = self._session("infer", INFERENCE_BATCH)
         with session.lock:
-            session.set_loss(code)
-            session.bind(X, y, weight)
+            share = self._bind(session, X, code, y, weight)
             steps = -(-len(X) // INFERENCE_BATCH)
             *_, (_, loss, mass, hits) = session.windows(codes.EVALUATE, steps)
             session.release()
         result = {"loss": float(loss / mass) if mass else 0.0}
         if self._scores(code):
-            result["accuracy"] = hits / self._answers(len(X), code)
+            result["accuracy"] = hits / self._answers(round(share * len(X)), code)
         if functions:
             measured = data.measure(functions, code, y, self.predict(X), weight)
             result |= {name: value for name, value in measured.items() if name not in result}
         return result
 
     def predict(self, X):
-        """(N, outputs) after the loss's link: softmax, sigmoid, or the outputs themselves."""
+        """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
+        bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
+        else the outputs themselves.
+        """
         return self._outputs(X, codes.PREDICT)
 
     def forward(self, X):
@@ -278,7 +288,7 @@ class Trainer:
         weight = data.weights(sample_weight, len(X), self.net.dtype)
         grads = arena(self.net.params.size, self.net.dtype)
         session = self._open(len(X), code, grads)
-        session.bind(X, y, weight)
+        self._bind(session, X, code, y, weight)
         [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
         pairs = [self.net.views(grads, i) for i in range(len(self.net.layers))]
         return float(loss / mass), pairs
@@ -327,14 +337,15 @@ class Trainer:
                     "not what this trainer began with; takes a new Trainer"
                 )
             session = self._sessions[use] = self._open(
-                batch, self._loss_code, self.slots, second, self.net.frozen
+                batch, self.loss.code(self.net.sizes[-1]), self.slots, second, self.net.frozen
             )
             session.shape = shape
         return session
 
     def _open(self, batch, code, slots, second=False, frozen=(), params=None):
         threads = backend.most_threads(self.net, batch, self.threads)
-        plan = Plan(self.net, code, self.optimizer.code, batch, threads, second, frozen)
+        numbers = self.loss.numbers(self.net.sizes[-1])
+        plan = Plan(self.net, code, self.optimizer.code, batch, threads, second, frozen, numbers)
         return backend.Session(
             self.net.params if params is None else params, slots, plan, self._hyper(), threads,
             fixed=self.threads is not None, work=backend.step_work(self.net, batch),

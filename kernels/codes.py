@@ -24,15 +24,49 @@ ACTIVATIONS = {
 }
 STORED = (GELU, SILU)
 
-# Losses. SOFT_CROSS_ENTROPY is cross_entropy with class probabilities as targets.
-CROSS_ENTROPY, SOFT_CROSS_ENTROPY, BCE_WITH_LOGITS, MSE, MAE, HUBER = range(6)
+# Losses. SOFT_: cross_entropy with class probabilities as targets; SMOOTH_: with label smoothing or class
+# weights; LABEL_: with one class a sample, where outputs could also be treated alone.
+(
+    CROSS_ENTROPY,
+    SOFT_CROSS_ENTROPY,
+    BCE_WITH_LOGITS,
+    MSE,
+    MAE,
+    HUBER,
+    SMOOTH_CROSS_ENTROPY,
+    SMOOTH_SOFT_CROSS_ENTROPY,
+    WEIGHTED_BCE,
+    FOCAL,
+    LABEL_FOCAL,
+    LOG_COSH,
+    QUANTILE,
+    POISSON_NLL,
+    GAMMA_NLL,
+    GAUSSIAN_NLL,
+    HINGE,
+    LABEL_HINGE,
+    COSINE,
+) = range(19)
 LOSSES = {
     "cross_entropy": CROSS_ENTROPY,
     "bce_with_logits": BCE_WITH_LOGITS,
     "mse": MSE,
     "mae": MAE,
     "huber": HUBER,
+    "focal": FOCAL,
+    "log_cosh": LOG_COSH,
+    "quantile": QUANTILE,
+    "poisson_nll": POISSON_NLL,
+    "gamma_nll": GAMMA_NLL,
+    "gaussian_nll": GAUSSIAN_NLL,
+    "hinge": HINGE,
+    "cosine": COSINE,
 }
+LABELS = (CROSS_ENTROPY, SMOOTH_CROSS_ENTROPY, LABEL_FOCAL, LABEL_HINGE)  # targets: one class a sample
+# right or wrong: a sample by its largest output, or each output by its sign
+RIGHT_BY_SAMPLE = (*LABELS, SOFT_CROSS_ENTROPY, SMOOTH_SOFT_CROSS_ENTROPY)
+RIGHT_BY_OUTPUT = (BCE_WITH_LOGITS, WEIGHTED_BCE, FOCAL, HINGE)
+LOSS_SCALARS = 16  # of a loss's own numbers; behind them a vector with one for each output
 
 # What the weight tile's epilogue does. STORE keeps the gradient itself (the second path).
 STORE, SGD, SGD_MOMENTUM, ADAM, ADAM_DECAY = range(5)
@@ -54,7 +88,8 @@ P_LAYERS, P_BATCH, P_INPUTS, P_OUTPUTS, P_LOSS, P_OPTIMIZER, P_SIZE = 0, 1, 2, 3
 P_X, P_LDX, P_TARGET, P_LDT, P_TARGETS, P_ROWLOSS, P_ROWSCALE = 7, 8, 9, 10, 11, 12, 13
 P_SCRATCH, P_SCRATCH_SIZE, P_PANEL, P_GRADIENT, P_PARTIALS, P_ZERO, P_SLOTS = 14, 15, 16, 17, 18, 19, 20
 P_LOWEST = 21  # the lowest layer that trains; no delta is needed below it
-HEADER = 22
+P_NUMBERS = 22  # the loss's own numbers, in the work arena
+HEADER = 23
 
 # plan: one layer. FROZEN: 1 where its parameters stay as they are
 L_IN, L_OUT, L_ACTIVATION, L_W, L_LDW, L_X, L_LDX, L_A, L_LDA, L_DELTA, L_FROZEN = range(11)

@@ -8,13 +8,17 @@ columns as lanes, and as many rows as there are lanes, column after column. To a
     v.put(c, x)                     the gradient, for a sample of weight 1
     v.keep(c, x), v.kept(c)         anything, in the gradient's place
     v.sums(n, body), v.top(values)  sums of body(c)'s n values over the columns; largest and its column
-    v.z_at(number)                  each row's output in column ``number``
-    v.outputs, v.scale              columns of a row; weight of each row in the batch's mean
+    v.z_at(n), v.vector_at(n)       each row's number in column n of z, of the loss's vector
+    v.number(i), v.vector(c)        the loss's own numbers: hyperparameters, and one for each output
+    v.outputs                       columns of a row
+    v.halves(body)                  sum of body(z, z of the other half, t)'s first; then puts its gradients
     v.finish(loss), v.right(mask)   a row's loss for weight 1; count the rows that are right
     v.right_each(c, mask)           count the outputs that are right
 """
 
 from . import codes, formulas
+
+TINY = 1e-37  # a normal number in float32
 
 
 def softmax(m, v):
@@ -42,19 +46,129 @@ def cross_entropy(m, v):
     v.each(finish)
 
 
-def soft_cross_entropy(m, v):
+def _cross_entropy_with(m, v, wanted):
+    """sum of wanted(c) (log sum exp(z) - z_c); returns (the largest output's column, the sum of exp)."""
     top, place, total = softmax(m, v)
-    mass, product = v.sums(2, lambda c: (v.t(c), v.t(c) * (v.z(c) - top)))
+    mass, product = v.sums(2, lambda c: (wanted(c), wanted(c) * (v.z(c) - top)))
     v.finish(mass * formulas.log_(m, total) - product)
-    v.right((place == v.top(v.t)[1]) & (total == total))
     factor = mass / total
-    v.each(lambda c: v.put(c, v.kept(c) * factor - v.t(c)))
+    v.each(lambda c: v.put(c, v.kept(c) * factor - wanted(c)))
+    return place, total
+
+
+def soft_cross_entropy(m, v):
+    place, total = _cross_entropy_with(m, v, v.t)
+    v.right((place == v.top(v.t)[1]) & (total == total))
+
+
+def smooth_cross_entropy(m, v):
+    """number(0) = 1 - smoothing, number(1) = smoothing / outputs, vector: class weights.
+
+    The sample's weight is its class's already, and so is the batch's mass: what is smoothed over the
+    other classes is divided by it. A class of weight 0 has no samples.
+    """
+    label = v.label
+    share = v.number(1) / v.vector_at(label)
+    place, total = _cross_entropy_with(
+        m, v, lambda c: m.fma(share, v.vector(c), m.select(v.columns(c) == label, v.number(0), 0.0))
+    )
+    v.right((place == label) & (total == total))
+
+
+def smooth_soft_cross_entropy(m, v):
+    place, total = _cross_entropy_with(m, v, lambda c: v.vector(c) * m.fma(v.number(0), v.t(c), v.number(1)))
+    v.right((place == v.top(v.t)[1]) & (total == total))
+
+
+def label_focal(m, v):
+    """-(1 - p)^gamma log p of the class; number(0) = gamma."""
+    _, place, total = softmax(m, v)
+    top = v.top(v.z)[0]
+    (others,) = v.sums(1, lambda c: (m.select(v.columns(c) == v.label, 0.0, v.kept(c)),))
+    short = v.z_at(v.label) - top
+    surprise = formulas.log_(m, total) - short  # -log p
+    p, rest = formulas.exp(m, short) / total, others / total
+    least = m.maximum(rest, TINY)
+    power = formulas.exp(m, v.number(0) * formulas.log_(m, least))
+    v.finish(power * surprise)
+    v.right((place == v.label) & (total == total))
+    slope = power * (v.number(0) * p * surprise / least + 1.0)
+    factor = 1.0 / total
+    v.each(lambda c: v.put(c, slope * (v.kept(c) * factor - m.select(v.columns(c) == v.label, 1.0, 0.0))))
+
+
+def label_hinge(m, v):
+    """mean over the other classes of max(0, margin - z_label + z_c), as torch's multi_margin_loss."""
+    place, label, base = v.top(v.z)[1], v.label, v.number(0) - v.z_at(v.label)
+    share = 1.0 / v.outputs
+
+    def body(c):
+        short = m.select(v.columns(c) == label, 0.0, base + v.z(c))
+        return m.select(short < 0.0, 0.0, short), m.select(short > 0.0, 1.0, short * 0.0)
+
+    total, count = v.sums(2, body)
+
+    def finish(c):
+        v.put(c, m.select(v.columns(c) == label, -count, body(c)[1]) * share)
+
+    v.finish(total * share)
+    v.right((place == label) & (total == total))
+    v.each(finish)
+
+
+def cosine(m, v):
+    """1 - cos(z, t), squares of lengths raised by 1e-12 as in torch's cosine_embedding_loss."""
+    zz, tt, zt = v.sums(3, lambda c: (v.z(c) * v.z(c), v.t(c) * v.t(c), v.z(c) * v.t(c)))
+    zz, tt = zz + 1e-12, tt + 1e-12
+    inverse = 1.0 / (m.sqrt(zz) * m.sqrt(tt))
+    similarity = zt * inverse
+    v.finish(1.0 - similarity)
+    pull = similarity / zz
+    v.each(lambda c: v.put(c, v.z(c) * pull - v.t(c) * inverse))
+
+
+def gaussian_nll(m, v):
+    """mean of (s + (z - t)^2 exp(-s)) / 2; s, the second half of the outputs, is the log of the variance.
+
+    number(0): the least s that counts; below, loss and slope are what they are there.
+    """
+    share = 2.0 / v.outputs
+
+    def body(z, log_variance, t):
+        d, s = z - t, m.maximum(log_variance, v.number(0))
+        precise = d * formulas.exp(m, -s)
+        square = d * precise
+        return (s + square) * 0.5, precise * share, (1.0 - square) * 0.5 * share
+
+    v.finish(v.halves(body) * share)
 
 
 def _bce(m, z, t):
     e = formulas.exp(m, -m.abs(z))
     p = m.select(z < 0.0, e, 1.0) / (e + 1.0)
     return m.maximum(z, 0.0) - z * t + formulas.log1p_unit(m, e), p - t
+
+
+def _bce_weighted(m, z, t, weight):
+    """The positive side counts ``weight`` times: torch's pos_weight."""
+    e = formulas.exp(m, -m.abs(z))
+    both = m.fma(weight - 1.0, t, 1.0)
+    miss = m.select(z < 0.0, 1.0, e) / (e + 1.0)  # sigmoid(-z)
+    loss = m.fma(both, formulas.log1p_unit(m, e) + m.maximum(-z, 0.0), (1.0 - t) * z)
+    return loss, m.fma(-both, miss, 1.0 - t)
+
+
+def _focal(m, z, t, gamma, positive, negative):
+    """-weight (1 - p)^gamma log p, p the probability of the side that t (0 or 1) is on."""
+    s = m.select(t > 0.5, z, -z)
+    e = formulas.exp(m, -m.abs(s))
+    log1p = formulas.log1p_unit(m, e)
+    surprise = m.maximum(-s, 0.0) + log1p  # -log p
+    inverse = 1.0 / (e + 1.0)
+    p, rest = m.select(s < 0.0, e, 1.0) * inverse, m.select(s < 0.0, 1.0, e) * inverse
+    power = formulas.exp(m, -gamma * (m.maximum(s, 0.0) + log1p)) * m.select(t > 0.5, positive, negative)
+    slope = power * m.fma(gamma * p, surprise, rest)
+    return power * surprise, m.select(t > 0.5, -slope, slope)
 
 
 def _mse(m, z, t):
@@ -67,19 +181,53 @@ def _mae(m, z, t):
     return m.abs(d), m.select(d > 0.0, 1.0, m.select(d < 0.0, -1.0, d * 0.0))
 
 
-def _huber(m, z, t):
+def _huber(m, z, t, delta):
     d = z - t
     size = m.abs(d)
     return (
-        m.select(size > 1.0, size - 0.5, 0.5 * d * d),
-        m.select(size > 1.0, m.copysign(m.constant(1.0), d), d),
+        m.select(size > delta, delta * (size - 0.5 * delta), 0.5 * d * d),
+        m.select(size > delta, m.copysign(delta, d), d),
     )
 
 
-def mean_over_outputs(formula, decides=False):
-    """The loss whose outputs are treated alone: formula(m, z, t) -> (loss, d loss / d z).
+def _log_cosh(m, z, t):
+    """log(cosh(d)): below 1 as log1p of cosh(d) - 1 = u^2 / (2 (1 - u)), u = 1 - exp(-|d|)."""
+    d = z - t
+    size = m.abs(d)
+    u = -formulas.expm1_negative(m, -size)
+    e = 1.0 - u
+    near, square = size < 1.0, e * e
+    x = m.select(near, u * u / (e + e), square)
+    loss = formulas.log1p_unit(m, x) + m.select(near, 0.0, size - formulas.LN2)
+    return loss, m.copysign(u * (e + 1.0) / (square + 1.0), d)
 
-    decides: outputs above 0 say yes, as targets above one half do.
+
+def _quantile(m, z, t, q):
+    """q d where d = t - z > 0, else (q - 1) d: Koenker and Bassett's check function."""
+    d = t - z
+    return m.select(d > 0.0, q * d, (q - 1.0) * d), m.select(d > 0.0, -q, m.select(d < 0.0, 1.0 - q, d * 0.0))
+
+
+def _poisson_nll(m, z, t):
+    rate = formulas.exp(m, z)
+    return rate - t * z, rate - t
+
+
+def _gamma_nll(m, z, t):
+    ratio = t * formulas.exp(m, -z)
+    return z + ratio, 1.0 - ratio
+
+
+def _hinge(m, z, t, margin):
+    side = m.select(t > 0.0, 1.0, m.constant(-1.0))
+    short = margin - side * z
+    return m.select(short < 0.0, 0.0, short), m.select(short > 0.0, -side, short * 0.0)
+
+
+def mean_over_outputs(formula, given=lambda v, c: (), yes=None):
+    """The loss whose outputs are treated alone: formula(m, z, t, *given) -> (loss, d loss / d z).
+
+    given(v, c): the loss's own numbers. yes: targets above it say yes, as outputs above 0 do.
     """
 
     def loss(m, v):
@@ -87,10 +235,10 @@ def mean_over_outputs(formula, decides=False):
 
         def body(c):
             z, t = v.z(c), v.t(c)
-            value, slope = formula(m, z, t)
+            value, slope = formula(m, z, t, *given(v, c))
             v.put(c, slope * share)
-            if decides:
-                v.right_each(c, ~((z > 0.0) ^ (t > 0.5)))
+            if yes is not None:
+                v.right_each(c, ~((z > 0.0) ^ (t > yes)) & (z == z))
             return (value,)
 
         (total,) = v.sums(1, body)
@@ -99,13 +247,34 @@ def mean_over_outputs(formula, decides=False):
     return loss
 
 
+def _numbers(count):
+    return lambda v, c: [v.number(i) for i in range(count)]
+
+
+def _vector(v, c):
+    return (v.vector(c),)
+
+
 LOSS = {
     codes.CROSS_ENTROPY: cross_entropy,
     codes.SOFT_CROSS_ENTROPY: soft_cross_entropy,
-    codes.BCE_WITH_LOGITS: mean_over_outputs(_bce, decides=True),
+    codes.SMOOTH_CROSS_ENTROPY: smooth_cross_entropy,
+    codes.SMOOTH_SOFT_CROSS_ENTROPY: smooth_soft_cross_entropy,
+    codes.BCE_WITH_LOGITS: mean_over_outputs(_bce, yes=0.5),
+    codes.WEIGHTED_BCE: mean_over_outputs(_bce_weighted, _vector, yes=0.5),
+    codes.FOCAL: mean_over_outputs(_focal, _numbers(3), yes=0.5),
+    codes.LABEL_FOCAL: label_focal,
     codes.MSE: mean_over_outputs(_mse),
     codes.MAE: mean_over_outputs(_mae),
-    codes.HUBER: mean_over_outputs(_huber),
+    codes.HUBER: mean_over_outputs(_huber, _numbers(1)),
+    codes.LOG_COSH: mean_over_outputs(_log_cosh),
+    codes.QUANTILE: mean_over_outputs(_quantile, _vector),
+    codes.POISSON_NLL: mean_over_outputs(_poisson_nll),
+    codes.GAMMA_NLL: mean_over_outputs(_gamma_nll),
+    codes.GAUSSIAN_NLL: gaussian_nll,
+    codes.HINGE: mean_over_outputs(_hinge, _numbers(1), yes=0.0),
+    codes.LABEL_HINGE: label_hinge,
+    codes.COSINE: cosine,
 }
 
 
@@ -114,13 +283,31 @@ def _softmax_link(m, v):
     v.each(lambda c: v.keep(c, v.kept(c) * factor))
 
 
+def _gaussian_link(m, v):
+    """The mean as it is, and the variance."""
+
+    def body(c):
+        variance = formulas.exp(m, m.maximum(v.z(c), v.number(0)))
+        v.keep(c, m.select(v.columns(c) < v.outputs * 0.5, v.z(c), variance))
+
+    v.each(body)
+
+
 def _each_link(formula):
     return lambda m, v: v.each(lambda c: v.keep(c, formula(m, v.z(c))))
 
 
+_SOFTMAX = (
+    codes.CROSS_ENTROPY,
+    codes.SOFT_CROSS_ENTROPY,
+    codes.SMOOTH_CROSS_ENTROPY,
+    codes.SMOOTH_SOFT_CROSS_ENTROPY,
+    codes.LABEL_FOCAL,
+)
 # what outputs stand for, kept in the gradient's place; without a link, themselves
 LINK = {
-    codes.CROSS_ENTROPY: _softmax_link,
-    codes.SOFT_CROSS_ENTROPY: _softmax_link,
-    codes.BCE_WITH_LOGITS: _each_link(formulas.sigmoid),
+    **dict.fromkeys(_SOFTMAX, _softmax_link),
+    **dict.fromkeys((codes.BCE_WITH_LOGITS, codes.WEIGHTED_BCE, codes.FOCAL), _each_link(formulas.sigmoid)),
+    **dict.fromkeys((codes.POISSON_NLL, codes.GAMMA_NLL), _each_link(formulas.exp)),
+    codes.GAUSSIAN_NLL: _gaussian_link,
 }

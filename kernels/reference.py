@@ -10,7 +10,8 @@ B batch, I fan in, O fan out, C outputs of the network:
     a layer      z = input @ W + b, a = f(z)
 The loss of a batch is a mean over its samples, and the gradients are those of this mean:
     loss = sum_i w_i loss_i / sum_i w_i, all w_i = 1 unless given;
-    loss_i is itself a mean over the outputs, except for cross_entropy, where they are one answer
+    loss_i is itself a mean over the outputs, except where they are one answer: cross_entropy, cosine,
+    focal with labels
 Names, formulas and defaults are those of torch.nn.functional and torch.optim, at the kinks too.
 """
 
@@ -133,17 +134,52 @@ def softplus(z):
     return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
 
 
-def cross_entropy(z, t):
-    """sum_c t_c (logsumexp(z) - z_c). t: probabilities (B, C), or labels (B,) for one-hot."""
+def cross_entropy(z, t, label_smoothing=0.0, class_weight=None, ignore_index=None):
+    """sum_c w_c ((1 - s) t_c + s / C) (logsumexp(z) - z_c). t: probabilities (B, C), or labels (B,).
+
+    With labels the weight of the sample's class is in `_label_weight`; s / C is divided by it.
+    """
+    weights = np.ones(z.shape[1]) if class_weight is None else np.asarray(class_weight, float)
+    uniform = label_smoothing / z.shape[1] * weights
     if t.ndim == 1:
-        t = np.eye(z.shape[1], dtype=z.dtype)[t]
+        own = np.where(_label_weight(t, class_weight, ignore_index) > 0, weights[t], np.inf)
+        t = (1 - label_smoothing) * np.eye(z.shape[1])[t] + uniform / own[:, None]
+    else:
+        t = (1 - label_smoothing) * t * weights + uniform
+    t = t.astype(z.dtype)
     values = (t * (log_sum_exp(z) - z)).sum(axis=1)
     return values, t.sum(axis=1, keepdims=True) * softmax(z) - t
 
 
-def bce_with_logits(z, t):
-    """mean_c (softplus(z_c) - z_c t_c). t: (B, C), in [0, 1]."""
-    return (softplus(z) - z * t).mean(axis=1), (sigmoid(z) - t) / z.shape[1]
+def _label_weight(t, class_weight=None, ignore_index=None):
+    """What cross_entropy makes of labels (B,): the weight of each sample."""
+    w = np.ones(len(t)) if class_weight is None else np.asarray(class_weight, float)[t]
+    return w if ignore_index is None else np.where(t == ignore_index, 0, w)
+
+
+def bce_with_logits(z, t, pos_weight=None):
+    """mean_c ((1 - t_c) softplus(z_c) + p_c t_c softplus(-z_c)), p = pos_weight. t: (B, C), in [0, 1]."""
+    p = np.ones(z.shape[1], z.dtype) if pos_weight is None else np.asarray(pos_weight, z.dtype)
+    values = (1 - t) * softplus(z) + p * t * softplus(-z)
+    return values.mean(axis=1), ((1 - t) * sigmoid(z) - p * t * sigmoid(-z)) / z.shape[1]
+
+
+def focal(z, t, gamma=2.0, alpha=None):
+    """-(1 - p)^gamma log p. t: labels (B,), p = softmax(z)_t; or 0 and 1 (B, C), the mean over c of
+    each side's, p = sigmoid(+-z_c), times alpha for 1 and 1 - alpha for 0 unless alpha is None."""
+    if t.ndim == 1:
+        one = np.eye(z.shape[1], dtype=z.dtype)[t]
+        p = softmax(z)
+        rest, own = ((1 - one) * p).sum(axis=1), (one * p).sum(axis=1)
+        surprise = (one * (log_sum_exp(z) - z)).sum(axis=1)
+        slope = rest**gamma * (1 + gamma * own * surprise / np.maximum(rest, 1e-300))
+        return rest**gamma * surprise, slope[:, None] * (p - one)
+    side = np.where(t > 0.5, 1.0, -1.0)
+    weight = 1.0 if alpha is None else np.where(t > 0.5, alpha, 1 - alpha)
+    p, rest, surprise = sigmoid(side * z), sigmoid(-side * z), softplus(-side * z)
+    values = weight * rest**gamma * surprise
+    delta = -side * weight * rest**gamma * (gamma * p * surprise + rest)
+    return values.mean(axis=1), delta / z.shape[1]
 
 
 def mse(z, t):
@@ -158,11 +194,68 @@ def mae(z, t):
     return np.abs(d).mean(axis=1), np.sign(d) / z.shape[1]
 
 
-def huber(z, t):
-    """mean_c (d_c^2 / 2 where |d_c| <= 1, else |d_c| - 1/2), d = z - t. t: (B, C)."""
+def huber(z, t, delta=1.0):
+    """mean_c (d_c^2 / 2 where |d_c| <= delta, else delta (|d_c| - delta / 2)), d = z - t. t: (B, C)."""
     d = z - t
-    values = np.where(np.abs(d) <= 1, 0.5 * d * d, np.abs(d) - 0.5)
-    return values.mean(axis=1), np.clip(d, -1, 1) / z.shape[1]
+    values = np.where(np.abs(d) <= delta, 0.5 * d * d, delta * (np.abs(d) - 0.5 * delta))
+    return values.mean(axis=1), np.clip(d, -delta, delta) / z.shape[1]
+
+
+def log_cosh(z, t):
+    """mean_c log(cosh(z_c - t_c)). t: (B, C)."""
+    d = np.abs(z - t)
+    near = np.log1p(2 * np.sinh(0.5 * np.minimum(d, 1)) ** 2)  # cosh(d) - 1 = 2 sinh(d / 2)^2
+    values = np.where(d < 1, near, d + np.log1p(np.exp(-2 * d)) - math.log(2))
+    return values.mean(axis=1), np.tanh(z - t) / z.shape[1]
+
+
+def quantile(z, t, quantiles=(0.5,)):
+    """mean_c of q (t - z) where t > z, else (q - 1) (t - z). z: (B, K Q), t: (B, K), Q quantiles."""
+    q = np.tile(quantiles, t.shape[1])
+    d = np.repeat(t, len(quantiles), axis=1) - z
+    slope = np.where(d > 0, -q, np.where(d < 0, 1 - q, 0))
+    return np.where(d > 0, q * d, (q - 1) * d).mean(axis=1), slope / z.shape[1]
+
+
+def poisson_nll(z, t):
+    """mean_c (exp(z_c) - t_c z_c). t: (B, C), at least 0."""
+    return (np.exp(z) - t * z).mean(axis=1), (np.exp(z) - t) / z.shape[1]
+
+
+def gamma_nll(z, t):
+    """mean_c (z_c + t_c exp(-z_c)). t: (B, C), above 0."""
+    return (z + t * np.exp(-z)).mean(axis=1), (1 - t * np.exp(-z)) / z.shape[1]
+
+
+def gaussian_nll(z, t, eps=1e-6):
+    """mean_k (log v_k + (m_k - t_k)^2 / v_k) / 2, z = m, log v: (B, 2 K), t: (B, K); v at least eps."""
+    m, s = np.split(z, 2, axis=1)
+    s = np.maximum(s, math.log(eps))
+    d, v = m - t, np.exp(s)
+    delta = np.hstack([d / v, 0.5 * (1 - d * d / v)])
+    return (0.5 * (s + d * d / v)).mean(axis=1), delta / m.shape[1]
+
+
+def hinge(z, t, margin=1.0):
+    """t: (B, C), above 0 for yes: mean_c max(0, margin - y_c z_c), y = 1 for yes, else -1; or labels (B,):
+    the mean over all c of max(0, margin - z_t + z_c), c not t."""
+    if t.ndim == 1:
+        own = np.eye(z.shape[1], dtype=bool)[t]
+        short = np.where(own, 0, margin - z[own][:, None] + z)
+        wrong = (short > 0).astype(z.dtype)
+        delta = np.where(own, -wrong.sum(axis=1, keepdims=True), wrong)
+        return np.maximum(short, 0).mean(axis=1), delta / z.shape[1]
+    y = np.where(t > 0, 1.0, -1.0)
+    short = margin - y * z
+    return np.maximum(short, 0).mean(axis=1), np.where(short > 0, -y, 0) / z.shape[1]
+
+
+def cosine(z, t):
+    """1 - z t / (|z| |t|), squared lengths raised by 1e-12. t: (B, C)."""
+    zz, tt = (z * z).sum(axis=1) + 1e-12, (t * t).sum(axis=1) + 1e-12
+    similarity = (z * t).sum(axis=1) / np.sqrt(zz * tt)
+    delta = z * (similarity / zz)[:, None] - t / np.sqrt(zz * tt)[:, None]
+    return 1 - similarity, delta
 
 
 LOSSES = {
@@ -171,29 +264,57 @@ LOSSES = {
     "mse": mse,
     "mae": mae,
     "huber": huber,
+    "focal": focal,
+    "log_cosh": log_cosh,
+    "quantile": quantile,
+    "poisson_nll": poisson_nll,
+    "gamma_nll": gamma_nll,
+    "gaussian_nll": gaussian_nll,
+    "hinge": hinge,
+    "cosine": cosine,
 }
 
-LINKS = {"cross_entropy": softmax, "bce_with_logits": sigmoid}  # the others predict z itself
+
+def gaussian_link(z, eps=1e-6):
+    m, s = np.split(z, 2, axis=1)
+    return np.hstack([m, np.exp(np.maximum(s, math.log(eps)))])
 
 
-def loss_and_delta(name, z, t, sample_weight=None):
+LINKS = {  # the others predict z itself
+    "cross_entropy": softmax,
+    "bce_with_logits": sigmoid,
+    "focal": sigmoid,
+    "focal/labels": softmax,
+    "poisson_nll": np.exp,
+    "gamma_nll": np.exp,
+    "gaussian_nll": gaussian_link,
+}
+
+
+def loss_and_delta(name, z, t, sample_weight=None, **constants):
     """The mean loss of a batch, a float, and its gradient with respect to z (B, C).
 
-    t: (B, C), or (B,) when C is 1; for cross_entropy also integer labels (B,).
-    sample_weight: (B,), not all zero.
+    t: (B, C), or (B,) when C is 1; gaussian_nll and quantile: (B, K); for cross_entropy, focal and
+    hinge also integer labels (B,). sample_weight: (B,), not all zero. constants: the loss's own.
     """
     t = np.asarray(t)
-    if name != "cross_entropy" or t.ndim == 2:
-        t = t.reshape(z.shape).astype(z.dtype)  # (B,) against (B, 1) would broadcast to (B, B)
+    labels = name in ("cross_entropy", "focal", "hinge") and t.ndim == 1 and z.shape[1] > 1
+    if not labels:  # (B,) against (B, 1) would broadcast to (B, B)
+        t = t.reshape(len(z), -1).astype(z.dtype)
     w = np.ones(len(z)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+    if labels and name == "cross_entropy":
+        w = w * _label_weight(t, constants.get("class_weight"), constants.get("ignore_index"))
     share = (w / w.sum()).astype(z.dtype)  # of each sample in the mean
-    values, delta = LOSSES[name](z, t)
+    values, delta = LOSSES[name](z, t, **constants)
     return float((share * values).sum()), share[:, None] * delta
 
 
-def link(loss, z):
-    """The prediction that the z (B, C) of a network trained with this loss stand for."""
-    return LINKS.get(loss, identity)(z)
+def link(loss, z, **constants):
+    """The prediction that the z (B, C) of a network trained with this loss stand for.
+
+    loss: its name; "focal/labels" for focal with one class a sample.
+    """
+    return LINKS.get(loss, identity)(z, **constants)
 
 
 # Backpropagation.
@@ -210,7 +331,7 @@ def forward(params, x, activations):
     return layers
 
 
-def gradients(params, x, t, activations, loss, sample_weight=None):
+def gradients(params, x, t, activations, loss, sample_weight=None, **constants):
     """The mean loss of a batch, a float, and its gradients [(dW, db), ...], shaped as params.
 
     dW_l = a_{l-1}^T dz_l;  db_l = the sum of dz_l over the batch;
@@ -218,7 +339,7 @@ def gradients(params, x, t, activations, loss, sample_weight=None):
     """
     layers = forward(params, x, activations)
     inputs = [np.asarray(x, dtype=params[0][0].dtype)] + [a for _, a in layers[:-1]]
-    value, dz = loss_and_delta(loss, layers[-1][0], t, sample_weight)
+    value, dz = loss_and_delta(loss, layers[-1][0], t, sample_weight, **constants)
     grads = []
     for k in reversed(range(len(params))):
         grads.insert(0, (inputs[k].T @ dz, dz.sum(axis=0)))

@@ -71,15 +71,16 @@ def weight_update(w, slots, x, delta, batch, inner, outer, code, row, last, colu
 
 
 @njit
-def loss_rows(code, outputs, z, t, targets, delta, loss, scale):
-    return losses.loss_rows(code, loss.size, outputs, targets, pointer(z), z.shape[1], pointer(t),
-                            t.shape[1], pointer(delta), pointer(loss), pointer(scale))  # fmt: skip
+def loss_rows(code, outputs, numbers, z, t, targets, delta, loss, scale):
+    return losses.loss_rows(code, loss.size, outputs, targets, pointer(numbers), pointer(z), z.shape[1],
+                            pointer(t), t.shape[1], pointer(delta), pointer(loss),
+                            pointer(scale))  # fmt: skip
 
 
 @njit
-def link_rows(code, outputs, z, buffer, out):
-    losses.link_rows(code, z.shape[0], outputs, pointer(z), z.shape[1], pointer(buffer), pointer(out),
-                     out.shape[1])  # fmt: skip
+def link_rows(code, outputs, numbers, z, buffer, out):
+    losses.link_rows(code, z.shape[0], outputs, pointer(numbers), pointer(z), z.shape[1], pointer(buffer),
+                     pointer(out), out.shape[1])  # fmt: skip
 
 
 @njit

@@ -59,6 +59,11 @@ FITS = [
     ([16, 100, 100, 100, 100, 1], "silu", "huber", fb.AdamW(), 33, "float32", 2),
     ([1, 1, 1], "elu", "mae", fb.SGD(0.01, momentum=0.9, dampening=0.1), 5, "float64", 1),
     ([64, 300, 10], "leaky_relu", "cross_entropy", fb.Adam(weight_decay=0.1), 128, "uint8", 4),
+    ([12, 7, 4], "relu", "gaussian_nll", fb.Adam(), 10, "float32", 2),
+    ([3, 70], "relu", fb.losses.Quantile([0.1, 0.9]), fb.Adam(), 10, "float32", 1),
+    ([3, 7, 5], "relu", fb.losses.BCEWithLogits([1, 2, 3, 4, 5]), fb.Adam(), 10, "float32", 1),
+    ([3, 7, 1], "relu", fb.losses.Huber(0.1), fb.Adam(), 10, "float32", 1),
+    ([3, 7, 4], "relu", "poisson_nll", fb.Adam(), 10, "float32", 1),
     ([12, 7, 3], ["sigmoid"], "mse", fb.SGD(0.01, weight_decay=0.1), 100, "int64", 1),
 ]
 
@@ -77,7 +82,8 @@ def test_after_one_fit_nothing_compiles(rng, precision):
             if loss == "cross_entropy":
                 y = rng.integers(0, outputs, rows)
             else:
-                y = rng.integers(0, 2, (rows, outputs)).astype(dtype)
+                width = {"gaussian_nll": 2, "quantile": 35}.get(getattr(loss, "name", loss), outputs)
+                y = rng.integers(0, 2, (rows, width)).astype(dtype)
             net = fb.MLP(sizes, activation, seed=0, dtype=precision)
             trainer = fb.Trainer(net, loss, optimizer, batch_size, threads=threads)
             trainer.fit(X, y, epochs=2, validation_data=(X, y), sample_weight=rng.uniform(1, 2, rows))

@@ -10,7 +10,8 @@ import fastbp as fb
 from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
 
-ACTIVATIONS, LOSSES = list(codes.ACTIVATIONS), list(codes.LOSSES)
+ACTIVATIONS = list(codes.ACTIVATIONS)
+LOSSES = ["cross_entropy", "bce_with_logits", "mse", "mae", "huber"]  # all of them: test_losses.py
 
 
 def problem(rng, loss, rows, inputs, outputs, soft=False):

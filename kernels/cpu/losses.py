@@ -20,22 +20,22 @@ def _columns(e, n_out, body):
         body(c, e.lanes_below(e.b.sub(n_out, c)))
 
 
-@emitted("i i i i p i p i p p p", returns="i")
-def loss_rows(e, code, rows, n_out, targets, z, ld, t, ldt, delta, losses, scales):
+@emitted("i i i i p p i p i p p p", returns="i")
+def loss_rows(e, code, rows, n_out, targets, numbers, z, ld, t, ldt, delta, losses, scales):
     """losses = scales loss(z, t) and delta = its gradient, by rows; returns how many are right.
 
     z, delta (rows, n_out), ld apart; t (rows, targets), ldt apart: the class as a float, or numbers;
-    losses, scales (rows,). Right: the largest output is the class (the largest target, if soft); for
-    bce_with_logits, each output on its target's side of one half. Rows of weight 0 are never right.
+    losses, scales (rows,); numbers: the loss's own. Right: the largest output is the class (the largest
+    target, if soft), or each output is on its target's side. Rows of weight 0 are never right.
     """
     hits = e.room(I64)
     e.b.store(e.int(0), hits)
     given = (targets, t, ldt, losses, scales, hits)
-    _each_view(e, code, loss_formulas.LOSS, rows, n_out, z, ld, delta, given)
+    _each_view(e, code, loss_formulas.LOSS, rows, n_out, numbers, z, ld, delta, given)
     return e.b.load(hits)
 
 
-def _each_view(e, code, cases, rows, n_out, z, ld, delta, given=None):
+def _each_view(e, code, cases, rows, n_out, numbers, z, ld, delta, given=None):
     """Run the code's case on every view of the rows; given: what losses take beside the outputs."""
     b = e.b
 
@@ -52,7 +52,7 @@ def _each_view(e, code, cases, rows, n_out, z, ld, delta, given=None):
             with e.loop(rows, e.lanes) as r:
                 block = Block(e, r, rows)
                 block.fetch(z, ld, n_out, outputs)
-                view = Down(e, n_out, outputs, gradients, e.lanes_below(b.sub(rows, r)))
+                view = Down(e, n_out, numbers, outputs, gradients, e.lanes_below(b.sub(rows, r)))
                 if given:
                     targets, t, ldt, losses, scales, hits = given
                     block.fetch(t, ldt, targets, wanted)
@@ -61,25 +61,25 @@ def _each_view(e, code, cases, rows, n_out, z, ld, delta, given=None):
                 block.flush(gradients, n_out, delta, ld, spare)
         with wide, e.loop(rows) as r:
             at = b.mul(r, ld)
-            view = Across(e, n_out, e.at(z, at), e.at(delta, at))
+            view = Across(e, n_out, numbers, e.at(z, at), e.at(delta, at))
             if given:
                 _, t, ldt, losses, scales, hits = given
                 view.weigh(e.at(t, b.mul(r, ldt)), e.at(losses, r), e.at(scales, r), hits)
             switch(view)
 
 
-@emitted("i i i p i p p i")
-def link_rows(e, code, rows, n_out, z, ld, buffer, out, ldo):
+@emitted("i i i p p i p p i")
+def link_rows(e, code, rows, n_out, numbers, z, ld, buffer, out, ldo):
     """out = the probabilities or values that outputs z stand for, by rows; out has no padding.
 
-    softmax for cross_entropy, sigmoid for bce_with_logits, z itself otherwise. z, buffer (rows,
+    By loss_formulas.LINK, z itself for a loss that is not there; numbers: the loss's own. z, buffer (rows,
     n_out), ld apart; out (rows, n_out), ldo apart; overwrites buffer.
     """
     linked = Value(e, e.b.icmp_signed("==", e.int(0), e.int(1)))
     for name in loss_formulas.LINK:
         linked = linked | Value(e, e.b.icmp_signed("==", code, e.int(name)))
     with e.b.if_then(linked.ir):
-        _each_view(e, code, loss_formulas.LINK, rows, n_out, z, ld, buffer)
+        _each_view(e, code, loss_formulas.LINK, rows, n_out, numbers, z, ld, buffer)
     source = e.b.select(linked.ir, buffer, z)
     with e.loop(rows) as r:
         row, place = e.at(source, e.b.mul(r, ld)), e.at(out, e.b.mul(r, ldo))

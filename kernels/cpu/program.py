@@ -60,6 +60,7 @@ from ..codes import (
     P_LDX,
     P_LOSS,
     P_LOWEST,
+    P_NUMBERS,
     P_OPTIMIZER,
     P_OUTPUTS,
     P_PANEL,
@@ -339,6 +340,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
     arrays = 1 + get(plan, P_SLOTS) if not store else 2
     top = layer(plan, get(plan, P_LAYERS) - 1)
     outputs, ld = get(plan, P_OUTPUTS), get(top, L_LDA)
+    numbers = shift(work, get(plan, P_NUMBERS))
     hits, loss_sum, weight_sum, done = 0, 0.0, 0.0, 0
     if thread == 0 and get(call, K_FIRST) > 0:  # one sum over all windows of an epoch: one order
         loss_sum, weight_sum = get(results, codes.R_LOSS), get(results, codes.R_WEIGHT)
@@ -368,7 +370,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
         if mode == codes.PREDICT or mode == codes.FORWARD:
             code = get(plan, P_LOSS) if mode == codes.PREDICT else -1
             row_out = get(call, K_OUT_ROW)
-            link_rows(code, own_last - own, outputs, shift(z, own * ld), ld, shift(delta, own * ld),
+            link_rows(code, own_last - own, outputs, numbers, shift(z, own * ld), ld, shift(delta, own * ld),
                       shift(address(work, get(call, K_OUT)), (start + own) * row_out), row_out)  # fmt: skip
             barrier(sync, threads)  # a shorter last batch is cut elsewhere
             hits += bad
@@ -377,7 +379,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
         weight = weigh(work, plan, call, order, start, batch, own, own_last)
         losses, scales = shift(work, get(plan, P_ROWLOSS)), shift(work, get(plan, P_ROWSCALE))
         hits += loss_rows(
-            get(plan, P_LOSS), own_last - own, outputs, get(plan, P_TARGETS), shift(z, own * ld), ld,
+            get(plan, P_LOSS), own_last - own, outputs, get(plan, P_TARGETS), numbers, shift(z, own * ld), ld,
             shift(work, get(plan, P_TARGET) + own * get(plan, P_LDT)), get(plan, P_LDT),
             shift(delta, own * ld), shift(losses, own), shift(scales, own),
         )  # fmt: skip

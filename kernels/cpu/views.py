@@ -9,16 +9,20 @@ from math import inf
 
 from llvmlite import ir
 
+from ..codes import LOSS_SCALARS
 from .simd import Value
 
 PIECE = 4  # columns that are transposed at once
 
 
 class View:
-    """What both views share: n_out columns of z, and of delta, where gradients and links go."""
+    """What both views share: n_out columns of z, and of delta, where gradients and links go.
 
-    def __init__(self, e, n_out, z, delta):
-        self.e, self.n_out, self._z, self._delta = e, n_out, z, delta
+    numbers: the loss's LOSS_SCALARS hyperparameters, then one number for each output.
+    """
+
+    def __init__(self, e, n_out, numbers, z, delta):
+        self.e, self.n_out, self._numbers, self._z, self._delta = e, n_out, numbers, z, delta
         self.outputs = e.splat(e.b.sitofp(n_out, e.real))
 
     def weigh(self, t, loss, scale, hits):
@@ -49,6 +53,12 @@ class View:
 
         self.each(body)
         return self.fold_top(best(), place())
+
+    def number(self, i):
+        return self.e.splat(self.e.scalar(self._numbers, i))
+
+    def half(self):
+        return self.e.b.lshr(self.n_out, self.e.int(1))
 
     def put(self, c, x):
         self.keep(c, self.e.select(self.real(c), x * self.scale, 0.0))
@@ -99,9 +109,34 @@ class Across(View):
     def label(self):
         return self.e.splat(self.e.scalar(self._t))
 
+    def vector(self, c):
+        return self.e.load(self._numbers, self.e.b.add(c, self.e.int(LOSS_SCALARS)))
+
+    def _pick(self, pointer, number):
+        # a sample that is to be ignored may have a class below 0
+        place = self.e.b.fptosi(self.e.first(self.e.maximum(number, 0.0)), self.n_out.type)
+        return self.e.splat(self.e.scalar(pointer, place))
+
     def z_at(self, number):
-        place = self.e.b.fptosi(self.e.first(number), self.n_out.type)
-        return self.e.splat(self.e.scalar(self._z, place))
+        return self._pick(self._z, number)
+
+    def vector_at(self, number):
+        return self._pick(self.e.at(self._numbers, LOSS_SCALARS), number)
+
+    def halves(self, body):
+        e, half = self.e, self.half()
+        last = e.b.and_(e.b.sub(self.n_out, e.int(1)), e.int(-e.lanes))
+        e.store(e.constant(0.0), self._delta, last)
+        total, set_total = e.cell(e.constant(0.0))
+        with e.loop(half, e.lanes) as c:
+            mask, other = e.lanes_below(e.b.sub(half, c)), e.b.add(c, half)
+            first, second = (e.masked_load(e.at(self._z, i), mask) for i in (c, other))
+            value, *slopes = body(first, second, self.t(c))
+            set_total(total() + e.select(mask, value, 0.0))
+            for place, slope in zip((c, other), slopes, strict=True):
+                x = e.select(self.alive, slope * self.scale, 0.0)
+                e.masked_store(x, e.at(self._delta, place), mask)
+        return self.fold_sum(total())
 
     def fold_sum(self, x):
         return self.e.sum(x)
@@ -124,8 +159,8 @@ class Across(View):
 class Down(View):
     """A vector of rows; z, t, delta are columns of as many floats. rows: mask of those that are there."""
 
-    def __init__(self, e, n_out, z, delta, rows):
-        super().__init__(e, n_out, z, delta)
+    def __init__(self, e, n_out, numbers, z, delta, rows):
+        super().__init__(e, n_out, numbers, z, delta)
         self._rows = rows
 
     def _load_scale(self, scale):
@@ -163,9 +198,29 @@ class Down(View):
     def label(self):
         return self.e.load(self._t)
 
-    def z_at(self, number):
-        (found,) = self.sums(1, lambda c: (self.e.select(self.columns(c) == number, self.z(c), 0.0),))
+    def vector(self, c):
+        return self.number(self.e.b.add(c, self.e.int(LOSS_SCALARS)))
+
+    def _pick(self, values, number):
+        (found,) = self.sums(1, lambda c: (self.e.select(self.columns(c) == number, values(c), 0.0),))
         return found
+
+    def z_at(self, number):
+        return self._pick(self.z, number)
+
+    def vector_at(self, number):
+        return self._pick(self.vector, number)
+
+    def halves(self, body):
+        e, half = self.e, self.half()
+        total, set_total = e.cell(e.constant(0.0))
+        with e.loop(half) as c:
+            other = e.b.add(c, half)
+            value, first, second = body(self.z(c), self.z(other), self.t(c))
+            set_total(total() + value)
+            self.put(c, first)
+            self.put(other, second)
+        return total()
 
     def fold_sum(self, x):
         return x

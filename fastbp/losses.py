@@ -1,0 +1,405 @@
+"""Losses: names, hyperparameters and what targets they take, as codes and numbers for the program."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from . import data
+from .errors import unknown
+from .kernels import codes
+
+
+class Loss:
+    """What losses share: a name, codes for the program, the targets they take, their JSON form.
+
+    A batch's loss is the mean of its samples' losses by their weights; a sample's is the mean over its
+    outputs, except where the docstring says that they are one answer.
+    """
+
+    name = None
+
+    def config(self):
+        """{"name": ..., hyperparameters}: what ``loss(**config)`` takes back."""
+        return {"name": self.name, **asdict(self)}
+
+    def code(self, outputs):
+        """The program's code, as far as it does not depend on the targets."""
+        return codes.LOSSES[self.name]
+
+    def check(self, outputs):
+        """Raises ValueError if no network with so many outputs can have this loss."""
+
+    def numbers(self, outputs):
+        """float64 (LOSS_SCALARS + outputs,): hyperparameters, then one number for each output."""
+        table = np.zeros(codes.LOSS_SCALARS + outputs)
+        scalars, vector = self._numbers(outputs)
+        table[: len(scalars)], table[codes.LOSS_SCALARS :] = scalars, vector
+        return table
+
+    def _numbers(self, outputs):
+        return (), 0.0
+
+    def targets(self, array, outputs):
+        """(code, (N, targets) array) for targets with finite numbers; see fastbp.data.targets."""
+        array = data.rows_of_targets(array, self.name, outputs)
+        self._check_targets(array)
+        return self.code(outputs), array
+
+    def _check_targets(self, array):
+        pass
+
+    def weights(self, weight, y, code):
+        """The samples' weights: sample_weight, or None, with what the loss itself makes of its targets."""
+        return weight
+
+    def _number(self, name, good, takes):
+        value = getattr(self, name)
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not number or not good(value):
+            raise ValueError(f"{type(self).__name__} {name}: got {value!r}, takes {takes}")
+        setattr(self, name, float(value))
+
+    def _vector(self, name, good, takes):
+        """The field as a tuple of finite floats, or None."""
+        value = getattr(self, name)
+        if value is None:
+            return
+        try:
+            array = np.asarray(value, np.float64)
+            fits = array.ndim == 1 and array.size > 0 and np.isfinite(array).all() and good(array).all()
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise ValueError(f"{type(self).__name__} {name}: got {value!r}, takes {takes}")
+        setattr(self, name, tuple(array.tolist()))
+
+    def _check_length(self, name, outputs):
+        value = getattr(self, name)
+        if value is not None and len(value) != outputs:
+            raise ValueError(
+                f"{type(self).__name__} {name}: got {len(value)} numbers, takes {outputs}, one for each "
+                "output of the network"
+            )
+
+
+def _positive(v):
+    return 0 < v < float("inf")
+
+
+@dataclass
+class CrossEntropy(Loss):
+    """log sum exp(z) - z_y: softmax and negative log-likelihood, the outputs being one answer.
+
+    Targets: integer labels (N,), one-hot rows, or rows of probabilities (N, C). label_smoothing in
+    [0, 1) mixes the target with the uniform distribution (Szegedy et al., CVPR 2016). class_weight: C
+    numbers >= 0; with labels the batch's loss is divided by its samples' class weights, as
+    torch.nn.CrossEntropyLoss does; samples of a class of weight 0 count for nothing. Samples whose label
+    is ignore_index count for nothing either.
+    """
+
+    label_smoothing: float = 0.0
+    class_weight: tuple | None = None
+    ignore_index: int | None = None
+
+    name = "cross_entropy"
+
+    def __post_init__(self):
+        self._number("label_smoothing", lambda v: 0 <= v < 1, "a number from 0 to below 1")
+        self._vector("class_weight", lambda a: a >= 0, "numbers from 0 on, one for each class, not all 0")
+        if self.class_weight is not None and not any(self.class_weight):
+            raise ValueError("CrossEntropy class_weight: got only zeros, takes at least one above 0")
+        if self.ignore_index is not None and type(self.ignore_index) is not int:
+            raise ValueError(f"CrossEntropy ignore_index: got {self.ignore_index!r}, takes a label or None")
+
+    def check(self, outputs):
+        data.check_classes(outputs)
+        self._check_length("class_weight", outputs)
+
+    def _numbers(self, outputs):
+        smooth = self.label_smoothing
+        weights = 1.0 if self.class_weight is None else self.class_weight
+        return (1.0 - smooth, smooth / outputs), weights
+
+    def targets(self, array, outputs):
+        labels, array = data.class_targets(array, outputs, self.ignore_index)
+        if labels:
+            return codes.SMOOTH_CROSS_ENTROPY if self.label_smoothing else codes.CROSS_ENTROPY, array
+        plain = not self.label_smoothing and self.class_weight is None
+        return codes.SOFT_CROSS_ENTROPY if plain else codes.SMOOTH_SOFT_CROSS_ENTROPY, array
+
+    def weights(self, weight, y, code):
+        if code not in codes.LABELS or (self.class_weight is None and not (y < 0).any()):
+            return weight
+        factor = np.ones(len(y)) if self.class_weight is None else np.asarray(self.class_weight)[y[:, 0]]
+        factor = np.where(y[:, 0] < 0, 0.0, factor)
+        return factor if weight is None else factor * weight
+
+
+@dataclass
+class BCEWithLogits(Loss):
+    """max(z, 0) - z t + log(1 + exp(-|z|)): sigmoid and cross-entropy, each output a yes or no.
+
+    Targets: (N, C) in [0, 1], (N,) for one output. pos_weight: C numbers > 0 by which the positive side
+    of each output counts. As torch.nn.BCEWithLogitsLoss.
+    """
+
+    pos_weight: tuple | None = None
+
+    name = "bce_with_logits"
+
+    def __post_init__(self):
+        if isinstance(self.pos_weight, (int, float)):
+            self.pos_weight = (self.pos_weight,)
+        self._vector("pos_weight", lambda a: a > 0, "numbers above 0, one for each output")
+
+    def code(self, outputs):
+        return codes.BCE_WITH_LOGITS if self.pos_weight is None else codes.WEIGHTED_BCE
+
+    def check(self, outputs):
+        self._check_length("pos_weight", outputs)
+
+    def _numbers(self, outputs):
+        return (), 1.0 if self.pos_weight is None else self.pos_weight
+
+    def _check_targets(self, array):
+        data.check_range(array, self.name, 0, 1, "numbers from 0 to 1")
+
+
+class _Labels(Loss):
+    """A loss for one class a sample or, with one output or ``multi_label``, a yes or no at each output."""
+
+    label_code = None
+
+    def code(self, outputs):
+        return codes.LOSSES[self.name] if outputs == 1 or self.multi_label else self.label_code
+
+    def targets(self, array, outputs):
+        code = self.code(outputs)
+        if code not in codes.LABELS:
+            return super().targets(array, outputs)
+        labels, array = data.class_targets(array, outputs)
+        if not labels:
+            raise ValueError(
+                f"y: got rows of probabilities, loss {self.name!r} takes labels or one-hot rows; for several "
+                "answers a sample use multi_label=True"
+            )
+        return code, array
+
+
+@dataclass
+class Focal(_Labels):
+    """-(1 - p)^gamma log p, p the probability given to the truth (Lin et al., ICCV 2017).
+
+    Targets: integer labels (N,) or one-hot rows, p from softmax; for one output, or with multi_label,
+    (N, C) of 0 and 1, p from a sigmoid for each output, the yes counting alpha times and the no
+    1 - alpha times, both once if alpha is None (the default; the paper's and torchvision's is 0.25).
+    """
+
+    gamma: float = 2.0
+    alpha: float | None = None
+    multi_label: bool = False
+
+    name = "focal"
+    label_code = codes.LABEL_FOCAL
+
+    def __post_init__(self):
+        self._number("gamma", lambda v: 0 <= v < float("inf"), "a number from 0 on")
+        if self.alpha is not None:
+            self._number("alpha", lambda v: 0 < v < 1, "a number between 0 and 1, or None")
+
+    def check(self, outputs):
+        if self.alpha is not None and self.code(outputs) in codes.LABELS:
+            raise ValueError(
+                f"Focal alpha: got {self.alpha} for {outputs} classes, takes None; alpha weighs yes and no, "
+                "for one output or with multi_label=True"
+            )
+
+    def _numbers(self, outputs):
+        yes, no = (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
+        return (self.gamma, yes, no), 0.0
+
+    def _check_targets(self, array):
+        data.check_range(array, self.name, 0, 1, "0 and 1")
+        if not np.isin(array, (0, 1)).all():
+            raise ValueError("y: got numbers between 0 and 1, loss 'focal' takes 0 and 1")
+
+
+@dataclass
+class Hinge(_Labels):
+    """max(0, margin - z) for a yes, max(0, margin + z) for a no: a linear support vector machine's.
+
+    Targets: for one output, or with multi_label, (N, C) of 1 for yes and -1 or 0 for no; otherwise integer
+    labels (N,) or one-hot rows, and the mean over all C of max(0, margin - z_y + z_c), c not y, as
+    torch.nn.MultiMarginLoss (Weston and Watkins 1999).
+    """
+
+    margin: float = 1.0
+    multi_label: bool = False
+
+    name = "hinge"
+    label_code = codes.LABEL_HINGE
+
+    def __post_init__(self):
+        self._number("margin", _positive, "a number above 0")
+
+    def _numbers(self, outputs):
+        return (self.margin,), 0.0
+
+    def _check_targets(self, array):
+        if not np.isin(array, (-1, 0, 1)).all():
+            raise ValueError("y: got other numbers, loss 'hinge' takes 1 for yes, -1 or 0 for no")
+
+
+@dataclass
+class MSE(Loss):
+    """(z - t)^2, as torch.nn.MSELoss."""
+
+    name = "mse"
+
+
+@dataclass
+class MAE(Loss):
+    """|z - t|, as torch.nn.L1Loss; slope 0 at 0."""
+
+    name = "mae"
+
+
+@dataclass
+class Huber(Loss):
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), d = z - t: torch.nn.HuberLoss."""
+
+    delta: float = 1.0
+
+    name = "huber"
+
+    def __post_init__(self):
+        self._number("delta", _positive, "a number above 0")
+
+    def _numbers(self, outputs):
+        return (self.delta,), 0.0
+
+
+@dataclass
+class LogCosh(Loss):
+    """log(cosh(z - t)): half the square near 0, |d| - log 2 far off."""
+
+    name = "log_cosh"
+
+
+@dataclass
+class Quantile(Loss):
+    """q (t - z) where t > z, else (1 - q) (z - t): z becomes the q-quantile (Koenker and Bassett 1978).
+
+    quantiles: numbers between 0 and 1. For K targets the network has K * len(quantiles) outputs,
+    all quantiles of the first target first. Targets: (N,) or (N, K).
+    """
+
+    quantiles: tuple = (0.5,)
+
+    name = "quantile"
+
+    def __post_init__(self):
+        if isinstance(self.quantiles, float):
+            self.quantiles = (self.quantiles,)
+        if self.quantiles is None:
+            self.quantiles = ()
+        self._vector("quantiles", lambda a: (a > 0) & (a < 1), "numbers between 0 and 1")
+
+    def check(self, outputs):
+        if outputs % len(self.quantiles):
+            raise ValueError(
+                f"Quantile quantiles: got {len(self.quantiles)} for a network with {outputs} outputs, takes "
+                "as many, or a divisor: outputs are targets x quantiles"
+            )
+
+    def _numbers(self, outputs):
+        return (), np.tile(self.quantiles, outputs // len(self.quantiles))
+
+    def targets(self, array, outputs):
+        count = len(self.quantiles)
+        array = data.rows_of_targets(array, self.name, outputs // count)
+        if array.shape[1] == 1:  # one number is read for every quantile
+            return self.code(outputs), np.broadcast_to(array, (len(array), outputs))
+        return self.code(outputs), array if count == 1 else np.repeat(array, count, axis=1)
+
+
+@dataclass
+class PoissonNLL(Loss):
+    """exp(z) - t z: counts t >= 0 whose mean is exp(z), as torch.nn.PoissonNLLLoss. predict: exp(z)."""
+
+    name = "poisson_nll"
+
+    def _check_targets(self, array):
+        data.check_range(array, self.name, 0, None, "numbers from 0 on")
+
+
+@dataclass
+class GammaNLL(Loss):
+    """z + t exp(-z): positive t, gamma distributed with mean exp(z) and any constant shape, which only
+    scales the loss (half the gamma deviance, up to terms without z). predict: exp(z).
+    """
+
+    name = "gamma_nll"
+
+    def _check_targets(self, array):
+        if array.min() <= 0:
+            raise ValueError(f"y: got {array.min()}, loss 'gamma_nll' takes numbers above 0")
+
+
+@dataclass
+class GaussianNLL(Loss):
+    """(log v + (mean - t)^2 / v) / 2: a mean and a variance for each target (Nix and Weigend 1994).
+
+    For K targets the network has 2 K outputs: K means, then K logarithms of variances, as in Kendall and
+    Gal (NIPS 2017); predict gives K means and K variances. Variances below eps count as eps, also in
+    the gradient, which goes on. torch.nn.GaussianNLLLoss with var = exp of the second half. Targets:
+    (N,) or (N, K).
+    """
+
+    eps: float = 1e-6
+
+    name = "gaussian_nll"
+
+    def __post_init__(self):
+        self._number("eps", _positive, "a number above 0")
+
+    def check(self, outputs):
+        if outputs % 2:
+            raise ValueError(
+                f"loss: got 'gaussian_nll' for a network with {outputs} outputs, takes an even number: "
+                "means, then logarithms of variances"
+            )
+
+    def _numbers(self, outputs):
+        return (np.log(self.eps),), 0.0
+
+    def targets(self, array, outputs):
+        return self.code(outputs), data.rows_of_targets(array, self.name, outputs // 2)
+
+
+@dataclass
+class Cosine(Loss):
+    """1 - cos(z, t), the outputs being one answer: torch.nn.CosineEmbeddingLoss for pairs that belong
+    together.
+    """
+
+    name = "cosine"
+
+
+LOSSES = {
+    kind.name: kind
+    for kind in (CrossEntropy, BCEWithLogits, MSE, MAE, Huber, LogCosh, Quantile, PoissonNLL, GammaNLL,
+                 GaussianNLL, Focal, Hinge, Cosine)
+}  # fmt: skip
+
+
+def loss(spec, **hyperparameters):
+    """A Loss from itself, or from a name and its hyperparameters.
+
+    Raises ValueError for an unknown name (the nearest known one suggested).
+    """
+    if isinstance(spec, Loss):
+        return spec
+    if not isinstance(spec, str) or spec not in LOSSES:
+        raise unknown("loss", spec, LOSSES)
+    return LOSSES[spec](**hyperparameters)
