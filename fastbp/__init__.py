@@ -7,7 +7,7 @@ _here = _Path(__file__).resolve().parent
 if not (_here / "kernels").is_dir() and (_here.parent / "kernels" / "codes.py").is_file():
     __path__.append(str(_here.parent))
 
-from . import losses  # noqa: E402
+from . import initializers, losses  # noqa: E402
 from .autoencoder import Autoencoder  # noqa: E402
 from .callbacks import (  # noqa: E402
     Callback,
@@ -45,6 +45,7 @@ __all__ = [
     "TensorBoard",
     "TerminateOnNaN",
     "Trainer",
+    "initializers",
     "load",
     "losses",
     "self_training",

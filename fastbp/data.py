@@ -109,7 +109,7 @@ def check_classes(outputs):
         )
 
 
-def class_targets(array, outputs, ignored=None):
+def class_targets(array, outputs, ignored=None, loss="cross_entropy"):
     """(True, labels (N, 1)) or (False, probabilities (N, outputs)); the label ``ignored`` becomes -1."""
     check_classes(outputs)
     if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind != "f":
@@ -117,7 +117,7 @@ def class_targets(array, outputs, ignored=None):
     if array.ndim == 1:
         if array.dtype.kind == "f":
             raise TypeError(
-                f"y: got {array.dtype} labels, loss 'cross_entropy' takes integer labels (or "
+                f"y: got {array.dtype} labels, loss {loss!r} takes integer labels (or "
                 f"({len(array)}, {outputs}) one-hot rows or probabilities); for numbers use 'mse'"
             )
         # a copy: the kernel uses labels as places, so nobody may change them meanwhile
@@ -134,7 +134,7 @@ def class_targets(array, outputs, ignored=None):
         return True, labels.astype(np.int32).reshape(-1, 1)
     if array.shape[1:] != (outputs,):
         raise ValueError(
-            f"y: got shape {array.shape}, loss 'cross_entropy' takes integer labels ({len(array)},) or "
+            f"y: got shape {array.shape}, loss {loss!r} takes integer labels ({len(array)},) or "
             f"rows of {outputs}: one-hot or probabilities"
         )
     sums = array.sum(axis=1, dtype=np.float64)
@@ -142,7 +142,7 @@ def class_targets(array, outputs, ignored=None):
     if wrong.any():
         row = int(np.argmax(wrong))
         raise ValueError(
-            f"y: got {array[row].tolist()} in row {row}, loss 'cross_entropy' takes rows of "
+            f"y: got {array[row].tolist()} in row {row}, loss {loss!r} takes rows of "
             "probabilities: 0 or more, with sum 1"
         )
     if (array.max(axis=1) == 1).all() and np.count_nonzero(array) == len(

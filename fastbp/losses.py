@@ -177,7 +177,7 @@ class _Labels(Loss):
         code = self.code(outputs)
         if code not in codes.LABELS:
             return super().targets(array, outputs)
-        labels, array = data.class_targets(array, outputs)
+        labels, array = data.class_targets(array, outputs, loss=self.name)
         if not labels:
             raise ValueError(
                 f"y: got rows of probabilities, loss {self.name!r} takes labels or one-hot rows; for several "

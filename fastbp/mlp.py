@@ -5,10 +5,9 @@ import operator
 import numpy as np
 
 from .errors import unknown
+from .initializers import fill
 from .kernels import codes
 from .layout import arena, leading_dimension
-
-_GAIN = {"relu": 2.0, "leaky_relu": 2.0, "elu": 2.0, "gelu": 2.0, "silu": 2.0}
 
 
 def _sizes(sizes):
@@ -45,12 +44,16 @@ class MLP:
         Inputs, then hidden widths (none or more), then outputs: [784, 512, 512, 10].
     activation : str or sequence of str
         One name for all hidden layers or one each: identity, relu, leaky_relu (slope 0.01),
-        sigmoid, tanh, elu (alpha 1), gelu (exact), silu; torch.nn.functional's formulas.
+        sigmoid, tanh, elu and celu (alpha 1), selu, gelu (exact), gelu_tanh, silu, mish, softplus,
+        softsign, hardtanh, hardswish, sin; torch.nn.functional's formulas.
     seed : int or None
-        Seed of the initial weights; None draws one. Uniform in +-sqrt(3 g / fan_in) with g = 2 for
-        relu and its kin (He et al. 2015), +-sqrt(6 / (fan_in + fan_out)) otherwise (Glorot and
-        Bengio 2010); biases 0.
+        Seed of the initial weights; None draws one.
     dtype : "float32" or "float64"
+    initializer : str, function, list or None
+        None fits each layer's activation (initializers.by_activation). A name: he_, xavier_ or
+        lecun_uniform or _normal, orthogonal, uniform, normal, zeros. A function (rng, (fan_in,
+        fan_out)) -> weights, such as fb.initializers.Normal(0.01). Or arrays [(W, b), ...].
+        Biases begin at 0.
 
     Attributes
     ----------
@@ -70,7 +73,7 @@ class MLP:
     ((4, 8), 67)
     """
 
-    def __init__(self, sizes, activation="relu", *, seed=None, dtype="float32"):
+    def __init__(self, sizes, activation="relu", *, seed=None, dtype="float32", initializer=None):
         self.sizes = _sizes(sizes)
         self.activations = _activations(activation, len(self.sizes) - 2)
         try:
@@ -81,6 +84,7 @@ class MLP:
             raise ValueError(f"dtype: got {self.dtype}, takes float32 or float64")
         self.frozen = ()
         self._allocate()
+        self.initializer = initializer
         self.initialize(seed)
 
     def _allocate(self):
@@ -96,23 +100,16 @@ class MLP:
 
     def __getstate__(self):
         """For copy and pickle: views must not become arrays of their own."""
-        return self.sizes, self.activations, self.dtype, self.params, self.frozen
+        return self.sizes, self.activations, self.dtype, self.params, self.frozen, self.initializer
 
     def __setstate__(self, state):
-        self.sizes, self.activations, self.dtype, params, self.frozen = state
+        self.sizes, self.activations, self.dtype, params, self.frozen, self.initializer = state
         self._allocate()
         self.params[:] = params
 
     def initialize(self, seed=None):
         """Draw the weights anew (see the class); biases to 0."""
-        rng = np.random.Generator(np.random.PCG64(seed))
-        for i, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
-            fan_in, fan_out = w.shape
-            name = self.activations[i] if i < len(self.activations) else "identity"
-            gain = _GAIN.get(name)
-            bound = np.sqrt(3 * gain / fan_in) if gain else np.sqrt(6 / (fan_in + fan_out))
-            w[:] = rng.uniform(-bound, bound, w.shape)
-            b[:] = 0
+        fill(self, self.initializer, seed)
 
     def views(self, flat, index):
         """(W, b) of layer ``index`` in an array that is laid out as ``params``."""

@@ -11,7 +11,24 @@ Offsets count elements of the arena that they point into. Every leading dimensio
 """
 
 # Activations. STORED: the derivative needs the input, so the forward pass keeps it (in the delta arena).
-IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, ELU, GELU, SILU = range(8)
+(
+    IDENTITY,
+    RELU,
+    LEAKY_RELU,
+    SIGMOID,
+    TANH,
+    ELU,
+    GELU,
+    SILU,
+    SELU,
+    GELU_TANH,
+    MISH,
+    SOFTPLUS,
+    SOFTSIGN,
+    HARDTANH,
+    HARDSWISH,
+    SIN,
+) = range(16)
 ACTIVATIONS = {
     "identity": IDENTITY,
     "relu": RELU,
@@ -19,10 +36,22 @@ ACTIVATIONS = {
     "sigmoid": SIGMOID,
     "tanh": TANH,
     "elu": ELU,
+    "celu": ELU,  # with alpha 1 they are one function
     "gelu": GELU,
     "silu": SILU,
+    "selu": SELU,
+    "gelu_tanh": GELU_TANH,
+    "mish": MISH,
+    "softplus": SOFTPLUS,
+    "softsign": SOFTSIGN,
+    "hardtanh": HARDTANH,
+    "hardswish": HARDSWISH,
+    "sin": SIN,
 }
-STORED = (GELU, SILU)
+STORED = (GELU, SILU, GELU_TANH, MISH, HARDSWISH, SIN)
+# Activations and losses from here on are the user's: in a plan numbers of a registry, in a session's
+# table addresses of compiled functions. Such activations are STORED.
+USER = 1 << 12
 
 # Losses. SOFT_: cross_entropy with class probabilities as targets; SMOOTH_: with label smoothing or class
 # weights; LABEL_: with one class a sample, where outputs could also be treated alone.

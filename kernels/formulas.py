@@ -42,6 +42,14 @@ TAIL = {
            1.9643276806219771225e-9, -2.4165480803189246278e-9, -7.2685534772106090456e-10,
            -1.428076375615486078e-11),
 }  # fmt: skip
+# (sin(r) / r - 1) / r**2 in r**2, |r| <= pi / 2
+SINE = {
+    False: (-0.1666666666374001, 0.008333332746000505, -0.00019841081060563884, 2.7536049708553138e-06,
+            -2.407065765302617e-08),
+    True: (-0.16666666666666666, 0.008333333333333333, -0.00019841269841269803,
+           2.7557319223970366e-06, -2.5052108382236485e-08, 1.6059043464982344e-10,
+           -7.647138381112494e-13, 2.8104490805984874e-15, -8.00395186685969e-18),
+}  # fmt: skip
 # log(1 + f), s = f / (2 + f): the odd series of 2 artanh(s) in s*s, as in FreeBSD's e_log.c, e_logf.c
 LOG = {
     False: (0.66666662693, 0.40000972152, 0.28498786688, 0.24279078841),
@@ -151,6 +159,71 @@ def _silu(m, z):
     return a, m.fma(a, 1.0 - s, s)
 
 
+def _gelu_tanh(m, z):
+    """z sigmoid(2 u), u = sqrt(2 / pi) (z + 0.044715 z^3): (1 + tanh u) / 2 without its cancellation."""
+    x = m.clip(z, -40.0, 40.0)  # sigmoid is 0 or 1 there already
+    scale = 2 * sqrt(2 / pi)
+    square = x * x
+    s = sigmoid(m, x * m.fma(square, 0.044715 * scale, scale))
+    a = z * s
+    return a, m.fma(a * (1.0 - s), m.fma(square, 3 * 0.044715 * scale, scale), s)
+
+
+def _mish(m, z):
+    """z tanh(softplus(z)) = z n / (n + 2), n = e (e + 2), e = exp(z)."""
+    e = exp(m, m.minimum(z, 40.0 if m.is64 else 20.0))
+    n = e * (e + 2.0)
+    inverse = 1.0 / (n + 2.0)
+    share = n * inverse
+    return z * share, m.fma(z * 4.0 * inverse, e * (e + 1.0) * inverse, share)
+
+
+def _hardswish(m, z):
+    a = z * (m.clip(z + 3.0, 0.0, 6.0) * (1 / 6))
+    return a, m.select(z < -3.0, 0.0, m.select(z > 3.0, 1.0, m.fma(z, 1 / 3, 0.5)))
+
+
+def _softplus(m, z):
+    return m.maximum(z, 0.0) + log1p_unit(m, exp(m, -m.abs(z)))
+
+
+# pi in four parts, the first three short enough for exact products (Cody and Waite)
+PI = {
+    False: (3.140625, 0.0009675025939941406, 1.5099067240953445e-07, 5.126688136514179e-12),
+    True: (3.141592651605606, 1.9841871479187034e-09, 1.144237741932715e-17, 3.2892513872648515e-26),
+}
+
+
+def _sine_part(m, r):
+    """sin(r) for 0 <= r <= pi / 2."""
+    square = r * r
+    return m.fma(r * square, _horner(m, square, SINE[m.is64]), r)
+
+
+def sine(m, z):
+    """(sin, cos): z = n pi + r; cos r = sin(pi / 2 - |r|). Good to |z| = 1e4 in float32, 5e7 in float64;
+    far beyond only the range is right.
+    """
+    n, r = m.round(z * (1 / pi)), z
+    for part in PI[m.is64]:
+        r = m.fma(n, -part, r)
+    r = m.clip(r, -pi / 2, pi / 2)
+    odd = m.abs(m.fma(m.round(n * 0.5), -2.0, n))
+    sign = m.fma(odd, -2.0, 1.0)
+    size = m.abs(r)
+    high, *low = PI[m.is64]
+    rest = m.maximum((high / 2 - size) + sum(low) / 2, 0.0)
+    return m.copysign(_sine_part(m, size), r) * sign, _sine_part(m, rest) * sign
+
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+
+def _selu(m, z):
+    low = expm1_negative(m, m.minimum(z, 0.0)) * (SELU_SCALE * SELU_ALPHA)
+    return m.select(z < 0.0, low, z * SELU_SCALE)
+
+
 ACTIVATION = {
     codes.IDENTITY: lambda m, z: z,
     codes.RELU: lambda m, z: m.select(z < 0.0, 0.0, z),  # keeps NaN
@@ -158,9 +231,20 @@ ACTIVATION = {
     codes.SIGMOID: sigmoid,
     codes.TANH: tanh,
     codes.ELU: lambda m, z: m.select(z < 0.0, expm1_negative(m, m.minimum(z, 0.0)), z),
+    codes.SELU: _selu,
+    codes.SOFTPLUS: _softplus,
+    codes.SOFTSIGN: lambda m, z: z / (m.abs(z) + 1.0),
+    codes.HARDTANH: lambda m, z: m.clip(z, -1.0, 1.0),
 }
 # STORED activations give (output, derivative) at once
-ACTIVATION_AND_SLOPE = {codes.GELU: _gelu, codes.SILU: _silu}
+ACTIVATION_AND_SLOPE = {
+    codes.GELU: _gelu,
+    codes.SILU: _silu,
+    codes.GELU_TANH: _gelu_tanh,
+    codes.MISH: _mish,
+    codes.HARDSWISH: _hardswish,
+    codes.SIN: sine,
+}
 # the others' derivative, from the output a
 SLOPE = {
     codes.RELU: lambda m, a: m.select(a > 0.0, 1.0, 0.0),
@@ -168,6 +252,10 @@ SLOPE = {
     codes.SIGMOID: lambda m, a: a * (1.0 - a),
     codes.TANH: lambda m, a: m.fma(a, -a, 1.0),
     codes.ELU: lambda m, a: m.select(a < 0.0, a + 1.0, 1.0),
+    codes.SELU: lambda m, a: m.select(a > 0.0, SELU_SCALE, a + SELU_SCALE * SELU_ALPHA),
+    codes.SOFTPLUS: lambda m, a: -expm1_negative(m, -a),
+    codes.SOFTSIGN: lambda m, a: (1.0 - m.abs(a)) * (1.0 - m.abs(a)),
+    codes.HARDTANH: lambda m, a: m.select(m.abs(a) < 1.0, 1.0, 0.0),
 }
 
 

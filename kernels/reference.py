@@ -96,6 +96,77 @@ def silu_derivative(z):
     return sigmoid(z) + z * sigmoid_derivative(z)
 
 
+def celu(z, alpha=1.0):
+    return np.maximum(z, 0) + np.minimum(0, alpha * np.expm1(np.minimum(z, 0) / alpha))
+
+
+def celu_derivative(z, alpha=1.0):
+    return np.where(z > 0, 1, np.exp(np.minimum(z, 0) / alpha))
+
+
+SELU = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717  # scale, alpha
+
+
+def selu(z):
+    return SELU[0] * elu(z, SELU[1])
+
+
+def selu_derivative(z):
+    return SELU[0] * elu_derivative(z, SELU[1])
+
+
+def _gelu_tanh_inner(z):
+    z = np.clip(z, -40, 40)  # its sigmoid is 0 or 1 there
+    scale = 2 * math.sqrt(2 / math.pi)
+    return scale * (z + 0.044715 * z**3), scale * (1 + 3 * 0.044715 * z * z)
+
+
+def gelu_tanh(z):
+    return z * sigmoid(_gelu_tanh_inner(z)[0])  # (1 + tanh(u)) / 2 = sigmoid(2 u)
+
+
+def gelu_tanh_derivative(z):
+    u, slope = _gelu_tanh_inner(z)
+    return sigmoid(u) + z * sigmoid_derivative(u) * slope
+
+
+def mish(z):
+    return z * np.tanh(softplus(z))
+
+
+def mish_derivative(z):
+    s = softplus(z)
+    return np.tanh(s) + z * tanh_derivative(s) * sigmoid(z)
+
+
+def softsign(z):
+    return z / (1 + np.abs(z))
+
+
+def softsign_derivative(z):
+    return 1 / (1 + np.abs(z)) ** 2
+
+
+def hardtanh(z):
+    return np.clip(z, -1, 1)
+
+
+def hardtanh_derivative(z):
+    return (np.abs(z) < 1).astype(z.dtype)
+
+
+def hardswish(z):
+    return z * np.clip(z + 3, 0, 6) / 6
+
+
+def hardswish_derivative(z):
+    return np.where(z < -3, 0, np.where(z > 3, 1, z / 3 + 0.5))
+
+
+def softplus(z):
+    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+
+
 ACTIVATIONS = {  # name: (f, f')
     "identity": (identity, identity_derivative),
     "relu": (relu, relu_derivative),
@@ -105,6 +176,15 @@ ACTIVATIONS = {  # name: (f, f')
     "elu": (elu, elu_derivative),
     "gelu": (gelu, gelu_derivative),
     "silu": (silu, silu_derivative),
+    "celu": (celu, celu_derivative),
+    "selu": (selu, selu_derivative),
+    "gelu_tanh": (gelu_tanh, gelu_tanh_derivative),
+    "mish": (mish, mish_derivative),
+    "softplus": (softplus, sigmoid),
+    "softsign": (softsign, softsign_derivative),
+    "hardtanh": (hardtanh, hardtanh_derivative),
+    "hardswish": (hardswish, hardswish_derivative),
+    "sin": (np.sin, np.cos),
 }
 
 
@@ -128,10 +208,6 @@ def log_sum_exp(z):
 
 def softmax(z):
     return np.exp(z - log_sum_exp(z))
-
-
-def softplus(z):
-    return np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
 
 
 def cross_entropy(z, t, label_smoothing=0.0, class_weight=None, ignore_index=None):

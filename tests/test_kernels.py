@@ -81,6 +81,11 @@ SLOPE_OF_OUTPUT = {
     "sigmoid": lambda a: a * (1 - a),
     "tanh": lambda a: (1 - a) * (1 + a),
     "elu": lambda a: np.where(a < 0, 1 + a, 1.0),
+    "celu": lambda a: np.where(a < 0, 1 + a, 1.0),
+    "selu": lambda a: np.where(a > 0, ref.SELU[0], a + ref.SELU[0] * ref.SELU[1]),
+    "softplus": lambda a: -np.expm1(-a),
+    "softsign": lambda a: (1 - np.abs(a)) ** 2,
+    "hardtanh": lambda a: np.where(np.abs(a) < 1, 1.0, 0.0),
 }
 
 
@@ -206,7 +211,20 @@ def test_dense_update_touches_only_its_rows_and_columns(rng, dtype, row, last):
 
 
 # units in the last place, over the whole range; the formulas' errors are listed in docs/maths.md
-ULP = {"sigmoid": 3.0, "tanh": 3.0, "elu": 2.0, "gelu": 6.0, "silu": 4.0}
+ULP = {
+    "sigmoid": 3.0,
+    "tanh": 3.0,
+    "elu": 2.0,
+    "gelu": 6.0,
+    "silu": 4.0,
+    "selu": 3.0,
+    "gelu_tanh": 256.0,
+    "mish": 6.0,
+    "softplus": 3.0,
+    "softsign": 2.0,
+    "hardswish": 3.0,
+    "sin": 3.0,
+}
 
 
 @pytest.mark.parametrize("name", ULP)
@@ -229,12 +247,19 @@ def test_activations_in_ulp(rng, name):
 @pytest.mark.parametrize("name", codes.ACTIVATIONS)
 def test_activations_keep_nan_and_limits(dtype, name):
     a = arena(16, dtype)
-    big = 1e30
+    big = 1e3 if name == "sin" else 1e30
     a[:4] = np.nan, big, -big, 0
     h.activate(codes.ACTIVATIONS[name], a)
     assert np.isnan(a[0])
     exact = ref.activation(name, np.array([big, -big, 0.0]))
     assert np.allclose(a[1:4], exact, rtol=1e-6, atol=0)
+
+
+def test_sin_of_any_finite_number_is_in_range(dtype):
+    a = arena(16, dtype)
+    a[:3] = 1e30, -1e30, np.finfo(dtype).max
+    h.activate(codes.SIN, a)
+    assert (np.abs(a) <= 1).all()
 
 
 def test_sums(rng, dtype):

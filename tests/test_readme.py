@@ -55,7 +55,11 @@ def test_the_script_in_docs_makes_the_coefficients():
     (script,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "maths.md").read_text(), re.M | re.S)
     names = {}
     exec(compile(script, "docs/maths.md", "exec"), names)
-    for table, fits in ((formulas.EXPM1, names["P"]), (formulas.TAIL, names["Q"])):
+    for table, fits in (
+        (formulas.EXPM1, names["P"]),
+        (formulas.TAIL, names["Q"]),
+        (formulas.SINE, names["S"]),
+    ):
         for is64, dtype in ((False, "float32"), (True, "float64")):
             made = np.array([float(c) for c in fits[dtype][0]]).astype(dtype)
             assert np.array_equal(made, np.array(table[is64]).astype(dtype))

@@ -13,7 +13,9 @@ from fastbp.kernels import reference as ref
 
 SIZES = [5, 7, 6, 4]
 STEP = 1e-5  # of the central differences: truncation and rounding errors are both near 1e-10
-KINKED_ACTIVATIONS = {"relu", "leaky_relu", "elu"}  # f or f' jumps at z = 0
+# where f or f' jumps; elu and celu with alpha 1 have no jump but a bend of f'
+KINKED_ACTIVATIONS = dict.fromkeys(("relu", "leaky_relu", "elu", "celu", "selu"), (0.0,))
+KINKED_ACTIVATIONS |= {"hardtanh": (-1.0, 1.0), "hardswish": (-3.0, 3.0)}
 KINKED_LOSSES = {"mae": 0.0, "huber": 1.0}  # the loss or its derivative jumps at |z - t| = this
 
 # cross_entropy twice: its targets are labels or probabilities. The other losses: test_losses.py.
@@ -47,7 +49,7 @@ def near_a_kink(params, x, t, activations, loss):
     margin = 100 * STEP
     layers = ref.forward(params, x, activations)
     for name, (z, _) in zip(activations, layers, strict=False):
-        if name in KINKED_ACTIVATIONS and np.any(np.abs(z) < margin):
+        if any(np.any(np.abs(z - kink) < margin) for kink in KINKED_ACTIVATIONS.get(name, ())):
             return True
     if loss not in KINKED_LOSSES:
         return False
@@ -319,8 +321,10 @@ def test_nothing_overflows_far_out(dtype):
         z = np.array([-1e3, 1e3], dtype=dtype)
         for name in ref.ACTIVATIONS:
             assert np.isfinite(ref.activation(name, z)).all(), name
+            if name in ("sin", "softsign"):  # slopes that have no limit, or reach it as 1 / z^2
+                continue
             left = {"identity": 1, "leaky_relu": 0.01}.get(name, 0)
-            right = 0 if name in ("sigmoid", "tanh") else 1
+            right = {"sigmoid": 0, "tanh": 0, "hardtanh": 0, "selu": ref.SELU[0]}.get(name, 1)
             slopes = np.array([left, right], dtype=dtype)
             np.testing.assert_array_equal(ref.activation_derivative(name, z), slopes, name)
         pair = z[None, :]
@@ -393,11 +397,16 @@ def torch_leaves(torch, params):
 
 def torch_loss(torch, leaves, x, t, activations, loss, w=None):
     functional = torch.nn.functional
-    identity = torch.nn.Identity()
+    functions = {
+        "identity": torch.nn.Identity(),
+        "gelu_tanh": lambda z: functional.gelu(z, approximate="tanh"),
+        "sin": torch.sin,
+        "softplus": lambda z: functional.softplus(z, threshold=700),
+    }
     a = torch.from_numpy(x)
     names = [*activations, "identity"]
     for W, b, name in zip(leaves[::2], leaves[1::2], names, strict=True):
-        a = (identity if name == "identity" else getattr(functional, name))(a @ W + b)
+        a = functions.get(name, getattr(functional, name, None))(a @ W + b)
     torch_names = {
         "bce_with_logits": "binary_cross_entropy_with_logits",
         "mse": "mse_loss",

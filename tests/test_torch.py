@@ -30,6 +30,14 @@ TORCH_LOSSES = {
 }
 
 
+ACTIVATIONS = {  # the others go by their names in torch.nn.functional
+    "identity": lambda z: z,
+    "gelu_tanh": lambda z: F.gelu(z, approximate="tanh"),
+    "sin": torch.sin,
+    "softplus": lambda z: F.softplus(z, threshold=700),  # exact, not linear from 20 on
+}
+
+
 def twin(net):
     """The network as torch layers, float64, with the same numbers."""
     names = [*net.activations, "identity"]
@@ -50,7 +58,7 @@ def twin(net):
             self.z = []
             for layer, name in zip(self.layers, names, strict=True):
                 self.z.append(layer(x))
-                x = self.z[-1] if name == "identity" else getattr(F, name)(self.z[-1])
+                x = ACTIVATIONS.get(name, getattr(F, name, None))(self.z[-1])
             return x
 
     return Twin()

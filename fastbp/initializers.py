@@ -1,0 +1,161 @@
+"""Initial weights: by name, by an object, or from arrays; biases begin at 0."""
+
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from .errors import unknown
+
+
+def _bounded(variance, normal):
+    """Draws of this variance: normal, or uniform in +-sqrt(3 variance)."""
+    deviation = sqrt(variance)
+
+    def draw(rng, shape):
+        if normal:
+            return deviation * rng.standard_normal(shape)
+        bound = sqrt(3.0) * deviation
+        return rng.uniform(-bound, bound, shape)
+
+    return draw
+
+
+def _scaled(variance):
+    """(uniform, normal): weights (fan_in, fan_out) drawn with variance(fan_in, fan_out)."""
+    return tuple(lambda rng, shape, n=n: _bounded(variance(*shape), n)(rng, shape) for n in (False, True))
+
+
+he_uniform, he_normal = _scaled(lambda fan_in, fan_out: 2 / fan_in)
+xavier_uniform, xavier_normal = _scaled(lambda fan_in, fan_out: 2 / (fan_in + fan_out))
+lecun_uniform, lecun_normal = _scaled(lambda fan_in, fan_out: 1 / fan_in)
+
+
+def _check(owner, name, value):
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
+        raise ValueError(f"{owner} {name}: got {value!r}, takes a number above 0")
+
+
+@dataclass
+class Uniform:
+    """Uniform in [-bound, bound]."""
+
+    bound: float = 0.05
+
+    def __post_init__(self):
+        _check("Uniform", "bound", self.bound)
+
+    def __call__(self, rng, shape):
+        return rng.uniform(-self.bound, self.bound, shape)
+
+
+@dataclass
+class Normal:
+    """Normal with mean 0 and standard deviation ``std``."""
+
+    std: float = 0.05
+
+    def __post_init__(self):
+        _check("Normal", "std", self.std)
+
+    def __call__(self, rng, shape):
+        return self.std * rng.standard_normal(shape)
+
+
+@dataclass
+class Orthogonal:
+    """gain times a random matrix with orthonormal rows, or columns, whichever are fewer.
+
+    The QR factor of a normal matrix, signs by R's diagonal, so that it is uniform (Saxe et al., ICLR 2014).
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self):
+        _check("Orthogonal", "gain", self.gain)
+
+    def __call__(self, rng, shape):
+        long, short = max(shape), min(shape)
+        q, r = np.linalg.qr(rng.standard_normal((long, short)))
+        q *= np.where(np.diag(r) < 0, -1.0, 1.0)
+        return self.gain * (q if shape[0] >= shape[1] else q.T)
+
+
+def zeros(rng, shape):
+    """Zeros: all units of a hidden layer stay alike; for comparisons and output layers."""
+    return np.zeros(shape)
+
+
+INITIALIZERS = {
+    "he_uniform": he_uniform,
+    "he_normal": he_normal,
+    "xavier_uniform": xavier_uniform,
+    "xavier_normal": xavier_normal,
+    "lecun_uniform": lecun_uniform,
+    "lecun_normal": lecun_normal,
+    "orthogonal": Orthogonal(),
+    "uniform": Uniform(),
+    "normal": Normal(),
+    "zeros": zeros,
+}
+_HE = ("relu", "leaky_relu", "elu", "celu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "hardswish")
+
+
+def by_activation(name):
+    """What fits an activation: He et al. (ICCV 2015) for relu and its kin, LeCun's for selu (Klambauer et
+    al., NIPS 2017), uniform of variance 2 / fan_in for sin (Sitzmann et al., NeurIPS 2020), else Glorot and
+    Bengio (AISTATS 2010).
+    """
+    if name in _HE or name == "sin":
+        return he_uniform
+    return lecun_normal if name == "selu" else xavier_uniform
+
+
+def initializer(spec):
+    """A function (rng, (fan_in, fan_out)) -> weights for a name or such a function; None for None.
+
+    Raises ValueError for an unknown name, TypeError otherwise.
+    """
+    if isinstance(spec, str):
+        if spec not in INITIALIZERS:
+            raise unknown("initializer", spec, INITIALIZERS)
+        return INITIALIZERS[spec]
+    if spec is None or callable(spec):
+        return spec
+    raise TypeError(
+        f"initializer: got {spec!r}, takes None, a name, a function (rng, shape) -> weights, or arrays "
+        "[(W, b), ...], one pair a layer"
+    )
+
+
+def fill(net, spec, seed):
+    """Give ``net`` its initial weights; see MLP. Raises ValueError or TypeError, naming the argument."""
+    if isinstance(spec, (list, tuple)):
+        _copy(net, spec)
+        return
+    drawn = initializer(spec)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    for i, (w, b) in enumerate(zip(net.weights, net.biases, strict=True)):
+        name = net.activations[i] if i < len(net.activations) else "identity"
+        values = np.asarray((drawn or by_activation(name))(rng, w.shape))
+        if values.shape != w.shape:
+            raise ValueError(f"initializer: got shape {values.shape} for layer {i}, takes {w.shape}")
+        w[:], b[:] = values, 0
+
+
+def _copy(net, pairs):
+    if len(pairs) != len(net.weights):
+        raise ValueError(f"initializer: got {len(pairs)} layers, takes {len(net.weights)} pairs (W, b)")
+    for i, pair in enumerate(pairs):
+        try:
+            w, b = (np.asarray(a, np.float64) for a in pair)
+        except (TypeError, ValueError):
+            raise TypeError(f"initializer: got {type(pair).__name__} for layer {i}, takes (W, b)") from None
+        if w.shape != net.weights[i].shape or b.shape != net.biases[i].shape:
+            raise ValueError(
+                f"initializer: got shapes {w.shape}, {b.shape} for layer {i}, takes {net.weights[i].shape}, "
+                f"{net.biases[i].shape}"
+            )
+        if not (np.isfinite(w).all() and np.isfinite(b).all()):
+            raise ValueError(f"initializer: got NaN or inf for layer {i}, takes finite numbers")
+        net.weights[i][:], net.biases[i][:] = w, b
