@@ -185,6 +185,11 @@ class Session:
         self.params, self.slots, self.hyper = params, slots, hyper
         self.table, self.team = plan.table, Team(threads, fixed, work)
         self.work = arena(plan.work_size, params.dtype)
+        coded = [
+            codes.P_LOSS,
+            *range(codes.HEADER + codes.L_ACTIVATION, len(self.table), codes.LAYER_COLUMNS),
+        ]
+        self.table[coded] = [_native(int(c), params.dtype) for c in self.table[coded]]
         place = int(plan.table[codes.P_NUMBERS])
         self.work[place : place + len(plan.numbers)] = plan.numbers
         self.call = np.zeros(codes.CALL, np.int64)
@@ -200,7 +205,7 @@ class Session:
 
     def set_loss(self, code):
         """Change the loss's code, between labels and probabilities; the plan has room for either."""
-        self.table[codes.P_LOSS] = code
+        self.table[codes.P_LOSS] = _native(code, self.params.dtype)
 
     def bind(self, x, y=None, weight=None, out=None):
         """Point the program at data: x (N, inputs), y (N, targets) or None, weight (N,), out (N, O)."""
@@ -354,6 +359,19 @@ class Session:
     def _run(self, call, slots):
         self.run(self.params, slots, self.work, self.table, call, self.hyper, self.results,
                  self.order, self.sync)  # fmt: skip
+
+
+def _native(code, dtype):
+    """A code as the program takes it: for the user's own functions the address of the compiled one."""
+    if code < codes.USER:
+        return code
+    from .functions import definition
+    from .kernels.cpu import custom
+
+    start = time.perf_counter()
+    address = custom.address(definition(code), dtype)
+    _seconds[dtype] = _seconds.get(dtype, 0.0) + time.perf_counter() - start
+    return address
 
 
 def _address(array):

@@ -26,6 +26,10 @@ class Loss:
         """The program's code, as far as it does not depend on the targets."""
         return codes.LOSSES[self.name]
 
+    def link_code(self, outputs):
+        """The code of a loss with the same link, for predictions."""
+        return self.code(outputs)
+
     def check(self, outputs):
         """Raises ValueError if no network with so many outputs can have this loss."""
 
@@ -391,6 +395,14 @@ LOSSES = {
     for kind in (CrossEntropy, BCEWithLogits, MSE, MAE, Huber, LogCosh, Quantile, PoissonNLL, GammaNLL,
                  GaussianNLL, Focal, Hinge, Cosine)
 }  # fmt: skip
+
+
+LINKED = {  # links -> codes that have them
+    "identity": codes.MSE,
+    "sigmoid": codes.BCE_WITH_LOGITS,
+    "exp": codes.POISSON_NLL,
+    "softmax": codes.CROSS_ENTROPY,
+}
 
 
 def loss(spec, **hyperparameters):

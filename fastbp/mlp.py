@@ -4,9 +4,8 @@ import operator
 
 import numpy as np
 
-from .errors import unknown
+from .activations import check as check_activation
 from .initializers import fill
-from .kernels import codes
 from .layout import arena, leading_dimension
 
 
@@ -25,14 +24,12 @@ def _sizes(sizes):
 
 def _activations(activation, hidden):
     names = [activation] * hidden if isinstance(activation, str) else list(activation)
-    for name in [activation] if isinstance(activation, str) else names:
-        if name not in codes.ACTIVATIONS:
-            raise unknown("activation", name, codes.ACTIVATIONS)
+    checked = [check_activation(n) for n in ([activation] if isinstance(activation, str) else names)]
     if len(names) != hidden:
         raise ValueError(
             f"activation: got {len(names)} names, takes one for all or {hidden}, one per hidden layer"
         )
-    return names
+    return checked * hidden if isinstance(activation, str) else checked
 
 
 class MLP:
@@ -45,7 +42,7 @@ class MLP:
     activation : str or sequence of str
         One name for all hidden layers or one each: identity, relu, leaky_relu (slope 0.01),
         sigmoid, tanh, elu and celu (alpha 1), selu, gelu (exact), gelu_tanh, silu, mish, softplus,
-        softsign, hardtanh, hardswish, sin; torch.nn.functional's formulas.
+        softsign, hardtanh, hardswish, sin; torch.nn.functional's formulas. Or fb.activation's.
     seed : int or None
         Seed of the initial weights; None draws one.
     dtype : "float32" or "float64"

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .activations import code as activation_code
 from .kernels import codes
 from .layout import Cursor, leading_dimension
 
@@ -44,7 +45,7 @@ class Plan:
         for i, (fan_in, fan_out, start, ld) in enumerate(net.layers):
             row = table[codes.HEADER + i * codes.LAYER_COLUMNS :][: codes.LAYER_COLUMNS]
             row[codes.L_IN], row[codes.L_OUT] = fan_in, fan_out
-            row[codes.L_ACTIVATION] = codes.ACTIVATIONS[names[i]]
+            row[codes.L_ACTIVATION] = activation_code(names[i])
             row[codes.L_W], row[codes.L_LDW] = start, ld
             row[codes.L_FROZEN] = i in frozen
             row[codes.L_X], row[codes.L_LDX] = x, ldx

@@ -256,6 +256,7 @@ class Trainer:
         X = data.features(X, self.net.sizes[0], self.net.dtype, finite=False)
         session = self._session("infer", INFERENCE_BATCH)
         with session.lock:
+            session.set_loss(self.loss.link_code(self.net.sizes[-1]))
             out, bad = session.infer(mode, X)
         if bad:  # the kernel has seen it; here it is said where
             data.check_finite("X", X, self.net.dtype)

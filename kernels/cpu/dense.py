@@ -158,31 +158,40 @@ def _packed(e, vectors, *strides):
     return functools.reduce(e.b.and_, full)
 
 
-@emitted("i i i p i p i")
+ACTIVATE = "i i i p i p i"
+
+
+@emitted(ACTIVATE)
 def activate(e, code, rows, vectors, a, a_row, slope, keep):
     """a = f(a), in place; where f is STORED and keep is not 0, slope (laid out as a) = f'(a)."""
-    at = lambda r, c: e.b.add(e.b.mul(r, a_row), c)  # noqa: E731
+    args = (code, rows, vectors, a, a_row, slope, keep)
 
     def plain(formula):
         def body(e, r, c):
-            e.store(formula(e, e.load(a, at(r, c))), a, at(r, c))
-
-        return lambda: _each_vector(e, 2, rows, vectors, _packed(e, vectors, a_row), body)
-
-    def stored(formula):
-        def body(e, r, c):
-            value, derivative = formula(e, e.load(a, at(r, c)))
-            e.store(value, a, at(r, c))
-            with e.b.if_then(e.b.icmp_signed("!=", keep, e.int(0))):
-                e.store(derivative, slope, at(r, c))
+            at = e.b.add(e.b.mul(r, a_row), c)
+            e.store(formula(e, e.load(a, at)), a, at)
 
         return lambda: _each_vector(e, 2, rows, vectors, _packed(e, vectors, a_row), body)
 
     e.switch(
         code,
         {c: plain(f) for c, f in formulas.ACTIVATION.items() if c != codes.IDENTITY}
-        | {c: stored(f) for c, f in formulas.ACTIVATION_AND_SLOPE.items()},
+        | {c: lambda f=f: write_activation(e, f, *args) for c, f in formulas.ACTIVATION_AND_SLOPE.items()},
+        lambda: e.call_address(code, ACTIVATE, None, args),
     )
+
+
+def write_activation(e, formula, code, rows, vectors, a, a_row, slope, keep):
+    """The body of ``activate`` for a STORED one: formula(e, z) -> (output, derivative)."""
+
+    def body(e, r, c):
+        at = e.b.add(e.b.mul(r, a_row), c)
+        value, derivative = formula(e, e.load(a, at))
+        e.store(value, a, at)
+        with e.b.if_then(e.b.icmp_signed("!=", keep, e.int(0))):
+            e.store(derivative, slope, at)
+
+    _each_vector(e, 2, rows, vectors, _packed(e, vectors, a_row), body)
 
 
 @emitted("i i i p i p p i")
@@ -200,8 +209,8 @@ def derive(e, code, rows, vectors, grad, grad_row, delta, a, row):
     e.switch(
         code,
         {codes.IDENTITY: case(None)}
-        | {c: case(lambda e, i, f=f: f(e, e.load(a, i))) for c, f in formulas.SLOPE.items()}
-        | {c: case(lambda e, i: e.load(delta, i)) for c in codes.STORED},
+        | {c: case(lambda e, i, f=f: f(e, e.load(a, i))) for c, f in formulas.SLOPE.items()},
+        case(lambda e, i: e.load(delta, i)),
     )
 
 

@@ -5,7 +5,7 @@ of the row losses is the loss of the batch and delta its exact gradient. Columns
 from padding and write 0.
 """
 
-from .. import loss_formulas
+from .. import codes, loss_formulas
 from .simd import I64, Value, emitted
 from .views import PIECE, Across, Block, Down
 
@@ -20,7 +20,10 @@ def _columns(e, n_out, body):
         body(c, e.lanes_below(e.b.sub(n_out, c)))
 
 
-@emitted("i i i i p p i p i p p p", returns="i")
+LOSS_ROWS = "i i i i p p i p i p p p"
+
+
+@emitted(LOSS_ROWS, returns="i")
 def loss_rows(e, code, rows, n_out, targets, numbers, z, ld, t, ldt, delta, losses, scales):
     """losses = scales loss(z, t) and delta = its gradient, by rows; returns how many are right.
 
@@ -28,18 +31,36 @@ def loss_rows(e, code, rows, n_out, targets, numbers, z, ld, t, ldt, delta, loss
     losses, scales (rows,); numbers: the loss's own. Right: the largest output is the class (the largest
     target, if soft), or each output is on its target's side. Rows of weight 0 are never right.
     """
+    args = (code, rows, n_out, targets, numbers, z, ld, t, ldt, delta, losses, scales)
+    result = e.room(I64)
+    with e.b.if_else(e.b.icmp_signed(">=", code, e.int(codes.USER))) as (users, ours):
+        with users:
+            e.b.store(e.call_address(code, LOSS_ROWS, "i", args), result)
+        with ours:
+            e.b.store(write_losses(e, loss_formulas.LOSS, *args), result)
+    return e.b.load(result)
+
+
+def write_losses(e, cases, code, rows, n_out, targets, numbers, z, ld, t, ldt, delta, losses, scales):
+    """The body of ``loss_rows``; cases: by code, or one loss whatever the code."""
     hits = e.room(I64)
     e.b.store(e.int(0), hits)
     given = (targets, t, ldt, losses, scales, hits)
-    _each_view(e, code, loss_formulas.LOSS, rows, n_out, numbers, z, ld, delta, given)
+    _each_view(e, code, cases, rows, n_out, numbers, z, ld, delta, given)
     return e.b.load(hits)
 
 
 def _each_view(e, code, cases, rows, n_out, numbers, z, ld, delta, given=None):
-    """Run the code's case on every view of the rows; given: what losses take beside the outputs."""
+    """Run the code's case, or the only one, on every view of the rows.
+
+    given: what losses take beside the outputs.
+    """
     b = e.b
 
     def switch(view):
+        if callable(cases):
+            cases(e, view)
+            return
         e.switch(code, {name: (lambda f=f: f(e, view)) for name, f in cases.items()})
 
     with b.if_else(b.icmp_signed("<=", n_out, e.int(NARROW * e.lanes))) as (narrow, wide):

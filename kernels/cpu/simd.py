@@ -319,10 +319,20 @@ class Emitter:
         with self.b.goto_entry_block():
             return self.b.alloca(kind, count)
 
-    def switch(self, code, cases):
-        """Run the body of the case that equals code; no case, nothing."""
+    def call_address(self, number, kinds, returns, args):
+        """Call the function, of an emitted one's kinds, whose address is the i64 ``number``."""
+        kind = leaf_type(kinds, returns, self.real)
+        return self.b.call(self.b.inttoptr(number, kind.as_pointer()), args)
+
+    def switch(self, code, cases, other=None):
+        """Run the body of the case that equals code; no case, other() or nothing."""
         done = self.b.append_basic_block("done")
-        choice = self.b.switch(code, done)
+        rest = self.b.append_basic_block("other") if other else done
+        choice = self.b.switch(code, rest)
+        if other:
+            with self.b.goto_block(rest):
+                other()
+                self.b.branch(done)
         for value, body in cases.items():
             block = self.b.append_basic_block(f"case{value}")
             choice.add_case(ir.Constant(code.type, value), block)
@@ -348,6 +358,8 @@ def _symbol(name, dtype):
 
 
 def leaf_type(kinds, returns, real):
+    """The LLVM type of a function of ``emitted``'s kinds, a list or one text."""
+    kinds = kinds.split() if isinstance(kinds, str) else kinds
     llvm = {"i": I64, "p": real.as_pointer(), "r": real}
     return ir.FunctionType(I64 if returns else ir.VoidType(), [llvm[k] for k in kinds])
 

@@ -1,0 +1,117 @@
+"""Functions for activations and losses of your own (fb.activation, fb.loss): of traced numbers or floats.
+
+exp, expm1, log, log1p, sqrt, tanh, sigmoid, softplus, sinh, cosh, sin, cos, erf, absolute, sign, square,
+power, maximum, minimum, where; numpy's and math's functions of these names do the same there.
+"""
+
+import math as _math
+
+import numpy as np
+
+from .tracing import Mask, Number
+
+_NUMPY = {
+    "sigmoid": lambda x: np.exp(-np.logaddexp(0, -np.asarray(x))),
+    "softplus": lambda x: np.logaddexp(0, x),
+    "erf": np.vectorize(_math.erf, otypes=[float]),
+    "and": np.logical_and,
+    "or": np.logical_or,
+    "not": np.logical_not,
+}
+
+
+def numpy_function(name):
+    """What an operation of kernels/custom.py means, in NumPy."""
+    return _NUMPY.get(name) or getattr(np, name)
+
+
+def _apply(name, *args):
+    for a in args:
+        if isinstance(a, (Number, Mask)):
+            return a.graph.apply(name, *args)
+    return numpy_function(name)(*args)
+
+
+def _function(name):
+    def function(x):
+        return _apply(name, x)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"{name}(x)"
+    return function
+
+
+exp, expm1, log, log1p, sqrt, tanh, sigmoid, softplus, sinh, cosh, sin, cos, erf, absolute, negative = map(
+    _function,
+    ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "sigmoid", "softplus", "sinh", "cosh", "sin", "cos",
+     "erf", "absolute", "negative"),
+)  # fmt: skip
+fabs = absolute
+
+
+def add(x, y):
+    """x + y"""
+    return x + y
+
+
+def subtract(x, y):
+    """x - y"""
+    return x - y
+
+
+def multiply(x, y):
+    """x * y"""
+    return x * y
+
+
+def divide(x, y):
+    """x / y"""
+    return x / y
+
+
+def less(x, y):
+    """x < y"""
+    return _apply("less", x, y)
+
+
+def greater(x, y):
+    """x > y"""
+    return _apply("greater", x, y)
+
+
+def equal(x, y):
+    """x == y"""
+    return _apply("equal", x, y)
+
+
+def square(x):
+    """x * x"""
+    return x * x
+
+
+def power(x, n):
+    """x ** n"""
+    return x**n
+
+
+pow = power
+
+
+def where(condition, x, y):
+    """x where the condition holds, else y."""
+    return _apply("where", condition, x, y)
+
+
+def maximum(x, y):
+    """The larger of x and y; NaN in x is kept."""
+    return where(less(x, y), y, x)
+
+
+def minimum(x, y):
+    """The smaller of x and y; NaN in x is kept."""
+    return where(greater(x, y), y, x)
+
+
+def sign(x):
+    """-1, 0 or 1."""
+    return where(greater(x, 0.0), 1.0, where(less(x, 0.0), -1.0, x * 0.0))
