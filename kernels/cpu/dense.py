@@ -175,7 +175,8 @@ def activate(e, code, rows, vectors, a, a_row, slope, keep):
 
     e.switch(
         code,
-        {c: plain(f) for c, f in formulas.ACTIVATION.items() if c != codes.IDENTITY}
+        {codes.IDENTITY: lambda: None}
+        | {c: plain(f) for c, f in formulas.ACTIVATION.items() if c != codes.IDENTITY}
         | {c: lambda f=f: write_activation(e, f, *args) for c, f in formulas.ACTIVATION_AND_SLOPE.items()},
         lambda: e.call_address(code, ACTIVATE, None, args),
     )
