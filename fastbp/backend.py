@@ -212,6 +212,10 @@ class Session:
             self.call[codes.K_OUT_ROW] = out.strides[0]
         self._kept = (x, y, weight, out)  # addresses are only good while these live
 
+    def seed(self, number):
+        """The seed of what training steps drop."""
+        self.call[codes.K_SEED] = number
+
     def infer(self, mode, x):
         """(outputs (N, O), rows of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs)."""
         if x.size <= FEW and x.dtype == self.params.dtype:
@@ -300,7 +304,7 @@ class Session:
         while self.done < steps:
             call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + 1
             call[codes.K_STEP] = number + self.done
-            self._go(codes.GRADIENTS, threads, self.gradient)
+            self._go(codes.COLLECT, threads, self.gradient)
             sums = results[[codes.R_LOSS, codes.R_WEIGHT]]
             hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.R_THREADS])].sum())
             ran = 0
