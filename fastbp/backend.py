@@ -185,11 +185,7 @@ class Session:
         self.params, self.slots, self.hyper = params, slots, hyper
         self.table, self.team = plan.table, Team(threads, fixed, work)
         self.work = arena(plan.work_size, params.dtype)
-        coded = [
-            codes.P_LOSS,
-            *range(codes.HEADER + codes.L_ACTIVATION, len(self.table), codes.LAYER_COLUMNS),
-        ]
-        self.table[coded] = [_native(int(c), params.dtype) for c in self.table[coded]]
+        self.table[plan.coded] = [_native(int(c), params.dtype) for c in self.table[plan.coded]]
         place = int(plan.table[codes.P_NUMBERS])
         self.work[place : place + len(plan.numbers)] = plan.numbers
         self.call = np.zeros(codes.CALL, np.int64)
@@ -216,6 +212,10 @@ class Session:
         if out is not None:
             self.call[codes.K_OUT_ROW] = out.strides[0] // out.itemsize
         self._kept = (x, y, weight, out)  # addresses are only good while these live
+
+    def seed(self, number):
+        """The seed of what training steps drop."""
+        self.call[codes.K_SEED] = number
 
     def infer(self, mode, x):
         """(outputs (N, O), rows of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs)."""
@@ -305,7 +305,7 @@ class Session:
         while self.done < steps:
             call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + 1
             call[codes.K_STEP] = number + self.done
-            self._go(codes.GRADIENTS, threads, self.gradient)
+            self._go(codes.COLLECT, threads, self.gradient)
             sums = results[[codes.R_LOSS, codes.R_WEIGHT]]
             hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.R_THREADS])].sum())
             ran = 0

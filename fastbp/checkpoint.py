@@ -1,7 +1,8 @@
 """One safe file format: safetensors with a JSON config; save and resume are exact.
 
-Tensors: weights.K (fan_in, fan_out), biases.K (fan_out,), and the optimizer's slots as
-slotS.weights.K, slotS.biases.K. Metadata: {"fastbp": JSON of the configuration}. No code in it.
+Tensors: weights.K (fan_in, fan_out), biases.K (fan_out,), of layers with a norm gains.K and shifts.K, with
+batch norm running_means.K and running_vars.K, of embedded columns embeddings.K, and the optimizer's slots as
+slotS.weights.K, ... Metadata: {"fastbp": JSON of the configuration}. No code in it.
 """
 
 import json
@@ -28,8 +29,8 @@ def _views(trainer):
     """name -> view, for every array of a checkpoint."""
     views = {}
     for prefix, flat in _arenas(trainer):
-        for k in range(len(trainer.net.layers)):
-            views[f"{prefix}weights.{k}"], views[f"{prefix}biases.{k}"] = trainer.net.views(flat, k)
+        for name, view in trainer.net.named_views(flat, state=not prefix).items():
+            views[prefix + name] = view
     return views
 
 
@@ -88,7 +89,7 @@ def load(path, *, device="auto", threads=None):
                 raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
             optimizer = dict(config["optimizer"])
             optimizer = OPTIMIZERS[optimizer.pop("name")](**optimizer)
-            _check_shapes(file, config["net"]["sizes"], optimizer.slots)
+            _check_shapes(file, config["net"], optimizer.slots)
             trainer = Trainer(
                 MLP(**config["net"], seed=0),
                 loss=make_loss(config["loss"].pop("name"), **config["loss"]),
@@ -126,13 +127,11 @@ def _factor(number):
     return float(number)
 
 
-def _check_shapes(file, sizes, slots):
+def _check_shapes(file, net, slots):
     """The arrays in the file are those of the configuration: before anything of their size is made."""
-    shapes = {}
-    for prefix in ("", *(f"slot{s}." for s in range(slots))):
-        for k, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-            shapes[f"{prefix}weights.{k}"] = [fan_in, fan_out]
-            shapes[f"{prefix}biases.{k}"] = [fan_out]
+    trained, state = MLP.shapes(**net)
+    shapes = {prefix + name: shape for prefix in ("", *(f"slot{s}." for s in range(slots)))
+              for name, shape in trained.items()} | state  # fmt: skip
     found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}
     if found != shapes:
         odd = sorted(n for n in found.keys() | shapes.keys() if found.get(n) != shapes.get(n))[:3]

@@ -67,6 +67,24 @@ def features(X, inputs, dtype, finite=True):
     return array
 
 
+def check_categories(X, embedded):
+    """Raises ValueError where an embedded column of X has anything but its categories.
+
+    embedded: (column, categories, width) for each.
+    """
+    for column, categories, _ in embedded:
+        values = X[:, column]
+        wrong = (values < 0) | (values > categories - 1)
+        if values.dtype.kind == "f":
+            wrong |= values != np.floor(values)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                f"X: got {values[row]} at row {row}, column {column}, takes whole numbers from 0 to "
+                f"{categories - 1}: the column is embedded"
+            )
+
+
 def targets(y, loss, rows, outputs, dtype):
     """(code, y as (N, targets)): the targets as the program reads them, and the loss code they need.
 

@@ -16,8 +16,9 @@ PHASES = {
     codes.T_GATHER: ("gather", "rows copied and converted into the batch"),
     codes.T_LOSS: ("loss", "loss, its gradient, sample weights"),
     codes.T_WAIT: ("wait", "barriers: waiting for the other threads"),
-    codes.T_CONSTANTS: ("constants", "bias corrections"),
+    codes.T_CONSTANTS: ("constants", "bias corrections, running statistics"),
     codes.T_CLIP: ("clip", "global norm and the update from the gradient arena"),
+    codes.T_EMBED: ("embeddings", "gradient and update of their tables"),
 }
 PARTS = {codes.T_FORWARD: "forward", codes.T_BACKWARD: "dX", codes.T_UPDATE: "dW + update"}
 
@@ -82,6 +83,8 @@ def explain(trainer, seconds=0.5):
     code = trainer.loss.code(outputs)
     steps = max(1, min(STEPS, NUMBERS // (batch * inputs)))
     X = rng.standard_normal((steps * batch, inputs), np.float32)
+    for column, categories, _ in net.embedded:
+        X[:, column] = rng.integers(0, categories, len(X))
     if code in codes.LABELS:
         y = rng.integers(0, outputs, (len(X), 1))
     else:
@@ -142,6 +145,7 @@ def _rows(net, batch, code, ticks, step, slots):
     item = net.dtype.itemsize
     lowest = min(set(range(len(net.layers))) - set(net.frozen), default=len(net.layers))
     rows = [Row("gather", ticks[codes.T_GATHER] * scale, bytes=batch * net.sizes[0] * item)]
+    embedded = sum(width for _, _, width in net.embedded)
     for k, (i, o, _, _) in enumerate(net.layers):
         work, weights, a, z = 2.0 * batch * i * o, (i + 1) * o * item, batch * i * item, batch * o * item
         moved = {
@@ -151,6 +155,8 @@ def _rows(net, batch, code, ticks, step, slots):
         }
         for part, name in PARTS.items():
             spent = ticks[codes.T_LAYERS + 3 * k + part] * scale
+            if part == codes.T_BACKWARD and k == 0 and embedded and 0 not in net.frozen:
+                rows.append(Row(f"layer 0 {name}", spent, work * embedded / i))
             if part == codes.T_BACKWARD and k <= lowest or part == codes.T_UPDATE and k in net.frozen:
                 continue  # nobody needs the gradient of the inputs, nor those of frozen layers
             rows.append(Row(f"layer {k} {name}", spent, work, moved[part]))

@@ -34,6 +34,7 @@ class Fit:
     def run(self):
         trainer, rows = self.trainer, len(self.X)
         self.batch = min(whole("batch_size", trainer.batch_size), rows)
+        trainer._check_batches(self.batch, rows)
         self.steps = -(-rows // self.batch)
         session = trainer._session("train", self.batch)
         trainer.history = self.history = History()

@@ -170,6 +170,7 @@ class Trainer:
 
     def _stream(self, use, batch, X, code, y, sample_weight):
         weight = data.weights(sample_weight, len(X), self.net.dtype)
+        self._check_batches(batch, len(X))
         session = self._session(use, batch)
         with session.lock:
             session.hyper[:] = self._hyper()
@@ -191,8 +192,8 @@ class Trainer:
     def _windows(self, session, steps, before):
         if self.gradient_hook is None:
             return session.windows(codes.TRAIN, steps, before)
-        pairs = [self.net.views(session.gradient, k) for k in range(len(self.net.layers))]
-        return session.combined(steps, before, lambda: self.gradient_hook(pairs))
+        gradients = Gradients(self.net, session.gradient)
+        return session.combined(steps, before, lambda: self.gradient_hook(gradients))
 
     @staticmethod
     def _scores(code):
@@ -221,9 +222,22 @@ class Trainer:
         functions = measures.table(metrics)
         return self._evaluate(X, code, y, data.weights(sample_weight, len(X), self.net.dtype), functions)
 
+    def _features(self, X, finite=True):
+        X = data.features(X, self.net.sizes[0], self.net.dtype, finite)
+        data.check_categories(X, self.net.embedded)
+        return X
+
+    def _check_batches(self, batch, rows):
+        """Batch norm needs two rows in every batch, the last one included, as torch's does."""
+        if "batch" in self.net.norms and (rows % batch == 1 or batch == 1):
+            raise ValueError(
+                f"batch_size: got {batch} for {rows} rows, which leaves a batch of 1; norm='batch' takes "
+                "batches of 2 or more"
+            )
+
     def _checked(self, X, y):
         """(X, loss code, y) as the program reads them; see data.py for what is raised."""
-        X = data.features(X, self.net.sizes[0], self.net.dtype)
+        X = self._features(X)
         return X, *data.targets(y, self.loss, len(X), self.net.sizes[-1], self.net.dtype)
 
     def _evaluate(self, X, code, y, weight, functions):
@@ -253,7 +267,7 @@ class Trainer:
         return self._outputs(X, codes.FORWARD)
 
     def _outputs(self, X, mode):
-        X = data.features(X, self.net.sizes[0], self.net.dtype, finite=False)
+        X = self._features(X, finite=False)
         session = self._session("infer", INFERENCE_BATCH)
         with session.lock:
             session.set_loss(self.loss.link_code(self.net.sizes[-1]))
@@ -267,7 +281,7 @@ class Trainer:
 
         Raises IndexError for a layer that is not there.
         """
-        X = data.features(X, self.net.sizes[0], self.net.dtype)
+        X = self._features(X)
         layer = range(len(self.net.layers) - 1)[layer]
         session = self._session("infer", INFERENCE_BATCH)
         out = np.empty((len(X), self.net.sizes[-1]), self.net.dtype)
@@ -283,16 +297,18 @@ class Trainer:
     def gradients(self, X, y, sample_weight=None):
         """(loss, [(dW, db), ...]): the mean loss over all of X and its exact gradients.
 
-        dW (fan_in, fan_out) and db (fan_out,), one pair a layer, in the network's dtype.
+        dW (fan_in, fan_out) and db (fan_out,), one pair a layer, in the network's dtype. The list has
+        attributes gains, shifts and embeddings, tuples as the network's. Nothing is dropped; batch norm
+        takes the statistics of X.
         """
         X, code, y = self._checked(X, y)
+        self._check_batches(len(X), len(X))
         weight = data.weights(sample_weight, len(X), self.net.dtype)
         grads = arena(self.net.params.size, self.net.dtype)
         session = self._open(len(X), code, grads)
         self._bind(session, X, code, y, weight)
         [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
-        pairs = [self.net.views(grads, i) for i in range(len(self.net.layers))]
-        return float(loss / mass), pairs
+        return float(loss / mass), Gradients(self.net, grads)
 
     def explain(self, seconds=0.5):
         """Where a training step's time goes: per layer and phase the time, GFLOP/s, share of the peak
@@ -341,6 +357,7 @@ class Trainer:
                 batch, self.loss.code(self.net.sizes[-1]), self.slots, second, self.net.frozen
             )
             session.shape = shape
+        session.seed(self.seed)
         return session
 
     def _open(self, batch, code, slots, second=False, frozen=(), params=None):
@@ -373,3 +390,16 @@ class Trainer:
         table[codes.H_LR] *= self.lr_scale
         table[codes.H_CLIP_NORM] = self.clip_norm or 0.0
         return table
+
+
+class Gradients(list):
+    """[(dW, db), ...] of a network, with gains, shifts and embeddings: views of one flat array."""
+
+    def __init__(self, net, flat):
+        views = net.named_views(flat, state=False)
+        count = len(net.layers)
+        super().__init__((views[f"weights.{k}"], views[f"biases.{k}"]) for k in range(count))
+        self.gains, self.shifts = (
+            tuple(views.get(f"{name}.{k}") for k in range(count - 1)) for name in ("gains", "shifts")
+        )
+        self.embeddings = tuple(views[f"embeddings.{k}"] for k in range(len(net.embeddings)))

@@ -52,6 +52,14 @@ STORED = (GELU, SILU, GELU_TANH, MISH, HARDSWISH, SIN)
 # Activations and losses from here on are the user's: in a plan numbers of a registry, in a session's
 # table addresses of compiled functions. Such activations are STORED.
 USER = 1 << 12
+# for ``derive`` alone: the slope was kept, whatever the activation (layers with dropout, norm or a skip)
+KEPT = 1000
+
+# Normalisation between a hidden layer's product and its activation
+NO_NORM, LAYER_NORM, BATCH_NORM = range(3)
+NORMS = {"layer": LAYER_NORM, "batch": BATCH_NORM}
+NORM_EPS, MOMENTUM = 1e-5, 0.1  # torch.nn.LayerNorm's and BatchNorm1d's
+DROPOUT_RANGE = 1 << 32  # a number is dropped where its 32 random bits are below rate * DROPOUT_RANGE
 
 # Losses. SOFT_: cross_entropy with class probabilities as targets; SMOOTH_: with label smoothing or class
 # weights; LABEL_: with one class a sample, where outputs could also be treated alone.
@@ -118,11 +126,32 @@ P_X, P_LDX, P_TARGET, P_LDT, P_TARGETS, P_ROWLOSS, P_ROWSCALE = 7, 8, 9, 10, 11,
 P_SCRATCH, P_SCRATCH_SIZE, P_PANEL, P_GRADIENT, P_PARTIALS, P_ZERO, P_SLOTS = 14, 15, 16, 17, 18, 19, 20
 P_LOWEST = 21  # the lowest layer that trains; no delta is needed below it
 P_NUMBERS = 22  # the loss's own numbers, in the work arena
-HEADER = 23
+# P_MEETS: whether there is a batch norm; P_DROPOUT: of the inputs; P_DX: gradient of the embedded
+# columns; P_CODES: categories of the batch; P_RUNS, P_EMBEDDINGS: how many; they lie behind the layers
+P_MEETS, P_DROPOUT, P_DX, P_LDDX, P_CODES, P_RUNS, P_EMBEDDINGS = range(23, 30)
+HEADER = 30
 
-# plan: one layer. FROZEN: 1 where its parameters stay as they are
-L_IN, L_OUT, L_ACTIVATION, L_W, L_LDW, L_X, L_LDX, L_A, L_LDA, L_DELTA, L_FROZEN = range(11)
-LAYER_COLUMNS = 11
+# plan: one layer. L_FROZEN: 1 where its parameters stay as they are. L_ACTIVATION is computed in the
+# product's epilogue, L_LATE after the whole rows are there (where L_SPECIAL: norm, dropout or a skip).
+# L_DERIVE: how ``derive`` gets the slope; L_SLOPE: where kept slopes lie, then, with a norm, the gradient
+# at its output; L_HAT: normalised numbers, later times that gradient; L_STAT: 1/deviation of each row, or
+# statistics of each column; L_RUNNING: in params, mean and variance; L_TOTAL: gradient at the output of a
+# layer with a skip. L_DROPOUT: rate * DROPOUT_RANGE; L_ROWS: of params.
+L_IN, L_OUT, L_ACTIVATION, L_W, L_LDW, L_X, L_LDX, L_A, L_LDA, L_DELTA = range(10)
+L_ROWS, L_SPECIAL, L_LATE, L_DERIVE, L_SLOPE, L_NORM, L_HAT, L_STAT, L_RUNNING = range(10, 19)
+L_DROPOUT, L_SKIP, L_TOTAL, L_FROZEN = range(19, 23)
+LAYER_COLUMNS = 23
+
+# plan: a run of numeric columns: first column of X, how many, where in the row; an embedding: its
+# column, how many categories, numbers a category, where in the row, its table in params and that
+# table's leading dimension, the table's gradient in the work arena
+R_COLUMN, R_COUNT, R_PLACE = range(3)
+RUN_COLUMNS = 3
+E_COLUMN, E_CATEGORIES, E_WIDTH, E_PLACE, E_TABLE, E_LD, E_GRADIENT = range(7)
+EMBEDDING_COLUMNS = 7
+# rows of L_STAT with a batch norm: mean, variance, 1/deviation, then sums of the backward pass
+N_MEAN, N_VARIANCE, N_INVERSE, N_SUM, N_PRODUCT = range(5)
+STATISTICS = 5
 
 # a thread's scratch in the work arena: update constants, a one, a tile (or BLOCK_ROWS rows of a
 # panel), and, at P_PANEL, a panel of transposed weights
@@ -133,8 +162,9 @@ BLOCK_ROWS = 256  # rows of a panel between two visits to the epilogue: 64 KiB, 
 # floats of the gradient arena whose squares are summed as one
 BLOCK = 4096
 
-# call. APPLY: one update from the gradient arena, whoever filled it
-TRAIN, GRADIENTS, EVALUATE, PREDICT, FORWARD, SHUFFLE, APPLY = range(7)
+# call. COLLECT: a training step's gradients without the update; APPLY: one update from the gradient arena,
+# whoever filled it
+TRAIN, GRADIENTS, EVALUATE, PREDICT, FORWARD, SHUFFLE, COLLECT, APPLY = range(8)
 (
     K_MODE,
     K_THREADS,
@@ -165,7 +195,7 @@ CALL = 22
 # each phase. Forward, backward and update have one place a layer, behind the others.
 Y_ARRIVED, Y_DECIDED, Y_WAITING, Y_GENERATION, Y_PROCESSORS = 0, 16, 32, 48, 64
 SYNC = 80
-T_LAST, T_GATHER, T_LOSS, T_WAIT, T_CONSTANTS, T_CLIP, T_LAYERS = range(7)
+T_LAST, T_GATHER, T_LOSS, T_WAIT, T_CONSTANTS, T_CLIP, T_EMBED, T_LAYERS = range(8)
 T_FORWARD, T_BACKWARD, T_UPDATE = range(3)
 
 

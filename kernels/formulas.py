@@ -259,6 +259,29 @@ SLOPE = {
 }
 
 
+# Dropout's random bits, on 32-bit integers that wrap: xor, shift, multiply, add. The multipliers are
+# those of a mixer found by search (C. Wellons, hash-prospector, 2018); GOLDEN is 2**32 / golden ratio.
+GOLDEN, FIRST_FACTOR, SECOND_FACTOR = 0x9E3779B9, 0x21F0AAAD, 0x735A2D97
+KEYS = 0x243F6A88, 0x85A308D3  # the first digits of pi
+
+
+def chain(key, word):
+    """The key that comes after ``key`` when ``word`` is taken in."""
+    x = (key ^ word) + GOLDEN
+    x = (x ^ (x >> 16)) * FIRST_FACTOR
+    x = (x ^ (x >> 15)) * SECOND_FACTOR
+    return x ^ (x >> 15)
+
+
+def random_bits(first, second, column):
+    """32 random bits for each column of a row that has the keys first and second."""
+    x = (column * GOLDEN) ^ first
+    x = (x ^ (x >> 16)) * FIRST_FACTOR
+    x = x ^ second
+    x = (x ^ (x >> 15)) * SECOND_FACTOR
+    return x ^ (x >> 15)
+
+
 def _quotient(m, x, d):
     """x / d, d > 0: Newton steps from a table-free guess, the same bits on every machine.
 

@@ -59,7 +59,8 @@ def forward(out, slope, keep, x, w, depth, code, row, last, column, end):
 def backward(out, a, delta, w, depth, inner, code, row, last, column, end, panel, tile, zeros):
     dense.dense_backward(pointer(out), out.shape[1], pointer(a), pointer(delta), delta.shape[1],
                          pointer(w), w.shape[1], depth, inner, code, row, last, column, end,
-                         pointer(panel), pointer(tile), pointer(zeros))  # fmt: skip
+                         pointer(panel), pointer(tile), pointer(zeros), 0, pointer(zeros), 0, 0,
+                         pointer(zeros))  # fmt: skip
 
 
 @njit

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import pkgutil
@@ -66,6 +67,12 @@ FITS = [
     ([3, 7, 4], "relu", "poisson_nll", fb.Adam(), 10, "float32", 1),
     ([12, 7, 3], ["sigmoid"], "mse", fb.SGD(0.01, weight_decay=0.1), 100, "int64", 1),
 ]
+# the same with what a network may have besides
+LAYERS = [
+    {"dropout": 0.3, "input_dropout": 0.1},
+    {"norm": "layer", "residual": [False, True, False]},
+    {"norm": "batch", "embeddings": {2: (9, 4), 5: (20, 17)}},
+]
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])
@@ -88,6 +95,12 @@ def test_after_one_fit_nothing_compiles(rng, precision):
             trainer = fb.Trainer(net, loss, optimizer, batch_size, threads=threads)
             trainer.fit(X, y, epochs=2, validation_data=(X, y), sample_weight=rng.uniform(1, 2, rows))
             trainer.evaluate(X, y), trainer.predict(X), trainer.forward(X), trainer.gradients(X, y)
+        for options, clip_norm in itertools.product(LAYERS, (None, 1.0)):
+            X, y = rng.integers(0, 9, (50, 6)), rng.integers(0, 3, 50)
+            net = fb.MLP([6, 10, 10, 7, 3], "gelu", **options, seed=0, dtype=precision)
+            trainer = fb.Trainer(net, batch_size=20, threads=2, clip_norm=clip_norm)
+            trainer.fit(X, y, epochs=2)
+            trainer.evaluate(X, y), trainer.predict(X), trainer.gradients(X, y)
         soft = rng.dirichlet(np.ones(3), 20)
         clipped = fb.Trainer(fb.MLP([4, 3], seed=0, dtype=precision), clip_norm=0.1)
         clipped.fit(np.asfortranarray(rng.standard_normal((20, 4))), soft, shuffle=False)

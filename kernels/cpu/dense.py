@@ -132,7 +132,7 @@ def _tile_loop(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_
         phi.add_incoming(step, loop)
 
 
-def _each_vector(e, times, rows, vectors, packed, body):
+def each_vector(e, times, rows, vectors, packed, body):
     """body(e, row, column) for every vector of a tile, both i64, the column in elements; ``times`` at once.
 
     A formula is a chain of 10 to 50 dependent instructions, and a core's scheduler looks some hundred
@@ -151,7 +151,7 @@ def _each_vector(e, times, rows, vectors, packed, body):
             body(e, r, e.b.mul(e.b.add(rest, v), e.int(e.lanes)))
 
 
-def _packed(e, vectors, *strides):
+def packed_rows(e, vectors, *strides):
     """i1: rows of ``vectors`` vectors fill all of these strides."""
     width = e.b.mul(vectors, e.int(e.lanes))
     full = [e.b.icmp_signed("==", width, stride) for stride in strides]
@@ -171,7 +171,7 @@ def activate(e, code, rows, vectors, a, a_row, slope, keep):
             at = e.b.add(e.b.mul(r, a_row), c)
             e.store(formula(e, e.load(a, at)), a, at)
 
-        return lambda: _each_vector(e, 2, rows, vectors, _packed(e, vectors, a_row), body)
+        return lambda: each_vector(e, 2, rows, vectors, packed_rows(e, vectors, a_row), body)
 
     e.switch(
         code,
@@ -192,12 +192,12 @@ def write_activation(e, formula, code, rows, vectors, a, a_row, slope, keep):
         with e.b.if_then(e.b.icmp_signed("!=", keep, e.int(0))):
             e.store(derivative, slope, at)
 
-    _each_vector(e, 2, rows, vectors, _packed(e, vectors, a_row), body)
+    each_vector(e, 2, rows, vectors, packed_rows(e, vectors, a_row), body)
 
 
 @emitted("i i i p i p p i")
 def derive(e, code, rows, vectors, grad, grad_row, delta, a, row):
-    """delta = grad * f'; f' from the output a, or, for STORED ones, what delta holds."""
+    """delta = grad * f'; f' from the output a, or, for STORED ones and KEPT, what delta holds."""
     at = lambda r, c: e.b.add(e.b.mul(r, row), c)  # noqa: E731
 
     def case(slope):
@@ -205,7 +205,7 @@ def derive(e, code, rows, vectors, grad, grad_row, delta, a, row):
             g = e.load(grad, e.b.add(e.b.mul(r, grad_row), c))
             e.store(g if slope is None else g * slope(e, at(r, c)), delta, at(r, c))
 
-        return lambda: _each_vector(e, 2, rows, vectors, _packed(e, vectors, grad_row, row), body)
+        return lambda: each_vector(e, 2, rows, vectors, packed_rows(e, vectors, grad_row, row), body)
 
     e.switch(
         code,
@@ -213,6 +213,27 @@ def derive(e, code, rows, vectors, grad, grad_row, delta, a, row):
         | {c: case(lambda e, i, f=f: f(e, e.load(a, i))) for c, f in formulas.SLOPE.items()},
         case(lambda e, i: e.load(delta, i)),
     )
+
+
+@emitted("i i p i p i")
+def add_rows(e, rows, vectors, out, out_row, x, x_row):
+    """out += x"""
+
+    def body(e, r, c):
+        at = e.b.add(e.b.mul(r, out_row), c)
+        e.store(e.load(out, at) + e.load(x, e.b.add(e.b.mul(r, x_row), c)), out, at)
+
+    each_vector(e, 2, rows, vectors, packed_rows(e, vectors, out_row, x_row), body)
+
+
+@emitted("i i p i p i")
+def copy_rows(e, rows, vectors, out, out_row, x, x_row):
+    """out = x"""
+
+    def body(e, r, c):
+        e.store(e.load(x, e.b.add(e.b.mul(r, x_row), c)), out, e.b.add(e.b.mul(r, out_row), c))
+
+    each_vector(e, 2, rows, vectors, packed_rows(e, vectors, out_row, x_row), body)
 
 
 @emitted("i i i p i p p i i p")
@@ -239,7 +260,7 @@ def update(e, code, rows, vectors, grad, grad_row, w, slots, stride, row, consta
                 for place, value in zip(places, state, strict=True):
                     e.store(value, slots, place)
 
-            _each_vector(e, 4, rows, vectors, _packed(e, vectors, grad_row, row), body)
+            each_vector(e, 4, rows, vectors, packed_rows(e, vectors, grad_row, row), body)
 
         return run
 
@@ -295,6 +316,19 @@ def cut(count, most):
 
 
 @jit
+def whole_vectors(like, count):
+    """Vectors that hold ``count`` floats."""
+    lanes = lanes_of(like)
+    return (count + lanes - 1) // lanes
+
+
+@jit
+def share_of(count, share, shares):
+    """[first, last) of count, as number ``share`` of ``shares`` gets it."""
+    return count * share // shares, count * (share + 1) // shares
+
+
+@jit
 def panel_vectors(like, left):
     """Vectors of the next panel where ``left`` are to come."""
     return cut(left, tile_height(like, 0))
@@ -345,11 +379,13 @@ def dense_forward(out, ldo, slope, keep, x, ldx, w, ldw, depth, code, row, last,
 
 @jit
 def dense_backward(out, ldo, a, delta, ldd, w, ldw, depth, inner, code, row, last, column, end,
-                   panel, buffer, zeros):  # fmt: skip
+                   panel, buffer, zeros, skips, skip, skip_row, keeps, total):  # fmt: skip
     """out = (delta @ w.T) * f'(a), rows [row, last), columns [column, end): overwrites out.
 
     delta (B, depth), w (inner, depth), a and out (B, inner). w is transposed panel by panel into
     ``panel``: 0.25 cycles an element, paid back over the rows. buffer: codes.BLOCK_ROWS rows of a panel.
+    Where ``skips``, skip (B, inner), what came past the layer, is added to delta @ w.T; where ``keeps``,
+    total (laid out as out) = that sum.
     """
     lanes = lanes_of(out)
     while column < end:
@@ -361,6 +397,10 @@ def dense_backward(out, ldo, a, delta, ldd, w, ldw, depth, inner, code, row, las
             rows = cut(last - i, codes.BLOCK_ROWS)
             product(buffer, width, rows, vectors, shift(delta, i * ldd), ldd, panel, width, zeros, depth)
             at = i * ldo + column
+            if skips:
+                add_rows(rows, vectors, buffer, width, shift(skip, i * skip_row + column), skip_row)
+            if keeps:
+                copy_rows(rows, vectors, shift(total, at), ldo, buffer, width)
             derive(code, rows, vectors, buffer, width, shift(out, at), shift(a, at), ldo)
             i += rows
         column += width

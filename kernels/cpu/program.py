@@ -7,6 +7,7 @@ A step, as one thread of the team sees it:
     its weights:   tiles of all layers at once: gradient tile -> update in the epilogue
     barrier
 
+Layers with norm, dropout or a skip finish their rows in layers.py; batch norm alone makes threads meet there.
 Two barriers a step, because rows do not meet before the update. Wide layers on many threads would
 read all weights in every core: then the team is also split over columns (K_COLUMNS groups), with a
 barrier after each layer. Every sum has one order, so no split changes a bit.
@@ -20,6 +21,9 @@ from numba import float64, from_dtype, int32, int64, prange
 
 from .. import codes
 from ..codes import (
+    E_CATEGORIES,
+    E_LD,
+    E_TABLE,
     K_COLUMNS,
     K_FIRST,
     K_LAST,
@@ -44,22 +48,34 @@ from ..codes import (
     L_A,
     L_ACTIVATION,
     L_DELTA,
+    L_DERIVE,
     L_FROZEN,
     L_IN,
     L_LDA,
     L_LDW,
     L_LDX,
+    L_NORM,
     L_OUT,
+    L_ROWS,
+    L_SKIP,
+    L_SLOPE,
+    L_SPECIAL,
+    L_TOTAL,
     L_W,
     L_X,
     P_BATCH,
+    P_DROPOUT,
+    P_DX,
+    P_EMBEDDINGS,
     P_GRADIENT,
     P_INPUTS,
     P_LAYERS,
+    P_LDDX,
     P_LDT,
     P_LDX,
     P_LOSS,
     P_LOWEST,
+    P_MEETS,
     P_NUMBERS,
     P_OPTIMIZER,
     P_OUTPUTS,
@@ -81,9 +97,12 @@ from ..codes import (
 )  # fmt: skip
 from ..jit import jit, program
 from .data import convert_row, fetch, shuffle
-from .dense import dense_backward, dense_forward, dense_update, scale, update
+from .dense import dense_backward, dense_forward, dense_update, scale, share_of, update, whole_vectors
+from .embeddings import drop_input_gradients, embedded_from, embedding, embedding_update, gather_mixed
+from .layers import drop_inputs, finish_layer
 from .losses import link_rows, loss_rows, square_sum_row, sum_row
 from .measure import multiply_adds
+from .norms import batch_statistics, norm_backward, norm_update, track_running
 from .simd import LEAVES, address, bind_leaves, emit_leaves, get, item_of, lanes_of, pointer, put, shift
 from .team import barrier, float_mode, gather_team, lap, ticks
 
@@ -99,20 +118,13 @@ def layer(plan, index):
 
 
 @jit
-def whole_vectors(like, count):
-    """Vectors that hold ``count`` floats."""
-    lanes = lanes_of(like)
-    return (count + lanes - 1) // lanes
-
-
-@jit
-def gather(work, plan, call, order, start, row, last):
+def gather(params, work, plan, call, order, start, row, last):
     """Rows [row, last) of the batch that starts at sample ``start``: inputs and targets.
 
     Shuffled rows lie anywhere: those to come are asked for AHEAD bytes before they are read.
     Returns in how many rows an input is not finite.
     """
-    bad = 0
+    bad, plain = 0, get(plan, P_EMBEDDINGS) == 0
     shuffled = get(call, K_ORDER) != 0
     size = get(plan, P_INPUTS) * abs(get(call, K_X_COL))
     ahead = max(1, min(16, AHEAD // (size + 1)))
@@ -127,9 +139,12 @@ def gather(work, plan, call, order, start, row, last):
         sample = start + r
         if shuffled:
             sample = np.int64(get(order, sample))
-        bad += convert_row(get(call, K_X_TYPE), get(plan, P_INPUTS),
-                           get(call, K_X) + sample * get(call, K_X_ROW), get(call, K_X_COL),
-                           shift(work, get(plan, P_X) + r * get(plan, P_LDX)))  # fmt: skip
+        source = get(call, K_X) + sample * get(call, K_X_ROW)
+        if plain:
+            bad += convert_row(get(call, K_X_TYPE), get(plan, P_INPUTS), source, get(call, K_X_COL),
+                               shift(work, get(plan, P_X) + r * get(plan, P_LDX)))  # fmt: skip
+        else:
+            bad += gather_mixed(params, work, plan, get(call, K_X_TYPE), source, get(call, K_X_COL), r)
         if get(call, K_Y) != 0:
             convert_row(get(call, K_Y_TYPE), get(plan, P_TARGETS),
                         get(call, K_Y) + sample * get(call, K_Y_ROW), get(call, K_Y_COL),
@@ -163,8 +178,12 @@ def weigh(work, plan, call, order, start, batch, row, last):
 
 
 @jit
-def forward(params, work, plan, keep, row, last, group, groups, sync, threads, trace):
-    """All layers, rows [row, last), this group's share of the columns."""
+def forward(params, work, plan, call, keep, drops, batch, row, last, own, own_last, group, groups, sync,
+            thread, threads, trace):  # fmt: skip
+    """All layers, rows [row, last), this group's share of the columns; [own, own_last) where rows are whole.
+
+    drops: number of the step, for what is dropped, or 0.
+    """
     lanes = lanes_of(work)
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
@@ -179,28 +198,62 @@ def forward(params, work, plan, keep, row, last, group, groups, sync, threads, t
         if groups > 1:
             barrier(sync, threads)
             lap(trace, codes.T_WAIT)
+        if get(this, L_SPECIAL) != 0:
+            if get(this, L_NORM) == codes.BATCH_NORM:
+                batch_statistics(params, work, this, batch, keep, sync, thread, threads)
+            finish_layer(params, work, this, index, keep, get(call, K_SEED), drops, own, own_last)
+            lap(trace, codes.T_LAYERS + 3 * index + codes.T_FORWARD)
+            if groups > 1:
+                barrier(sync, threads)
+                lap(trace, codes.T_WAIT)
 
 
 @jit
-def backward(params, work, plan, scratch, row, last, group, groups, sync, threads, trace):
-    """The deltas of the hidden layers down to the lowest that trains, rows [row, last), this group's
-    share of the columns."""
+def backward(params, work, plan, call, scratch, drops, batch, row, last, own, own_last, group, groups, sync,
+             thread, threads, trace):  # fmt: skip
+    """The deltas of the hidden layers down to the lowest that trains, rows and columns as in ``forward``,
+    and of embedded inputs."""
     lanes = lanes_of(work)
     for index in range(get(plan, P_LAYERS) - 1, get(plan, P_LOWEST), -1):
         this, below = layer(plan, index), layer(plan, index - 1)
         inner = get(this, L_IN)
         vectors = whole_vectors(work, inner)
         dense_backward(
-            shift(work, get(below, L_DELTA)), get(below, L_LDA), shift(work, get(below, L_A)),
+            shift(work, get(below, L_SLOPE)), get(below, L_LDA), shift(work, get(below, L_A)),
             shift(work, get(this, L_DELTA)), get(this, L_LDA), shift(params, get(this, L_W)),
-            get(this, L_LDW), get(this, L_OUT), inner, get(below, L_ACTIVATION), row, last,
+            get(this, L_LDW), get(this, L_OUT), inner, get(below, L_DERIVE), row, last,
             vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
             shift(scratch, get(plan, P_PANEL)), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
+            get(this, L_SKIP), shift(work, get(this, L_TOTAL)), get(this, L_LDA),
+            get(below, L_SKIP), shift(work, get(below, L_TOTAL)),
         )  # fmt: skip
         lap(trace, codes.T_LAYERS + 3 * index + codes.T_BACKWARD)
         if groups > 1:
             barrier(sync, threads)
             lap(trace, codes.T_WAIT)
+        if get(below, L_NORM) != 0:
+            norm_backward(params, work, below, batch, own, own_last, sync, thread, threads)
+            lap(trace, codes.T_LAYERS + 3 * index + codes.T_BACKWARD)
+            if groups > 1:
+                barrier(sync, threads)
+                lap(trace, codes.T_WAIT)
+    if get(plan, P_EMBEDDINGS) != 0 and get(plan, P_LOWEST) == 0:
+        first = layer(plan, 0)
+        numeric = embedded_from(plan)
+        vectors = whole_vectors(work, get(first, L_IN) - numeric)
+        dense_backward(
+            shift(work, get(plan, P_DX)), get(plan, P_LDDX), work, shift(work, get(first, L_DELTA)),
+            get(first, L_LDA), shift(params, get(first, L_W) + numeric * get(first, L_LDW)),
+            get(first, L_LDW), get(first, L_OUT), get(first, L_IN) - numeric, codes.IDENTITY, row, last,
+            vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
+            shift(scratch, get(plan, P_PANEL)), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
+            get(first, L_SKIP), shift(work, get(first, L_TOTAL) + numeric), get(first, L_LDA), 0, work,
+        )  # fmt: skip
+        if drops != 0 and get(plan, P_DROPOUT) != 0:
+            if groups > 1:
+                barrier(sync, threads)
+            drop_input_gradients(work, plan, get(call, K_SEED), drops, own, own_last)
+        lap(trace, codes.T_LAYERS + codes.T_BACKWARD)
 
 
 @jit
@@ -217,16 +270,21 @@ def weight_gradients(params, slots, stride, work, plan, scratch, batch, mine, mi
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
         if get(this, L_FROZEN) == 0:
-            total += (get(this, L_IN) + 1) * whole_vectors(work, get(this, L_OUT))
+            total += get(this, L_ROWS) * whole_vectors(work, get(this, L_OUT))
     begin, end = total * share // threads, total * (share + 1) // threads
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
         if get(this, L_FROZEN) != 0:
             continue
         inner, w, vectors = get(this, L_IN), get(this, L_W), whole_vectors(work, get(this, L_OUT))
+        rows = get(this, L_ROWS)
         # rows that start in [begin, end)
-        row = min(inner + 1, max(0, (begin + vectors - 1) // vectors))
-        last = min(inner + 1, max(0, (end + vectors - 1) // vectors))
+        row = min(rows, max(0, (begin + vectors - 1) // vectors))
+        last = min(rows, max(0, (end + vectors - 1) // vectors))
+        if last > inner + 1:  # gain and shift of a norm
+            norm_update(params, slots, stride, work, this, batch, code, max(0, row - inner - 1),
+                        last - inner - 1, shift(scratch, S_CONSTANTS), shift(scratch, S_TILE))  # fmt: skip
+            last = inner + 1
         if row < last:
             x, delta = shift(work, get(this, L_X)), shift(work, get(this, L_DELTA))
             if threads > 1:
@@ -241,8 +299,8 @@ def weight_gradients(params, slots, stride, work, plan, scratch, batch, mine, mi
                 shift(scratch, S_CONSTANTS), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
                 shift(scratch, S_ONE),
             )  # fmt: skip
-        begin -= vectors * (inner + 1)
-        end -= vectors * (inner + 1)
+        begin -= vectors * rows
+        end -= vectors * rows
         lap(trace, codes.T_LAYERS + 3 * index + codes.T_UPDATE)
 
 
@@ -263,21 +321,30 @@ def square_norm(work, plan, share, threads, sync):
 
 
 @jit
+def apply_block(params, slots, work, plan, scratch, factor, at, size, share, threads):
+    """The update of ``size`` parameters from place ``at`` on: one long row, cut over the threads."""
+    lanes = lanes_of(work)
+    first, last = share_of(size // lanes, share, threads)
+    at += first * lanes
+    gradient = shift(work, get(plan, P_GRADIENT) + at)
+    scale(last - first, gradient, factor)
+    update(get(plan, P_OPTIMIZER), 1, last - first, gradient, 0, shift(params, at), shift(slots, at),
+           get(plan, P_SIZE), 0, shift(scratch, S_CONSTANTS))  # fmt: skip
+
+
+@jit
 def apply(params, slots, work, plan, scratch, factor, share, threads):
-    """The update from factor * the gradient arena: each layer that trains is one long row, cut over
-    the threads."""
-    lanes, size = lanes_of(work), get(plan, P_SIZE)
+    """The update from factor * the gradient arena, of each layer that trains and of the embeddings."""
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
-        if get(this, L_FROZEN) != 0:
-            continue
-        vectors = (get(this, L_IN) + 1) * get(this, L_LDW) // lanes
-        first, last = vectors * share // threads, vectors * (share + 1) // threads
-        at = get(this, L_W) + first * lanes
-        gradient = shift(work, get(plan, P_GRADIENT) + at)
-        scale(last - first, gradient, factor)
-        update(get(plan, P_OPTIMIZER), 1, last - first, gradient, 0, shift(params, at), shift(slots, at),
-               size, 0, shift(scratch, S_CONSTANTS))  # fmt: skip
+        if get(this, L_FROZEN) == 0:
+            size = get(this, L_ROWS) * get(this, L_LDW)
+            apply_block(params, slots, work, plan, scratch, factor, get(this, L_W), size, share, threads)
+    for index in range(get(plan, P_EMBEDDINGS)):
+        if get(layer(plan, 0), L_FROZEN) == 0:
+            this = embedding(plan, index)
+            size = get(this, E_CATEGORIES) * get(this, E_LD)
+            apply_block(params, slots, work, plan, scratch, factor, get(this, E_TABLE), size, share, threads)
 
 
 @jit
@@ -327,7 +394,8 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
     groups = get(call, K_COLUMNS) if threads > 1 else 1
     group, team, teams = thread % groups, thread // groups, threads // groups
     trains = mode == codes.TRAIN
-    backwards = trains or mode == codes.GRADIENTS
+    learns = trains or mode == codes.COLLECT  # a step of training: drops, and moves running statistics
+    backwards = learns or mode == codes.GRADIENTS
     clip = get(hyper, codes.H_CLIP_NORM) if trains or mode == codes.APPLY else 0.0
     scratch = shift(work, get(plan, P_SCRATCH) + thread * get(plan, P_SCRATCH_SIZE))
     put(scratch, S_ONE, 1.0)
@@ -361,11 +429,15 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
             row + (last - row) * group // groups,
             row + (last - row) * (group + 1) // groups,
         )
-        bad = gather(work, plan, call, order, start, own, own_last)
+        bad = gather(params, work, plan, call, order, start, own, own_last)
+        drops = get(call, K_STEP) + done + 1 if learns else 0
+        if drops != 0 and get(plan, P_DROPOUT) != 0:
+            drop_inputs(work, plan, get(call, K_SEED), drops, own, own_last)
         lap(trace, codes.T_GATHER)
         if groups > 1:
             barrier(sync, threads)
-        forward(params, work, plan, 1 if backwards else 0, row, last, group, groups, sync, threads, trace)
+        forward(params, work, plan, call, 1 if backwards else 0, drops, batch, row, last, own, own_last,
+                group, groups, sync, thread, threads, trace)  # fmt: skip
         z, delta = shift(work, get(top, L_A)), shift(work, get(top, L_DELTA))
         if mode == codes.PREDICT or mode == codes.FORWARD:
             code = get(plan, P_LOSS) if mode == codes.PREDICT else -1
@@ -388,7 +460,8 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
             if groups > 1:
                 barrier(sync, threads)
                 lap(trace, codes.T_WAIT)
-            backward(params, work, plan, scratch, row, last, group, groups, sync, threads, trace)
+            backward(params, work, plan, call, scratch, drops, batch, row, last, own, own_last, group, groups,
+                     sync, thread, threads, trace)  # fmt: skip
         barrier(sync, threads)
         lap(trace, codes.T_WAIT)
         sum_row(batch, losses, shift(scratch, S_TILE))
@@ -406,6 +479,10 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
                 lap(trace, codes.T_CONSTANTS)
             weight_gradients(params, place, stride, work, plan, scratch, batch, row, last, fate, arrays,
                              thread, threads, trace)  # fmt: skip
+            if get(plan, P_EMBEDDINGS) != 0 and get(plan, P_LOWEST) == 0:
+                embedding_update(params, place, stride, work, plan, scratch, batch, fate, store, thread,
+                                 threads)  # fmt: skip
+                lap(trace, codes.T_EMBED)
             if clip > 0.0:
                 barrier(sync, threads)
                 norm = clipped_update(params, slots, work, plan, scratch, hyper, clip, number, thread,
@@ -414,6 +491,9 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
                     loss_sum, done = norm, done - 1
                     break
                 lap(trace, codes.T_CLIP)
+            if learns and get(plan, P_MEETS) != 0 and isfinite(loss):
+                track_running(params, work, plan, batch, thread, threads)
+                lap(trace, codes.T_CONSTANTS)
         barrier(sync, threads)
         lap(trace, codes.T_WAIT)
     float_mode(0, before)
