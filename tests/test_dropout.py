@@ -133,7 +133,8 @@ def test_frozen_layers_and_hooks(rng, path, frozen):
     assert len(seen) == (path == "hook")
     for name, view in net.named_views(net.params).items():
         stays = 0 in frozen if name.startswith("embeddings") else int(name[-1]) in frozen
-        assert np.array_equal(view, start[name]) == stays, name
+        if stays or name != "biases.2":  # which batch norm takes out again: its gradient is rounding
+            assert np.array_equal(view, start[name]) == stays, name
 
 
 def test_masks_change_from_step_to_step(rng):
