@@ -13,10 +13,14 @@ class Plan:
     """The table that one compiled program reads; see kernels/codes.py for its columns.
 
     table : int64 array; work_size : elements of the work arena; numbers : the loss's own, to be put at
-    table[P_NUMBERS] there.
+    table[P_NUMBERS] there. optimizer : the code of its update; gradient : whether gradients are kept (the
+    second path); frozen : numbers of layers that stay as they are; average : whether the slots' last
+    array is the average of the weights.
     """
 
-    def __init__(self, net, loss, optimizer, batch, threads, gradient=False, frozen=(), numbers=()):
+    def __init__(
+        self, net, loss, optimizer, batch, threads, gradient=False, frozen=(), numbers=(), average=False
+    ):
         item = net.dtype.itemsize
         layers = len(net.layers)
         table = np.zeros(codes.HEADER + layers * codes.LAYER_COLUMNS, np.int64)
@@ -26,7 +30,7 @@ class Plan:
         table[codes.P_LAYERS], table[codes.P_BATCH] = layers, batch
         table[codes.P_INPUTS], table[codes.P_OUTPUTS] = inputs, outputs
         table[codes.P_LOSS], table[codes.P_OPTIMIZER] = loss, optimizer
-        table[codes.P_SLOTS] = codes.SLOTS[optimizer]
+        table[codes.P_SLOTS] = codes.SLOTS[optimizer] + average
         table[codes.P_SIZE] = net.params.size
         table[codes.P_LOWEST] = min((i for i in range(layers) if i not in frozen), default=layers)
         table[codes.P_ZERO] = place.take(VECTOR_BYTES // item)
@@ -61,5 +65,6 @@ class Plan:
         table[codes.P_SCRATCH] = place.take(threads * table[codes.P_SCRATCH_SIZE])
         if gradient:
             table[codes.P_GRADIENT] = place.take(net.params.size)
-            table[codes.P_PARTIALS] = place.take(-(-net.params.size // codes.BLOCK))
+            blocks = sum(-(-(i + 1) * ld // codes.BLOCK) for i, _, _, ld in net.layers)
+            table[codes.P_PARTIALS] = place.take(blocks)
         self.table, self.work_size = table, place.size
