@@ -18,7 +18,8 @@ examples:
   python -m bench --cases 'mnist*' --peers numpy,jax
   python -m bench --startup                import and first fit, cache full and empty
   python -m bench --predict                latency of one row, throughput of many
-  python -m bench --scale                  cost against width, depth and batch"""
+  python -m bench --scale                  cost against width, depth and batch
+  python -m bench --features               cost of each optimizer and option beside the plain step"""
 
 
 def main(argv=None):
@@ -31,6 +32,8 @@ def main(argv=None):
             from .predict import main as part
         elif args.scale:
             from .scale import main as part
+        elif args.features:
+            from .features import main as part
         else:
             part = _steps
         return part(args)
@@ -55,6 +58,7 @@ def _arguments(argv):
     what.add_argument("--startup", action="store_true", help="measure start-up instead")
     what.add_argument("--predict", action="store_true", help="measure inference instead")
     what.add_argument("--scale", action="store_true", help="measure cost against size instead")
+    what.add_argument("--features", action="store_true", help="measure the cost of each feature instead")
     parser.add_argument("--quick", action="store_true", help="NumPy alone, 5 short rounds")
     parser.add_argument(
         "--cases", default="six", metavar="A,B", help="names, patterns, six, variants, all (default: six)"

@@ -195,6 +195,7 @@ class Session:
         self.sync = arena(codes.SYNC + threads * codes.trace_size(layers), np.int64)
         self.order = np.empty(0, np.int32)
         self._kept, self._few, self.batch = (), None, int(plan.table[codes.P_BATCH])
+        self._rates = None
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
         _sessions.add(self)
@@ -245,6 +246,11 @@ class Session:
         self._run(call, self.slots)
         return outputs[:count].copy(), int(self.results[codes.RESULTS])
 
+    def set_rates(self, table=None):
+        """Learning rate, momentum, ... of each update of the epoch; None: those of hyper for all."""
+        self._rates = table
+        self.call[codes.K_RATES] = _address(table)
+
     def release(self):
         """Let go of the data that was bound."""
         self._kept = ()
@@ -261,19 +267,19 @@ class Session:
     def windows(self, mode, steps, number=0):
         """Run steps [0, steps) of the bound data in windows of about WINDOW seconds.
 
-        number : updates made before. Yields (steps done, loss sum, weight sum, right answers) so far
+        number : updates made before step 0. Yields (steps done, loss sum, weight sum, right answers) so far
         after each window, and ends early, with fewer steps done, when a loss is not finite. ``done``
         is kept up to date, so that who is interrupted knows.
         """
         call, team, results = self.call, self.team, self.results
         self.done = hits = 0
+        call[codes.K_STEP] = number
         while self.done < steps:
             start = time.perf_counter()
             single = call[codes.K_SAMPLES] == 1  # a row is one thread's; it says nothing of batches
             threads, trial = (1, False) if single else team.choose(start)
             count = min(max(1, self.window // 4) if trial else self.window, steps - self.done)
             call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + count
-            call[codes.K_STEP] = number + self.done
             results[codes.R_STEPS] = 0
             try:
                 self._go(mode, threads)
@@ -302,9 +308,9 @@ class Session:
         lie in ``gradient``, and the update. The plan has a gradient arena."""
         call, results, threads = self.call, self.results, self.team.threads
         self.done = hits = 0
+        call[codes.K_STEP] = number
         while self.done < steps:
             call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + 1
-            call[codes.K_STEP] = number + self.done
             self._go(codes.COLLECT, threads, self.gradient)
             sums = results[[codes.R_LOSS, codes.R_WEIGHT]]
             hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.R_THREADS])].sum())
@@ -338,6 +344,8 @@ class Session:
         )
 
     def _go(self, mode, threads, slots=None):
+        if mode in (codes.TRAIN, codes.APPLY) and self.table[codes.P_OPTIMIZER] == codes.STORE:
+            raise ValueError("optimizer: got LBFGS, which only fit takes")
         self.call[codes.K_MODE] = mode
         right = _claim_parallel() if threads > 1 else ALONE
         self.call[codes.K_THREADS] = 1 if right == ALONE else threads

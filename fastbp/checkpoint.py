@@ -1,8 +1,9 @@
 """One safe file format: safetensors with a JSON config; save and resume are exact.
 
 Tensors: weights.K (fan_in, fan_out), biases.K (fan_out,), of layers with a norm gains.K and shifts.K, with
-batch norm running_means.K and running_vars.K, of embedded columns embeddings.K, and the optimizer's slots as
-slotS.weights.K, ... Metadata: {"fastbp": JSON of the configuration}. No code in it.
+batch norm running_means.K and running_vars.K, of embedded columns embeddings.K; the optimizer's slots as
+slotS.weights.K, ..., and average.weights.K, ... where the trainer keeps an average. Metadata: {"fastbp":
+JSON of the configuration}. No code in it.
 """
 
 import json
@@ -11,18 +12,25 @@ import tempfile
 
 import numpy as np
 
+from .errors import number
 from .losses import loss as make_loss
 from .mlp import MLP
 from .optimizers import OPTIMIZERS
+from .options import Options
+from .schedules import schedule
 
 FORMAT = 1
 
 
 def _arenas(trainer):
     size = trainer.net.params.size
-    yield "", trainer.net.params
-    for s in range(trainer.optimizer.slots):
-        yield f"slot{s}.", trainer.slots[s * size : (s + 1) * size]
+    for s, prefix in enumerate(_prefixes(trainer.optimizer, Options.of(trainer))):
+        yield prefix, trainer.slots[(s - 1) * size : s * size] if s else trainer.net.params
+
+
+def _prefixes(optimizer, options):
+    slots = [f"slot{s}." for s in range(optimizer.slots)]
+    return ["", *slots, *(["average."] if options.ema is not None else [])]
 
 
 def _views(trainer):
@@ -45,7 +53,9 @@ def save(trainer, path):
         "optimizer": trainer.optimizer.config(),
         "batch_size": trainer.batch_size,
         "seed": trainer.seed,
-        "clip_norm": trainer.clip_norm,
+        "options": Options.of(trainer).config(),
+        "schedule": trainer.schedule and trainer.schedule.config(),
+        "schedule_state": trainer.schedule_state,
         "lr_scale": trainer.lr_scale,
         "frozen": list(trainer.net.frozen),
         "steps": trainer.steps,
@@ -89,19 +99,24 @@ def load(path, *, device="auto", threads=None):
                 raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
             optimizer = dict(config["optimizer"])
             optimizer = OPTIMIZERS[optimizer.pop("name")](**optimizer)
-            _check_shapes(file, config["net"], optimizer.slots)
+            options = Options(**config["options"])
+            options.check(len(config["net"]["sizes"]) - 1)
+            _check_shapes(file, config["net"], _prefixes(optimizer, options))
             trainer = Trainer(
                 MLP(**config["net"], seed=0),
                 loss=make_loss(config["loss"].pop("name"), **config["loss"]),
                 optimizer=optimizer,
                 batch_size=config["batch_size"],
                 seed=config["seed"],
-                clip_norm=config["clip_norm"],
+                schedule=config["schedule"]
+                and schedule(config["schedule"].pop("name"), **config["schedule"]),
+                **config["options"],
                 device=device,
                 threads=threads,
             )
             trainer.net.freeze(*config.get("frozen", ()))
             trainer.lr_scale = _factor(config.get("lr_scale", 1.0))
+            trainer.schedule_state = _state(config["schedule_state"])
             trainer.steps, trainer.epochs = (_count(config[name]) for name in ("steps", "epochs"))
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise ValueError(f"{path}: has no usable fastbp configuration ({e})") from None
@@ -127,11 +142,17 @@ def _factor(number):
     return float(number)
 
 
-def _check_shapes(file, net, slots):
+def _state(values):
+    """What a schedule remembers: a few numbers by name."""
+    if not isinstance(values, dict) or len(values) > 8:
+        raise ValueError(f"schedule_state: got {values!r}")
+    return {str(k): v if type(v) is int else number(k, v, np.isfinite, "a number") for k, v in values.items()}
+
+
+def _check_shapes(file, net, prefixes):
     """The arrays in the file are those of the configuration: before anything of their size is made."""
     trained, state = MLP.shapes(**net)
-    shapes = {prefix + name: shape for prefix in ("", *(f"slot{s}." for s in range(slots)))
-              for name, shape in trained.items()} | state  # fmt: skip
+    shapes = {prefix + name: shape for prefix in prefixes for name, shape in trained.items()} | state
     found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}
     if found != shapes:
         odd = sorted(n for n in found.keys() | shapes.keys() if found.get(n) != shapes.get(n))[:3]

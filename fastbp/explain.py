@@ -9,7 +9,7 @@ from . import backend
 from .kernels import codes
 from .layout import arena
 from .machine import Peak, copy_bandwidth
-from .plan import Plan
+from .options import Options
 
 STEPS, NUMBERS = 32, 1 << 24  # of one run: steps, and inputs at most
 PHASES = {
@@ -17,8 +17,9 @@ PHASES = {
     codes.T_LOSS: ("loss", "loss, its gradient, sample weights"),
     codes.T_WAIT: ("wait", "barriers: waiting for the other threads"),
     codes.T_CONSTANTS: ("constants", "bias corrections, running statistics"),
-    codes.T_CLIP: ("clip", "global norm and the update from the gradient arena"),
+    codes.T_CLIP: ("clip", "norms and the update from the gradient arena"),
     codes.T_EMBED: ("embeddings", "gradient and update of their tables"),
+    codes.T_CONSTRAIN: ("constrain", "norms of the weights into each unit"),
 }
 PARTS = {codes.T_FORWARD: "forward", codes.T_BACKWARD: "dX", codes.T_UPDATE: "dW + update"}
 
@@ -97,7 +98,7 @@ def explain(trainer, seconds=0.5):
     if not fixed:
         others = ", ".join(f"{n}: {1e6 * t:.1f} us" for n, (t, _) in sorted(timings.items()))
         why = f"fastest of {others}" if len(timings) > 1 else "too little work for more"
-    rows = _rows(net, batch, code, ticks, step, trainer.optimizer.slots)
+    rows = _rows(net, batch, code, ticks, step, trainer.slots.size // net.params.size)
     return Explanation(
         "-".join(map(str, net.sizes)), batch, threads, why, backend.tile(net.dtype), step,
         Peak(threads, net.dtype).gflops(), copy_bandwidth(threads), rows,
@@ -107,15 +108,11 @@ def explain(trainer, seconds=0.5):
 def _run(trainer, code, X, y, threads, steps, seconds):
     """(seconds a step, mean ticks per trace place) of the fastest run."""
     net = trainer.net
-    second = bool(trainer.clip_norm)
-    plan = Plan(net, code, trainer.optimizer.code, trainer.batch_size, threads, second, net.frozen,
-                trainer.loss.numbers(net.sizes[-1]))  # fmt: skip
-    params = arena(net.params.size, net.dtype)
+    params, slots = arena(net.params.size, net.dtype), arena(trainer.slots.size, net.dtype)
     params[:] = net.params
-    slots = arena(net.params.size * trainer.optimizer.slots, net.dtype)
-    hyper = trainer.optimizer.hyper()
-    hyper[codes.H_LR], hyper[codes.H_CLIP_NORM] = 1e-12, trainer.clip_norm or 0  # stay where it is
-    session = backend.Session(params, slots, plan, hyper, threads)
+    second = Options.of(trainer).stores
+    session = trainer._open(trainer.batch_size, code, slots, second, net.frozen, params, threads)
+    session.hyper[codes.H_LR] = 1e-12  # stay where it is
     session.bind(X, y)
     session.shuffle(0, 0)
 

@@ -14,10 +14,14 @@ class Plan:
     """The table that one compiled program reads; see kernels/codes.py for its columns.
 
     table : int64 array; work_size : elements of the work arena; numbers : the loss's own, to be put at
-    table[P_NUMBERS] there; coded : where the table names functions, which may be the user's.
+    table[P_NUMBERS] there; coded : where the table names functions, which may be the user's. optimizer : the
+    code of its update; gradient : whether gradients are kept (the second path); frozen : numbers of layers
+    that stay as they are; average : whether the slots' last array is the average of the weights.
     """
 
-    def __init__(self, net, loss, optimizer, batch, threads, gradient=False, frozen=(), numbers=()):
+    def __init__(
+        self, net, loss, optimizer, batch, threads, gradient=False, frozen=(), numbers=(), average=False
+    ):
         item = net.dtype.itemsize
         layers = len(net.layers)
         numeric = runs(net.sizes[0], {c for c, _, _ in net.embedded}) if net.embedded else []
@@ -30,7 +34,7 @@ class Plan:
         table[codes.P_LAYERS], table[codes.P_BATCH] = layers, batch
         table[codes.P_INPUTS], table[codes.P_OUTPUTS] = inputs, outputs
         table[codes.P_LOSS], table[codes.P_OPTIMIZER] = loss, optimizer
-        table[codes.P_SLOTS] = codes.SLOTS[optimizer]
+        table[codes.P_SLOTS] = codes.SLOTS[optimizer] + average
         table[codes.P_SIZE] = net.params.size
         table[codes.P_LOWEST] = min((i for i in range(layers) if i not in frozen), default=layers)
         table[codes.P_ZERO] = place.take(VECTOR_BYTES // item)
@@ -47,7 +51,7 @@ class Plan:
         x, ldx = table[codes.P_X], table[codes.P_LDX]
         names = [*net.activations, "identity"]
         for i, (fan_in, fan_out, start, ld) in enumerate(net.layers):
-            row = table[codes.HEADER + i * codes.LAYER_COLUMNS :][: codes.LAYER_COLUMNS]
+            row = self._rows(table, layers)[i]
             row[codes.L_IN], row[codes.L_OUT] = fan_in, fan_out
             row[codes.L_ACTIVATION] = activation_code(names[i])
             row[codes.L_W], row[codes.L_LDW] = start, ld
@@ -69,7 +73,9 @@ class Plan:
         table[codes.P_SCRATCH] = place.take(threads * table[codes.P_SCRATCH_SIZE])
         if gradient:
             table[codes.P_GRADIENT] = place.take(net.params.size)
-            table[codes.P_PARTIALS] = place.take(-(-net.params.size // codes.BLOCK))
+            sizes = [row[codes.L_ROWS] * row[codes.L_LDW] for row in self._rows(table, layers)]
+            sizes += [n * ld for (_, n, _), (_, ld) in zip(net.embedded, net.tables, strict=True)]
+            table[codes.P_PARTIALS] = place.take(sum(-(-int(size) // codes.BLOCK) for size in sizes))
         table[codes.P_DROPOUT] = threshold(net.input_dropout)
         table[codes.P_MEETS] = "batch" in net.norms
         if net.embedded:
@@ -77,6 +83,12 @@ class Plan:
         starts = range(codes.HEADER, behind, codes.LAYER_COLUMNS)
         self.coded = [codes.P_LOSS, *(i + c for i in starts for c in (codes.L_ACTIVATION, codes.L_LATE))]
         self.table, self.work_size = table, place.size
+
+    @staticmethod
+    def _rows(table, layers):
+        """The layers' columns."""
+        start, end = codes.HEADER, codes.HEADER + layers * codes.LAYER_COLUMNS
+        return table[start:end].reshape(layers, codes.LAYER_COLUMNS)
 
     @staticmethod
     def _special(net, i, row, batch, place):

@@ -143,3 +143,20 @@ def _panel(axes, history, key):
     _dress(axes, key, "epoch")
     corner = "lower right" if larger_is_better(key) else "upper right"
     axes.legend(loc=corner, frameon=False, fontsize=9, labelcolor=_INK)
+
+
+def range_test(found, path, title=None):
+    """Draw losses against learning rates (a fastbp.lrfind.RangeTest); returns the Path written.
+
+    Raises ImportError where matplotlib is missing, ValueError for a suffix matplotlib does not know.
+    """
+    figure, (axes,) = _figure(1, 1, title)
+    axes.plot(found.lr, found.losses, color=_TRAIN, linewidth=0.8, alpha=0.5, label="loss")
+    axes.plot(found.lr, found.smoothed, color=_TRAIN, linewidth=1.8, label="smoothed")
+    axes.axvline(found.suggestion, color=_VALIDATION, linewidth=1.2)
+    axes.set_title(f"suggestion {found.suggestion:.2g}", loc="right", color=_VALIDATION, fontsize=9)
+    axes.set_xscale("log")
+    axes.set_ylim(top=2 * found.losses[0] - found.smoothed.min())  # the explosion would hide the rest
+    _dress(axes, "loss", "learning rate")
+    axes.legend(loc="lower left", frameon=False, fontsize=9, labelcolor=_INK)
+    return _save(figure, path)

@@ -105,20 +105,76 @@ RIGHT_BY_SAMPLE = (*LABELS, SOFT_CROSS_ENTROPY, SMOOTH_SOFT_CROSS_ENTROPY)
 RIGHT_BY_OUTPUT = (BCE_WITH_LOGITS, WEIGHTED_BCE, FOCAL, HINGE)
 LOSS_SCALARS = 16  # of a loss's own numbers; behind them a vector with one for each output
 
-# What the weight tile's epilogue does. STORE keeps the gradient itself (the second path).
-STORE, SGD, SGD_MOMENTUM, ADAM, ADAM_DECAY = range(5)
-SLOTS = {STORE: 1, SGD: 0, SGD_MOMENTUM: 1, ADAM: 2, ADAM_DECAY: 2}
+# What the weight tile's epilogue does: STORE keeps the gradient (the second path), ADD adds to what is
+# kept, the rules are the optimizers. A code is a rule, plus one of the variants with more terms:
+# DECAY, for rules in COMMON only, takes weight decay in; FULL also clipping by value, L1 and the moving
+# average of the weights.
+(
+    STORE,
+    ADD,
+    SGD,
+    SGD_MOMENTUM,
+    ADAM,
+    AMSGRAD,
+    NADAM,
+    RADAM,
+    ADAMAX,
+    RMSPROP,
+    RMSPROP_MOMENTUM,
+    RMSPROP_CENTERED,
+    RMSPROP_CENTERED_MOMENTUM,
+    ADAGRAD,
+    ADADELTA,
+    LION,
+) = range(16)
+RULES = 16
+COMMON = (SGD, SGD_MOMENTUM, ADAM)
+DECAY, FULL = RULES, 2 * RULES
+SLOTS = {
+    STORE: 1,
+    ADD: 1,
+    SGD: 0,
+    SGD_MOMENTUM: 1,
+    ADAM: 2,
+    AMSGRAD: 3,
+    NADAM: 2,
+    RADAM: 2,
+    ADAMAX: 2,
+    RMSPROP: 1,
+    RMSPROP_MOMENTUM: 2,
+    RMSPROP_CENTERED: 2,
+    RMSPROP_CENTERED_MOMENTUM: 3,
+    ADAGRAD: 1,
+    ADADELTA: 2,
+    LION: 1,
+}
+SLOTS |= {rule + DECAY: SLOTS[rule] for rule in COMMON} | {
+    rule + FULL: SLOTS[rule] for rule in range(SGD, RULES)
+}
 
 # Constants of an update, ready to be used by the vectors; one array of CONSTANTS numbers a step.
-C_LR, C_L2, C_DECAY = 0, 1, 2  # step length; weight decay added to the gradient; p *= decay
-C_MOMENTUM, C_FRESH, C_GRADIENT, C_BUFFER = 3, 4, 5, 6  # SGD: buf = mom buf + fresh g; d = a g + b buf
-C_BETA1, C_BETA2, C_ROOT, C_EPS = 3, 4, 5, 6  # Adam: 1 - b1, 1 - b2; sqrt(v) is scaled by root
-CONSTANTS = 8
+C_LR, C_L2, C_DECAY = 0, 1, 2  # step length; weight decay added to the gradient; p -= decay p
+C_L1, C_CLIP, C_EMA = 3, 4, 5  # FULL: g += l1 sign p; abs(g) at most clip; ema += share (p - ema), or 0
+C_MOMENTUM, C_FRESH, C_GRADIENT, C_BUFFER = 6, 7, 8, 9  # SGD: buf = mom buf + fresh g; d = a g + b buf
+C_BETA1, C_BETA2, C_ROOT, C_EPS = 6, 7, 8, 9  # Adam: 1 - b1, 1 - b2; sqrt(v) is scaled by root
+C_SLOPE, C_MEAN = 10, 11  # NAdam: share of the gradient and of its mean in the step
+C_SIZED, C_PLAIN = 10, 11  # RAdam: share of the step over sqrt(v), and of that without
+C_KEEP = 10  # Adamax: b2
+C_INERTIA = 10  # RMSprop: momentum
+C_START = 10  # Adagrad: what the sums began with
+CONSTANTS = 12
 
-# hyper: the optimizer's own numbers
+# hyper: the optimizer's own numbers, then the training's, 0 where not used; after HYPER, with
+# H_PER_LAYER, one factor of the learning rate per layer. H_MOMENTUM: Adam's and its kin's first beta.
 H_LR, H_WEIGHT_DECAY, H_MOMENTUM, H_DAMPENING, H_NESTEROV = 0, 1, 2, 3, 4
-H_BETA1, H_BETA2, H_EPS, H_DECOUPLED, H_CLIP_NORM = 5, 6, 7, 8, 9
-HYPER = 10
+H_BETA2, H_EPS, H_DECOUPLED, H_LR_DECAY, H_MOMENTUM_DECAY, H_START = 5, 6, 7, 8, 9, 10
+H_CLIP_NORM, H_CLIP_LAYER, H_CLIP_VALUE, H_L1, H_MAX_NORM = 11, 12, 13, 14, 15
+H_ACCUMULATE, H_EMA, H_PER_LAYER, H_BARE_BIAS = 16, 17, 18, 19
+HYPER = 20
+
+# rates: what changes from update to update, RATES float64 each: learning rate, momentum, and NAdam's
+# product of momenta so far
+RATES = 3
 
 # plan: header
 P_LAYERS, P_BATCH, P_INPUTS, P_OUTPUTS, P_LOSS, P_OPTIMIZER, P_SIZE = 0, 1, 2, 3, 4, 5, 6
@@ -153,9 +209,9 @@ EMBEDDING_COLUMNS = 7
 N_MEAN, N_VARIANCE, N_INVERSE, N_SUM, N_PRODUCT = range(5)
 STATISTICS = 5
 
-# a thread's scratch in the work arena: update constants, a one, a tile (or BLOCK_ROWS rows of a
-# panel), and, at P_PANEL, a panel of transposed weights
-S_CONSTANTS, S_ONE, S_TILE = 0, 8, 16
+# a thread's scratch in the work arena: update constants (of the step; of a layer's weights; of its
+# bias), a one, a tile (or BLOCK_ROWS rows of a panel), and, at P_PANEL, a panel of transposed weights
+S_CONSTANTS, S_ONE, S_TILE = 0, 40, 48
 TILE = 2048  # floats of the largest tile, or of a narrow gradient and its transpose
 BLOCK_ROWS = 256  # rows of a panel between two visits to the epilogue: 64 KiB, so they stay in L2
 
@@ -188,14 +244,15 @@ TRAIN, GRADIENTS, EVALUATE, PREDICT, FORWARD, SHUFFLE, COLLECT, APPLY = range(8)
     K_SEED,
     K_STREAM,
     K_TRACE,
-) = range(22)
-CALL = 22
+    K_RATES,
+) = range(23)
+CALL = 23
 
 # sync: where the team meets (places a cache line apart), then, per thread, the trace: clock ticks of
 # each phase. Forward, backward and update have one place a layer, behind the others.
 Y_ARRIVED, Y_DECIDED, Y_WAITING, Y_GENERATION, Y_PROCESSORS = 0, 16, 32, 48, 64
 SYNC = 80
-T_LAST, T_GATHER, T_LOSS, T_WAIT, T_CONSTANTS, T_CLIP, T_EMBED, T_LAYERS = range(8)
+T_LAST, T_GATHER, T_LOSS, T_WAIT, T_CONSTANTS, T_CLIP, T_EMBED, T_CONSTRAIN, T_LAYERS = range(9)
 T_FORWARD, T_BACKWARD, T_UPDATE = range(3)
 
 

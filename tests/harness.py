@@ -68,7 +68,8 @@ def weight_update(w, slots, x, delta, batch, inner, outer, code, row, last, colu
                   tile, zeros, one):  # fmt: skip
     dense.dense_update(pointer(w), pointer(slots), w.size, w.shape[1], pointer(x), x.shape[1],
                        pointer(delta), delta.shape[1], batch, inner, outer, code, 2, row, last, column,
-                       end, pointer(constants), pointer(tile), pointer(zeros), pointer(one))  # fmt: skip
+                       end, pointer(constants), pointer(constants), pointer(tile), pointer(zeros),
+                       pointer(one))  # fmt: skip
 
 
 @njit

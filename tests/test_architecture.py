@@ -168,9 +168,9 @@ def test_the_reference_is_for_tests_and_benchmarks_only():
 
 
 def test_what_is_imported_at_once_is_numpy_only():
-    """tqdm, safetensors, matplotlib, numba wait until they are needed; the rest is not imported at all."""
+    """tqdm, safetensors, matplotlib, scipy, numba wait until they are needed; nothing else is imported."""
     assert broken(REST, lambda m, i: not i.lazy and outsider(i, "numpy")) == []
-    allowed = ("numpy", "numba", "llvmlite", "tqdm", "safetensors", "matplotlib")
+    allowed = ("numpy", "numba", "llvmlite", "tqdm", "safetensors", "matplotlib", "scipy")
     assert broken(REST, lambda m, i: outsider(i, *allowed)) == []
 
 
@@ -183,5 +183,6 @@ def test_every_package_is_installed():
     assert set(config["tool"]["setuptools"]["packages"]) == packages
     named = {re.match(r"[\w-]+", d)[0] for d in config["project"]["dependencies"]}
     used = {i.name.partition(".")[0] for found in ALL.values() for i in found} - STANDARD - {"fastbp"}
-    assert named == used - {"llvmlite", "matplotlib"}  # numba brings the one; the other is an extra
+    # numba brings the first; the others are extras
+    assert named == used - {"llvmlite", "matplotlib", "scipy"}
     assert any(d.startswith("matplotlib") for d in config["project"]["optional-dependencies"]["plot"])

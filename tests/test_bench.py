@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench import __main__ as command
-from bench import cases, compare, machine, peers, predictors, report, scale, startup
+from bench import cases, compare, features, machine, peers, predictors, report, scale, startup
 from bench.cases import Case
 
 SMALL = Case("small", (5, 9, 3), batch=8, steps=6, lr=1e-2)
@@ -217,3 +217,13 @@ def test_peak_is_of_this_machine():
     peak = machine.Peak(1)
     assert peak.lanes in (4, 8, 16)
     assert peak.gflops(tries=1) > 0.1
+
+
+def test_features_are_measured_beside_the_plain_step():
+    names = [feature.name for feature in features.FEATURES]
+    assert len(set(names)) == len(names) and names[0] == features.PLAIN
+    chosen = [f for f in features.FEATURES if f.name in ("Adam", "Lion", "lr_factors")]
+    found = features.measure(chosen, 1, 1, 8, sizes=(5, 4, 4, 3), samples=20)
+    table = features.rows({8: found})
+    assert [row[0] for row in table] == ["feature", "Adam", "Lion", "lr_factors"]
+    assert all(step > 0 and ratio > 0 for step, ratio in found.values()) and "us)" in table[1][1]

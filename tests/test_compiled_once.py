@@ -66,6 +66,14 @@ FITS = [
     ([3, 7, 1], "relu", fb.losses.Huber(0.1), fb.Adam(), 10, "float32", 1),
     ([3, 7, 4], "relu", "poisson_nll", fb.Adam(), 10, "float32", 1),
     ([12, 7, 3], ["sigmoid"], "mse", fb.SGD(0.01, weight_decay=0.1), 100, "int64", 1),
+    ([7, 9, 2], "relu", "mse", fb.Lion(weight_decay=0.1), 9, "float32", 2),
+    ([7, 9, 2], "relu", "mse", fb.RMSprop(momentum=0.9, centered=True), 9, "float32", 1),
+]
+# what else is data of the program: each with NAdam on [4, 8, 3]
+OPTIONS = [
+    {"schedule": "cosine", "ema": 0.9, "clip_value": 1.0, "l1": 0.1},
+    {"schedule": lambda step: 0.1, "accumulate": 3, "lr_factors": [1, 2], "decay_bias": False},
+    {"schedule": fb.schedules.Plateau(), "max_norm": 1.0, "clip_layer_norm": 1.0},
 ]
 # the same with what a network may have besides
 LAYERS = [
@@ -101,6 +109,10 @@ def test_after_one_fit_nothing_compiles(rng, precision):
             trainer = fb.Trainer(net, batch_size=20, threads=2, clip_norm=clip_norm)
             trainer.fit(X, y, epochs=2)
             trainer.evaluate(X, y), trainer.predict(X), trainer.gradients(X, y)
+        for options in OPTIONS:
+            net = fb.MLP([4, 8, 3], seed=0, dtype=precision)
+            trainer = fb.Trainer(net, optimizer=fb.NAdam(weight_decay=0.1), **options)
+            trainer.fit(rng.standard_normal((200, 4)), rng.integers(0, 3, 200), epochs=2)
         soft = rng.dirichlet(np.ones(3), 20)
         clipped = fb.Trainer(fb.MLP([4, 3], seed=0, dtype=precision), clip_norm=0.1)
         clipped.fit(np.asfortranarray(rng.standard_normal((20, 4))), soft, shuffle=False)

@@ -13,6 +13,7 @@ the result does not depend on how the work is cut: not on threads, nor on the ba
 import functools
 
 import numpy as np
+from llvmlite import ir
 
 from .. import codes, formulas
 from ..jit import jit
@@ -238,36 +239,81 @@ def copy_rows(e, rows, vectors, out, out_row, x, x_row):
 
 @emitted("i i i p i p p i i p")
 def update(e, code, rows, vectors, grad, grad_row, w, slots, stride, row, constants):
-    """(w, slots) = the optimizer's step for gradient grad; STORE: slots[0] = grad, w untouched.
+    """(w, slots) = the optimizer's step for gradient grad; STORE: slots[0] = grad, ADD: += grad, w untouched.
 
-    slots: laid out as w, slot k at slots + k * stride. constants: codes.CONSTANTS floats.
+    slots: laid out as w, slot k at slots + k * stride; behind them, where a FULL code has a C_EMA that
+    is not 0, the average of w. constants: codes.CONSTANTS floats.
     """
+
+    def each(body, times=4):
+        def run():
+            def place(e, r, col):
+                g = e.load(grad, e.b.add(e.b.mul(r, grad_row), col))
+                body(e, g, e.b.add(e.b.mul(r, row), col))
+
+            each_vector(e, times, rows, vectors, packed_rows(e, vectors, grad_row, row), place)
+
+        return run
 
     def case(name, formula):
         def run():
             numbers = [e.scalar(constants, i) for i in range(codes.CONSTANTS)]
+            averages = e.b.fcmp_ordered("!=", numbers[codes.C_EMA], ir.Constant(e.real, 0.0))
+            count = codes.SLOTS[name]
 
-            def body(e, r, col):
+            def body(e, g, at):
                 c = [e.splat(n) for n in numbers]
-                at = e.b.add(e.b.mul(r, row), col)
-                places = [e.b.add(at, e.b.mul(stride, e.int(s))) for s in range(codes.SLOTS[name])]
-                g = e.load(grad, e.b.add(e.b.mul(r, grad_row), col))
-                if formula is None:
-                    e.store(g, slots, at)
-                    return
+                places = [e.b.add(at, e.b.mul(stride, e.int(s))) for s in range(count)]
                 new, state = formula(e, g, e.load(w, at), [e.load(slots, p) for p in places], c)
                 e.store(new, w, at)
                 for place, value in zip(places, state, strict=True):
                     e.store(value, slots, place)
+                if name >= codes.FULL:
+                    with e.b.if_then(averages):
+                        last = e.b.add(at, e.b.mul(stride, e.int(count)))
+                        mean = formulas.average(e, e.load(slots, last), new, c[codes.C_EMA])
+                        e.store(mean, slots, last)
 
-            each_vector(e, 4, rows, vectors, packed_rows(e, vectors, grad_row, row), body)
+            # several vectors side by side make a fifth of the update, and more to compile
+            each(body, 4 if name % codes.RULES in codes.COMMON and name < codes.FULL else 1)()
 
         return run
 
     e.switch(
         code,
-        {codes.STORE: case(codes.STORE, None)} | {n: case(n, f) for n, f in formulas.UPDATE.items()},
+        {
+            codes.STORE: each(lambda e, g, at: e.store(g, slots, at)),
+            codes.ADD: each(lambda e, g, at: e.store(e.load(slots, at) + g, slots, at)),
+        }
+        | {n: case(n, f) for n, f in formulas.UPDATE.items()},
     )
+
+
+@emitted("i p p r")
+def average(e, vectors, mean, w, share):
+    """mean += share * (w - mean), whole vectors."""
+    share = e.splat(share)
+    with e.loop(vectors) as v:
+        at = e.b.mul(v, e.int(e.lanes))
+        e.store(formulas.average(e, e.load(mean, at), e.load(w, at), share), mean, at)
+
+
+@emitted("i i p i r")
+def limit_columns(e, rows, vectors, w, row, most):
+    """w[:, c] *= most / (norm + 1e-7) where the norm of column c is above ``most``, as torch.renorm."""
+    limit = e.splat(most)
+    with e.loop(vectors) as v:
+        first = e.at(w, e.b.mul(v, e.int(e.lanes)))
+        total, add = e.cell(e.constant(0.0))
+        with e.loop(rows) as r:
+            x = e.load(first, e.b.mul(r, row))
+            add(e.fma(x, x, total()))
+        norm = e.sqrt(total())
+        factor = e.select(norm > limit, limit / (norm + 1e-7), 1.0)
+        with e.b.if_then(e.b.fcmp_ordered(">", e.first(e.fold(norm, lambda a, b: e.select(a > b, a, b))), most)):
+            with e.loop(rows) as r:
+                at = e.b.mul(r, row)
+                e.store(e.load(first, at) * factor, first, at)
 
 
 @emitted("i p r")
@@ -441,13 +487,13 @@ def narrow_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, outer, code,
 
 @jit
 def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, outer, code, arrays, row, last,
-                 column, end, constants, buffer, zeros, one):  # fmt: skip
+                 column, end, constants, bias_constants, buffer, zeros, one):  # fmt: skip
     """(w, slots) = step(x.T @ delta), rows [row, last), columns [column, end); row ``inner`` is b.
 
-    x (B, inner), delta (B, O). The gradient lives in registers and in ``buffer`` only; meanwhile
-    the tile's rows of w and its slots (``arrays`` in all, ``stride`` apart) are on their way. A few
-    rows over all columns, then the next rows: w and slots are read as they lie in memory. Batches
-    longer than DEPTH are summed in blocks of delta that stay in L1 while GROUP rows pass.
+    x (B, inner), delta (B, O); the bias has constants of its own. The gradient lives in registers and
+    in ``buffer`` only; meanwhile the tile's rows of w and its slots (``arrays`` in all, ``stride`` apart)
+    are on their way. A few rows over all columns, then the next rows: w and slots are read as they lie
+    in memory. Batches longer than DEPTH are summed in blocks of delta that stay in L1 while GROUP rows pass.
     """
     lanes = lanes_of(w)
     ahead = distance(w, slots)
@@ -460,10 +506,11 @@ def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, outer,
                       buffer, zeros)  # fmt: skip
     while i < last:
         if i < inner:
-            rows = cut(min(last, inner) - i, group)
+            rows, c = cut(min(last, inner) - i, group), constants
             left, across, down = shift(x, i), np.int64(1), ldx
         else:  # the bias: x is a column of ones
-            rows, left, across, down = np.int64(1), one, np.int64(0), np.int64(0)
+            rows, c = np.int64(1), bias_constants
+            left, across, down = one, np.int64(0), np.int64(0)
         j = column
         while j < end:
             vectors = panel_vectors(w, (end - j) // lanes)
@@ -485,7 +532,6 @@ def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, outer,
                          shift(fetch, at + r * ldw), ldw, jump, stride, next_fetched - fetched)  # fmt: skip
                     r += tall
                 k, block = k + count, block + 1
-            update(code, rows, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw,
-                   constants)  # fmt: skip
+            update(code, rows, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw, c)
             j += width
         i += rows

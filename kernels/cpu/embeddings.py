@@ -22,7 +22,6 @@ from ..codes import (
     P_LDX,
     P_RUNS,
     P_X,
-    S_CONSTANTS,
 )
 from ..jit import jit
 from .data import convert_row
@@ -112,7 +111,7 @@ def drop_input_gradients(work, plan, seed, step, row, last):
 
 
 @jit
-def embedding_update(params, slots, stride, work, plan, scratch, batch, code, stored, share, threads):
+def embedding_update(params, slots, stride, work, plan, batch, code, stored, share, threads, constants):
     """This thread's share of every table's categories: gradient, and what ``code`` does with it.
 
     The gradient of a category is the sum over the batch's rows that have it, in their order; where no
@@ -125,7 +124,8 @@ def embedding_update(params, slots, stride, work, plan, scratch, batch, code, st
         first, last = share_of(get(this, E_CATEGORIES), share, threads)
         vectors = (last - first) * ld // lanes_of(work)
         gradient = shift(slots, table) if stored else shift(work, get(this, E_GRADIENT))
-        clear(vectors, shift(gradient, first * ld))
+        if code != codes.ADD:
+            clear(vectors, shift(gradient, first * ld))
         kept = shift(work, get(plan, P_CODES) + index * get(plan, P_BATCH))
         dx = shift(work, get(plan, P_DX) + get(this, E_PLACE) - numeric)
         for r in range(batch):
@@ -135,4 +135,4 @@ def embedding_update(params, slots, stride, work, plan, scratch, batch, code, st
         if not stored:
             at = table + first * ld
             update(code, 1, vectors, shift(gradient, first * ld), 0, shift(params, at), shift(slots, at),
-                   stride, 0, shift(scratch, S_CONSTANTS))  # fmt: skip
+                   stride, 0, constants)  # fmt: skip
