@@ -10,6 +10,7 @@ from . import data, metrics
 from .callbacks import Callback, EarlyStopping, TerminateOnNaN
 from .errors import whole
 from .history import History
+from .kernels import codes
 
 PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
 
@@ -68,7 +69,9 @@ class Fit:
                 logs |= {f"val_{name}": value for name, value in measured.items()}
                 self.reserve = time.perf_counter() - start
             elif self.metrics:
-                measured = data.measure(self.metrics, self.code, self.y, trainer.predict(self.X), self.weight)
+                measured = data.measure(
+                    self.metrics, self.code, self.y, trainer._infer(self.X, codes.PREDICT), self.weight
+                )
                 logs |= {name: value for name, value in measured.items() if name not in logs}
             logs["seconds"] = time.perf_counter() - began
             self._each("on_epoch_end", epoch, logs)
