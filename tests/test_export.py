@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp.kernels import codes
+from fastbp import cfile
+from fastbp.kernels import codes, formulas
 from fastbp.preparation import Preparation
 
 LIMIT = {"float32": 1e-6, "float64": 1e-13}
@@ -95,6 +96,40 @@ def test_c_of_ragged_networks(rng, compiled, sizes, loss):
     t = trainer(rng, sizes, "tanh", loss)
     X = rng.standard_normal((20, sizes[0])).astype("f4")
     assert error(compiled(t, X), exact(t, X)) < LIMIT["float32"]
+
+
+@needs_cc
+@pytest.mark.parametrize("dtype", LIMIT)
+def test_c_has_all_of_the_formulas_maths(tmp_path, rng, dtype):
+    """Functions that no activation of today needs, too: a new formula may."""
+    formula = {
+        "log_of": (formulas.log_, np.log, np.geomspace(1e-30, 1e30, 500)),
+        "log1p_of": (formulas.log1p_unit, np.log1p, rng.uniform(0, 1, 500)),
+        "root": (lambda m, x: m.sqrt(x), np.sqrt, np.r_[0, np.geomspace(1e-20, 1e20, 300)]),
+        "clipped": (lambda m, x: m.copysign(m.clip(m.abs(x), 1.0, 2.0), x), None, rng.normal(size=500) * 3),
+    }
+    parts, types = (
+        ["#include <stdint.h>\nstatic const float zero = 0;\n#define INFINITE (1 / zero)"],
+        cfile._TYPES,
+    )
+    built = {name: cfile._function(name, dtype, f) for name, (f, _, _) in formula.items()}
+    helpers = sorted(set().union(*(needs for _, needs in built.values())))
+    real = types[np.dtype(dtype)]["r"]
+    parts += [cfile._HELPERS[name].format(**types[np.dtype(dtype)]) for name in helpers]
+    parts += [text.replace("static ", "", 1).replace("\n", "\n", 1) for text, _ in built.values()]
+    source, library = tmp_path / "maths.c", tmp_path / "maths.so"
+    source.write_text("\n".join(parts) + "\n")
+    flags = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-O1", "-shared", "-fPIC"]
+    done = subprocess.run([CC, *flags, source, "-o", library], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded, kind = ctypes.CDLL(str(library)), ctypes.c_double if real == "double" else ctypes.c_float
+    for name, (_, exactly, values) in formula.items():
+        function = getattr(loaded, name)
+        function.restype, function.argtypes = kind, [kind]
+        x = values.astype(dtype)
+        got = np.array([function(v) for v in x.tolist()])
+        wanted = (exactly or (lambda v: np.copysign(np.clip(np.abs(v), 1, 2), v)))(x.astype(float))
+        assert (np.abs(got - wanted) <= LIMIT[dtype] * np.maximum(np.abs(wanted), 1e-3)).all(), name
 
 
 @needs_cc
