@@ -231,7 +231,7 @@ def source(model, name="predict"):
     real = types["r"]
     functions, helpers = {}, set()
     wanted = {n: _activation(n) for n in model.activations if n != "identity"}
-    if model.link == "softmax":
+    if model.link in ("softmax", "exp"):
         wanted["exponential"] = formulas.exp
     elif model.link == "sigmoid":
         wanted["sigmoid"] = formulas.sigmoid
@@ -274,7 +274,7 @@ def _head(model, name):
     lines = [
         f"/* {'-'.join(map(str, sizes))}, {', '.join(model.activations) or 'linear'}; written by fastbp.",
         f" * void {name}(const {real} *x, {real} *y): x[{sizes[0]}] raw inputs, y[{sizes[-1]}] "
-        + ("probabilities" if model.link else "outputs")
+        + ("probabilities" if model.link in ("softmax", "sigmoid") else "outputs")
         + ". Reads and writes nothing else; C99, no library.",
     ]
     if model.inputs is not None:
@@ -324,7 +324,8 @@ def _main(model, name, real):
             f"    for (i = 0; i < {n}; i++) y[i] /= a[0];",
         ]  # fmt: skip
     else:
-        value = f"{name}_sigmoid(z[i])" if model.link else "z[i]"
+        link = {"sigmoid": f"{name}_sigmoid(z[i])", "exp": f"{name}_exponential(z[i])", None: "z[i]"}
+        value = link[model.link]
         if model.y_mean is not None:
             value = f"({real})({value} * {name}_y_scale[i] + {name}_y_mean[i])"
         lines.append(f"    for (i = 0; i < {n}; i++) y[i] = {value};")

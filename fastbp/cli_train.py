@@ -321,9 +321,9 @@ def _trainer(args, n_in, task, batch_size):
 def score(trainer, X, y):
     """How a model does on raw samples: accuracy and loss, or RMSE, MAE and R2 in the target's units."""
     scores = {"samples": len(y)}
-    if trainer.loss not in ("mse", "mae", "huber"):
+    if trainer.loss.name not in ("mse", "mae", "huber"):
         result = trainer.evaluate(X, y)
-        return scores | {"accuracy": float(result["accuracy"]), "loss": result["loss"]}
+        return scores | {name: float(result[name]) for name in ("accuracy", "loss") if name in result}
     y = np.asarray(y, np.float64).reshape(len(y), -1)
     error = trainer.predict(X).astype(np.float64) - y
     spread = np.square(y - y.mean(axis=0)).sum(axis=0)
@@ -343,6 +343,8 @@ def score_rows(scores, part=""):
             (f"{part}R2", r2),
         ]
     n = scores["samples"]
+    if "accuracy" not in scores:
+        return [(f"{part}loss", f"{scores['loss']:.4g}")]
     right = f"{scores['accuracy']:.4f}  ({round(scores['accuracy'] * n):,} of {n:,})"
     return [(f"{part}accuracy", right), (f"{part}loss", f"{scores['loss']:.4g}")]
 

@@ -5,10 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import unknown
+from .kernels import codes
 from .mlp import MLP
 
-# what predictions are of the outputs, by loss
-LINKS = {"cross_entropy": "softmax", "bce_with_logits": "sigmoid", "mse": None, "mae": None, "huber": None}
+# what predictions are of the outputs, by the code of the loss that has the link; others have no export
+_LINKS = {
+    "softmax": (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.LABEL_FOCAL),
+    "sigmoid": (codes.BCE_WITH_LOGITS, codes.WEIGHTED_BCE, codes.FOCAL),
+    "exp": (codes.POISSON_NLL, codes.GAMMA_NLL),
+    None: (codes.MSE, codes.MAE, codes.HUBER, codes.LOG_COSH, codes.QUANTILE, codes.HINGE,
+           codes.LABEL_HINGE, codes.COSINE),
+}  # fmt: skip
+LINKS = {code: link for link, group in _LINKS.items() for code in group}
 _KNOWN = {"sizes", "activation", "dtype", "dropout"}  # dropout does nothing to predictions
 
 
@@ -17,7 +25,7 @@ class Model:
     """A trained network without its trainer: copies, so that later training leaves them alone.
 
     layers : [(W (fan_in, fan_out), b (fan_out,)), ...]; activations : a name per hidden layer;
-    link : "softmax", "sigmoid" or None; mean, scale : (inputs,) float64, what raw inputs go through,
+    link : "softmax", "sigmoid", "exp" or None; mean, scale : (inputs,) float64, what raw inputs go through,
     or None; y_mean, y_scale : (outputs,), likewise for outputs; inputs : a name for each input, or
     None; classes : labels, or None.
     """
@@ -48,14 +56,18 @@ def described(trainer, link=True):
     if odd:
         values = ", ".join(f"{name}={config[name]!r}" for name in odd)
         raise ValueError(f"net: got {values}; an export takes dense layers with activations only")
-    if link and trainer.loss not in LINKS:
+    for name in trainer.net.activations:
+        if name not in codes.ACTIVATIONS:
+            raise ValueError(f"activation: got {name!r}, an export takes {', '.join(codes.ACTIVATIONS)}")
+    code = trainer.loss.link_code(trainer.net.sizes[-1])
+    if link and code not in LINKS:
         raise ValueError(
-            f"loss: {trainer.loss!r} has predictions that no export can make; link=False exports the outputs"
+            f"loss: {trainer.loss} has predictions that no export can make; link=False exports the outputs"
         )
     layers = [
         (np.array(w), np.array(b)) for w, b in zip(trainer.net.weights, trainer.net.biases, strict=True)
     ]
-    model = Model(layers, list(trainer.net.activations), LINKS[trainer.loss] if link else None)
+    model = Model(layers, list(trainer.net.activations), LINKS[code] if link else None)
     preparation = trainer.preparation
     if preparation is not None:
         model.mean, model.scale = preparation.mean, preparation.scale
@@ -83,8 +95,16 @@ _TORCH = {  # name -> torch.nn's module and its arguments
     "sigmoid": ("Sigmoid", {}),
     "tanh": ("Tanh", {}),
     "elu": ("ELU", {"alpha": 1.0}),
+    "celu": ("CELU", {"alpha": 1.0}),
     "gelu": ("GELU", {"approximate": "none"}),
     "silu": ("SiLU", {}),
+    "selu": ("SELU", {}),
+    "gelu_tanh": ("GELU", {"approximate": "tanh"}),
+    "mish": ("Mish", {}),
+    "softplus": ("Softplus", {"beta": 1.0, "threshold": 20.0}),
+    "softsign": ("Softsign", {}),
+    "hardtanh": ("Hardtanh", {"min_val": -1.0, "max_val": 1.0}),
+    "hardswish": ("Hardswish", {}),
 }
 
 
@@ -102,6 +122,8 @@ def to_torch(trainer, link=False):
         modules.append(torch.nn.Linear(*w.shape, dtype=getattr(torch, w.dtype.name)))
         if k < len(model.activations):
             modules.append(_torch_module(torch, model.activations[k]))
+    if model.link == "exp":
+        raise ValueError("link: got True, but torch.nn has no module for exp; takes False")
     if model.link:
         modules.append(torch.nn.Softmax(dim=-1) if model.link == "softmax" else torch.nn.Sigmoid())
     module = torch.nn.Sequential(*modules)
@@ -220,12 +242,14 @@ def _children(module):
 
 
 def _activation_of(child):
+    taken = []
     for name, (kind, arguments) in _TORCH.items():
         if type(child).__name__ == kind:
-            for key, value in arguments.items():
-                if getattr(child, key) != value:
-                    raise ValueError(f"module: got {child}, takes {key}={value}")
-            return name
+            if all(getattr(child, key) == value for key, value in arguments.items()):
+                return name
+            taken.append(", ".join(f"{key}={value}" for key, value in arguments.items()))
+    if taken:
+        raise ValueError(f"module: got {child}, takes {' or '.join(taken)}")
     raise unknown(
         "module", type(child).__name__, ["Linear", "Dropout", *(kind for kind, _ in _TORCH.values())]
     )

@@ -18,7 +18,7 @@ class _Graph:
 
     def constant(self, value):
         name = f"c{len(self.constants)}"
-        array = np.ascontiguousarray(value, np.float32)
+        array = np.asarray(value, np.float32, order="C")
         self.constants.append(self.numpy_helper.from_array(array, name))
         return name
 
@@ -33,6 +33,13 @@ def _gelu(g, z):
     return g.op("Mul", g.op("Mul", z, g.constant(0.5)), cdf)
 
 
+def _gelu_tanh(g, z):
+    """z sigmoid(2 sqrt(2 / pi) (z + 0.044715 z^3))"""
+    scale = 2 * 0.7978845608028654
+    inner = g.op("Add", g.op("Mul", g.op("Mul", z, z), g.constant(0.044715 * scale)), g.constant(scale))
+    return g.op("Mul", z, g.op("Sigmoid", g.op("Mul", z, inner)))
+
+
 ACTIVATIONS = {
     "identity": lambda g, z: z,
     "relu": lambda g, z: g.op("Relu", z),
@@ -42,6 +49,15 @@ ACTIVATIONS = {
     "elu": lambda g, z: g.op("Elu", z, alpha=1.0),
     "gelu": _gelu,
     "silu": lambda g, z: g.op("Mul", z, g.op("Sigmoid", z)),
+    "celu": lambda g, z: g.op("Celu", z, alpha=1.0),
+    "selu": lambda g, z: g.op("Selu", z),
+    "gelu_tanh": _gelu_tanh,
+    "mish": lambda g, z: g.op("Mul", z, g.op("Tanh", g.op("Softplus", z))),
+    "softplus": lambda g, z: g.op("Softplus", z),
+    "softsign": lambda g, z: g.op("Softsign", z),
+    "hardtanh": lambda g, z: g.op("Clip", z, g.constant(-1.0), g.constant(1.0)),
+    "hardswish": lambda g, z: g.op("Mul", z, g.op("HardSigmoid", z, alpha=1 / 6, beta=0.5)),
+    "sin": lambda g, z: g.op("Sin", z),
 }
 
 
@@ -66,7 +82,8 @@ def write(model, path):
                 raise ValueError(f"activation: {name!r} has no ONNX here; takes {', '.join(ACTIVATIONS)}")
             x = ACTIVATIONS[name](g, x)
     if model.link:
-        x = g.op("Softmax", x, axis=-1) if model.link == "softmax" else g.op("Sigmoid", x)
+        kind = {"softmax": "Softmax", "sigmoid": "Sigmoid", "exp": "Exp"}[model.link]
+        x = g.op(kind, x, **({"axis": -1} if kind == "Softmax" else {}))
     if model.y_mean is not None:
         x = g.op("Add", g.op("Mul", x, g.constant(model.y_scale)), g.constant(model.y_mean))
     g.op("Identity", x, name="Y")
