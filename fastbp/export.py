@@ -17,7 +17,7 @@ _LINKS = {
            codes.LABEL_HINGE, codes.COSINE),
 }  # fmt: skip
 LINKS = {code: link for link, group in _LINKS.items() for code in group}
-_KNOWN = {"sizes", "activation", "dtype", "dropout"}  # dropout does nothing to predictions
+_KNOWN = {"sizes", "activation", "dtype", "dropout", "input_dropout"}  # dropout does nothing to predictions
 
 
 @dataclass
