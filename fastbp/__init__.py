@@ -7,7 +7,7 @@ _here = _Path(__file__).resolve().parent
 if not (_here / "kernels").is_dir() and (_here.parent / "kernels" / "codes.py").is_file():
     __path__.append(str(_here.parent))
 
-from . import initializers, losses, math, schedules  # noqa: E402
+from . import data, initializers, losses, math, schedules  # noqa: E402
 from .autoencoder import Autoencoder  # noqa: E402
 from .callbacks import (  # noqa: E402
     Callback,
@@ -21,6 +21,7 @@ from .callbacks import (  # noqa: E402
 )
 from .checkpoint import load  # noqa: E402
 from .elm import ELM  # noqa: E402
+from .export import from_torch  # noqa: E402
 from .functions import activation, loss  # noqa: E402
 from .history import History  # noqa: E402
 from .mlp import MLP  # noqa: E402
@@ -67,6 +68,8 @@ __all__ = [
     "TerminateOnNaN",
     "Trainer",
     "activation",
+    "data",
+    "from_torch",
     "initializers",
     "load",
     "loss",

@@ -73,6 +73,14 @@ def load(dtype):
     return run
 
 
+def cache_place():
+    """Folder where the machine code is kept, or None where none can be written. Compiles nothing."""
+    from .kernels import jit
+    from .kernels.cpu import program
+
+    return jit.cache_path(program.run)
+
+
 def peak_loop(dtype):
     """(run(passes, numbers) -> lanes, sums at once): the loop of measure.py, compiled."""
     load(dtype)
@@ -220,7 +228,7 @@ class Session:
 
     def infer(self, mode, x):
         """(outputs (N, O), rows of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs)."""
-        if x.size <= FEW and x.dtype == self.params.dtype:
+        if isinstance(x, np.ndarray) and x.size <= FEW and x.dtype == self.params.dtype:
             return self._infer_few(mode, x)
         out = np.empty((len(x), self.table[codes.P_OUTPUTS]), self.params.dtype)
         self.bind(x, out=out)
@@ -387,9 +395,12 @@ def _address(array):
 
 
 def _place(array):
-    """(address, dtype code, strides): how the gather finds a 2-D array's numbers."""
+    """(address, dtype code, strides): how the gather finds the numbers of a 2-D array, or of what else
+    data.py makes of X (sparse rows, shards)."""
     if array is None:
         return 0, 0, 0, 0
+    if not isinstance(array, np.ndarray):
+        return array.place()
     return _address(array), codes.DTYPES[array.dtype.kind, array.dtype.itemsize], *array.strides
 
 

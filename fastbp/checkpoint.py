@@ -2,8 +2,8 @@
 
 Tensors: weights.K (fan_in, fan_out), biases.K (fan_out,), of layers with a norm gains.K and shifts.K, with
 batch norm running_means.K and running_vars.K, of embedded columns embeddings.K; the optimizer's slots as
-slotS.weights.K, ..., and average.weights.K, ... where the trainer keeps an average. Metadata: {"fastbp":
-JSON of the configuration}. No code in it.
+slotS.weights.K, ..., and average.weights.K, ... where the trainer keeps an average; with a preparation its
+numbers, float64, as preparation.NAME. Metadata: {"fastbp": JSON of the configuration}. No code in it.
 """
 
 import json
@@ -17,9 +17,11 @@ from .losses import loss as make_loss
 from .mlp import MLP
 from .optimizers import OPTIMIZERS
 from .options import Options
+from .preparation import Preparation
 from .schedules import schedule
 
 FORMAT = 1
+_PREPARATION = "preparation."
 
 
 def _arenas(trainer):
@@ -60,8 +62,12 @@ def save(trainer, path):
         "frozen": list(trainer.net.frozen),
         "steps": trainer.steps,
         "epochs": trainer.epochs,
+        "columns": trainer.columns,
     }
     tensors = {name: np.ascontiguousarray(view) for name, view in _views(trainer).items()}
+    if trainer.preparation is not None:
+        config["preparation"] = trainer.preparation.config()
+        tensors |= {f"{_PREPARATION}{name}": a for name, a in trainer.preparation.tensors().items()}
     content = to_bytes(tensors, {"fastbp": json.dumps(config)})
     path = os.fspath(path)
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".fastbp-")
@@ -118,6 +124,8 @@ def load(path, *, device="auto", threads=None):
             trainer.lr_scale = _factor(config.get("lr_scale", 1.0))
             trainer.schedule_state = _state(config["schedule_state"])
             trainer.steps, trainer.epochs = (_count(config[name]) for name in ("steps", "epochs"))
+            trainer.columns = _names(config.get("columns"))
+            trainer.preparation = _preparation(file, config.get("preparation"), trainer.net.sizes)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise ValueError(f"{path}: has no usable fastbp configuration ({e})") from None
         for name, view in _views(trainer).items():
@@ -128,6 +136,23 @@ def load(path, *, device="auto", threads=None):
                 raise ValueError(f"{path}: {name} has NaN or inf")
             view[:] = tensor
     return trainer
+
+
+def _names(names):
+    if names is not None and not (isinstance(names, list) and all(isinstance(n, str) for n in names)):
+        raise ValueError(f"got {names!r} for the names of columns")
+    return names
+
+
+def _preparation(file, config, sizes):
+    if config is None:
+        return None
+    tensors = {
+        name.removeprefix(_PREPARATION): file.get_tensor(name)
+        for name in file.keys()
+        if name.startswith(_PREPARATION)
+    }
+    return Preparation.restore(config, tensors, sizes[0], sizes[-1])
 
 
 def _count(number):
@@ -153,7 +178,8 @@ def _check_shapes(file, net, prefixes):
     """The arrays in the file are those of the configuration: before anything of their size is made."""
     trained, state = MLP.shapes(**net)
     shapes = {prefix + name: shape for prefix in prefixes for name, shape in trained.items()} | state
-    found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}
+    known = [_PREPARATION + name for name in Preparation.TENSORS]  # checked when it is restored
+    found = {name: list(file.get_slice(name).get_shape()) for name in file.keys() if name not in known}
     if found != shapes:
         odd = sorted(n for n in found.keys() | shapes.keys() if found.get(n) != shapes.get(n))[:3]
         raise ValueError(f"its arrays are not those of its sizes: {', '.join(odd)}")

@@ -5,9 +5,10 @@ import os
 
 import numpy as np
 
-from . import backend, checkpoint, data, fitting
+from . import backend, checkpoint, data, fitting, stream
 from . import metrics as measures
 from .errors import whole
+from .frames import names_of
 from .history import History
 from .kernels import codes
 from .layout import arena
@@ -124,6 +125,8 @@ class Trainer:
         self.steps = 0  # updates made so far
         self.epochs = 0  # epochs begun so far: each has its own shuffled order
         self.history = History()  # of the last fit, also of one that was interrupted
+        self.columns = None  # names of the columns that it was fitted on, where X had names
+        self.preparation = None  # a fastbp.preparation.Preparation: X and y are raw, it makes them ready
         self.first_step, self.planned_steps = 0, None  # of the last fit: ``steps`` before it, its steps
         self.stop_training = False  # callbacks set it: the fit ends after this epoch
         self._sessions = {}
@@ -145,7 +148,7 @@ class Trainer:
     def fit(
         self,
         X,
-        y,
+        y=None,
         epochs=None,
         *,
         seconds=None,
@@ -161,7 +164,9 @@ class Trainer:
         """Train for some epochs more; a second call goes on where the first stopped.
 
         X : (N, inputs), any numeric dtype and layout, read in place. y : (N,) integer labels,
-        (N, outputs) one-hot, probabilities or numbers, (N,) numbers for one output.
+        (N, outputs) one-hot, probabilities or numbers, (N,) numbers for one output. Both may be frames,
+        tensors or sparse matrices; X also fb.data.shards(...). X alone: an iterator of (X, y) or (X, y,
+        sample_weight), or a function that returns one for each epoch, read ahead by a thread.
         epochs : None is 1, or with ``seconds`` as many as they allow. seconds : stop after these, in the
         middle of an epoch if need be; they count from the first step, once the program is there.
         validation_data : (X, y) or (X, y, sample_weight) to evaluate after each epoch.
@@ -178,6 +183,14 @@ class Trainer:
         changes if the data does not fit; FloatingPointError, with the weights as they were before that
         step, when the loss is no longer finite.
         """
+        if y is None and stream.is_stream(X):
+            others = {
+                "seconds": seconds, "validation_split": validation_split, "metrics": metrics,
+                "callbacks": callbacks, "early_stopping": early_stopping, "sample_weight": sample_weight,
+            }  # fmt: skip
+            return stream.fit(self, X, epochs, validation_data, verbose, others)
+        if not self.epochs:
+            self.columns = names_of(X)
         return fitting.prepare(
             self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
             early_stopping, shuffle, sample_weight, verbose,
@@ -264,7 +277,10 @@ class Trainer:
         return self._evaluate(X, code, y, weight, functions, ema)
 
     def _features(self, X, finite=True):
-        X = data.features(X, self.net.sizes[0], self.net.dtype, finite)
+        """X as the program reads it: prepared, and by name where this trainer was fitted on names."""
+        if self.preparation is not None:
+            X = self.preparation.transform(X, self.net.dtype)
+        X = data.features(X, self.net.sizes[0], self.net.dtype, finite, self.columns)
         data.check_categories(X, self.net.embedded)
         return X
 
@@ -279,6 +295,8 @@ class Trainer:
     def _checked(self, X, y):
         """(X, loss code, y) as the program reads them; see data.py for what is raised."""
         X = self._features(X)
+        if self.preparation is not None:
+            y = self.preparation.targets(y)
         return X, *data.targets(y, self.loss, len(X), self.net.sizes[-1], self.net.dtype)
 
     def _weights(self, ema=None):
@@ -308,7 +326,7 @@ class Trainer:
         if self._scores(code):
             result["accuracy"] = hits / self._answers(round(share * len(X)), code)
         if functions:
-            measured = data.measure(functions, code, y, self.predict(X, ema=ema), weight)
+            measured = data.measure(functions, code, y, self._infer(X, codes.PREDICT, ema), weight)
             result |= {name: value for name, value in measured.items() if name not in result}
         return result
 
@@ -317,14 +335,15 @@ class Trainer:
         bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
         else the outputs themselves.
         """
-        return self._outputs(X, codes.PREDICT, ema)
+        out = self._infer(self._features(X, finite=False), codes.PREDICT, ema)
+        return out if self.preparation is None else self.preparation.outputs(out)
 
     def forward(self, X, *, ema=None):
         """(N, outputs) of the last layer, before the link: logits."""
-        return self._outputs(X, codes.FORWARD, ema)
+        return self._infer(self._features(X, finite=False), codes.FORWARD, ema)
 
-    def _outputs(self, X, mode, ema):
-        X = self._features(X, finite=False)
+    def _infer(self, X, mode, ema=None):
+        """Outputs for X as ``_features`` gives it."""
         session = self._session("infer", INFERENCE_BATCH)
         with session.lock:
             session.params = self._weights(ema)
@@ -402,6 +421,36 @@ class Trainer:
     def save(self, path):
         """Write network, optimizer state, counters and seed to one .safetensors file, atomically."""
         checkpoint.save(self, path)
+
+    def to_torch(self, link=False):
+        """The network as a torch.nn.Sequential; see fastbp.export.to_torch."""
+        from .export import to_torch
+
+        return to_torch(self, link)
+
+    def to_onnx(self, path, link=True):
+        """Write the network as ONNX, opset 13, float32: X (N, inputs) to Y (N, outputs).
+
+        link : Y is what ``predict`` gives, else ``forward``. A stored preparation's scaling is part of
+        it; its one-hot columns are inputs of their own. Raises ImportError without onnx, ValueError
+        for what has no export.
+        """
+        from . import export, onnxfile
+
+        onnxfile.write(export.described(self, link), path)
+
+    def to_c(self, path, name="predict", link=True):
+        """Write the network as one C99 file without dependencies: ``void name(const float *x, float *y)``.
+
+        x : one row of inputs, y : what ``predict`` gives for it, or, without link, ``forward``; double
+        for a float64 network. The same to about 1e-6 (1e-14) of the largest output. Raises ValueError
+        for what has no export and for a name that is no C identifier.
+        """
+        from . import cfile, export
+
+        text = cfile.source(export.described(self, link), name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
 
     # --- inside
 

@@ -281,3 +281,12 @@ DTYPES = {
     ("i", 8): 10,
     ("b", 1): 3,
 }
+
+# X may also be rows of a CSR matrix (SPARSE + the code of its values; K_X: N + 1 row starts, K_X_COL: a
+# table of SPARSE_TABLE numbers), or lie in several arrays of one dtype (SHARDED + its code; K_X_COL: a
+# table with their number, then, for each, SHARD_COLUMNS numbers)
+SPARSE, SHARDED = 16, 32
+A_INDICES, A_VALUES, A_ITEM = range(3)  # addresses of int32 columns and of values; bytes of a value
+SPARSE_TABLE = 3
+D_FIRST, D_ADDRESS, D_ROW, D_COL = range(4)  # its first sample, where it lies, its strides in bytes
+SHARD_COLUMNS = 4

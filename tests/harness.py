@@ -99,7 +99,12 @@ def sums(x, out):
 
 @njit
 def convert(dtype, count, source, step, out):
-    data.convert_row(dtype, count, source, step, pointer(out))
+    return data.convert_row(dtype, count, source, step, pointer(out))
+
+
+@njit
+def scatter(dtype, count, stored, columns, values, out):
+    return data.scatter_row(dtype, count, stored, columns, values, pointer(out))
 
 
 @njit

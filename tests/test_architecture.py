@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 STANDARD = set(sys.stdlib_module_names)
+EXTRAS = ("scipy", "torch", "onnx", "polars", "pyarrow", "sklearn")  # each for one format, lazily
 
 
 class Import(NamedTuple):
@@ -148,7 +149,7 @@ def test_numba_is_behind_the_backend():
 
     def wrong(module, i):
         return i.name.partition(".")[0] in compilers and not (
-            module in ("fastbp.backend", "fastbp.cli") and i.lazy
+            module in ("fastbp.backend", "fastbp.cli_info") and i.lazy
         )
 
     assert broken(REST, wrong) == []
@@ -168,10 +169,10 @@ def test_the_reference_is_for_tests_and_benchmarks_only():
 
 
 def test_what_is_imported_at_once_is_numpy_only():
-    """tqdm, safetensors, matplotlib, scipy, numba wait until they are needed; nothing else is imported."""
+    """tqdm, safetensors, matplotlib, numba wait until they are needed; so do readers and exports."""
     assert broken(REST, lambda m, i: not i.lazy and outsider(i, "numpy")) == []
-    allowed = ("numpy", "numba", "llvmlite", "tqdm", "safetensors", "matplotlib", "scipy")
-    assert broken(REST, lambda m, i: outsider(i, *allowed)) == []
+    allowed = ("numpy", "numba", "llvmlite", "tqdm", "safetensors", "matplotlib")
+    assert broken(REST, lambda m, i: outsider(i, *allowed, *EXTRAS)) == []
 
 
 def test_every_package_is_installed():
@@ -182,7 +183,9 @@ def test_every_package_is_installed():
     packages = {name for name, path in modules() if path.stem == "__init__"}
     assert set(config["tool"]["setuptools"]["packages"]) == packages
     named = {re.match(r"[\w-]+", d)[0] for d in config["project"]["dependencies"]}
+    extras = {
+        re.match(r"[\w-]+", d)[0] for e in config["project"]["optional-dependencies"].values() for d in e
+    }
     used = {i.name.partition(".")[0] for found in ALL.values() for i in found} - STANDARD - {"fastbp"}
-    # numba brings the first; the others are extras
-    assert named == used - {"llvmlite", "matplotlib", "scipy"}
-    assert any(d.startswith("matplotlib") for d in config["project"]["optional-dependencies"]["plot"])
+    assert named == used - {"llvmlite", "matplotlib", "bench", *EXTRAS}  # numba brings llvmlite
+    assert {"matplotlib", *EXTRAS} - extras == {"sklearn"} and "scikit-learn" in extras

@@ -116,6 +116,10 @@ def test_after_one_fit_nothing_compiles(rng, precision):
         soft = rng.dirichlet(np.ones(3), 20)
         clipped = fb.Trainer(fb.MLP([4, 3], seed=0, dtype=precision), clip_norm=0.1)
         clipped.fit(np.asfortranarray(rng.standard_normal((20, 4))), soft, shuffle=False)
+        pieces = rng.integers(0, 9, (20, 4)).astype("int16")
+        clipped.fit(fb.data.shards([pieces[:3], pieces[3:]]), soft)
+        sparse = pytest.importorskip("scipy.sparse")
+        clipped.fit(sparse.csr_matrix(pieces), soft), clipped.predict(sparse.csr_matrix(pieces))
         frozen = fb.Trainer(fb.MLP([4, 5, 3], seed=0, dtype=precision), clip_norm=0.1)
         frozen.net.freeze(0)
         for hook in (None, lambda pairs: None):

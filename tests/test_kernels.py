@@ -359,16 +359,38 @@ def test_convert_row(rng, dtype, source):
         assert np.isnan(out[-1])
 
 
+@pytest.mark.parametrize("source", ["f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "?"])
+def test_scatter_row(rng, dtype, source):
+    """Zeros and a row's numbers, twice in one place added; columns outside are left out."""
+    for count, stored in itertools.product((1, 7, 16, 17, 100), (0, 1, 5, 40)):
+        columns = rng.integers(-3, count + 4, stored).astype(np.int32)
+        columns[: stored // 8] = 2**31 - 1
+        values = rng.integers(0, 2 if source == "?" else 30, stored).astype(source)
+        exact = np.zeros(count)
+        inside = (columns >= 0) & (columns < count)
+        np.add.at(exact, columns[inside], values[inside].astype(float))
+        out = np.full(count + 1, np.nan, dtype)
+        code = codes.DTYPES[values.dtype.kind, values.dtype.itemsize]
+        row = count, stored, columns.ctypes.data, values.ctypes.data, out
+        assert h.scatter(code, *row) == 0
+        assert np.array_equal(out[:-1], exact)
+        assert np.isnan(out[-1])
+        if source[0] == "f" and inside.any():
+            values[rng.choice(np.flatnonzero(inside))] = rng.choice([np.nan, np.inf, -np.inf])
+            assert h.scatter(code, *row) == 1
+
+
 def test_convert_row_of_every_half(dtype):
-    """All finite 16-bit floats, denormals and both zeros."""
-    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    values = values[np.isfinite(values)]
-    for step in (1, 2):
-        row = np.repeat(values, step)[::step]
-        out = np.full(len(row), np.nan, dtype)
-        h.convert(codes.DTYPES["f", 2], len(row), row.ctypes.data, row.strides[0], out)
-        assert np.array_equal(out, values.astype(dtype))
-        assert np.array_equal(np.signbit(out), np.signbit(values))
+    """All 16-bit floats: denormals, both zeros, infinities, NaN; and those that are not finite are seen."""
+    whole = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    for values in (whole, whole[np.isfinite(whole)]):
+        for step in (1, 2):
+            row = np.repeat(values, step)[::step]
+            out = np.full(len(row), np.nan, dtype)
+            bad = h.convert(codes.DTYPES["f", 2], len(row), row.ctypes.data, row.strides[0], out)
+            assert bad == (values is whole)
+            assert np.array_equal(out, values.astype(dtype), equal_nan=True)
+            assert np.array_equal(np.signbit(out), np.signbit(values))
 
 
 def test_shuffle_is_a_permutation_and_repeats():

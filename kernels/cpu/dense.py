@@ -310,7 +310,9 @@ def limit_columns(e, rows, vectors, w, row, most):
             add(e.fma(x, x, total()))
         norm = e.sqrt(total())
         factor = e.select(norm > limit, limit / (norm + 1e-7), 1.0)
-        with e.b.if_then(e.b.fcmp_ordered(">", e.first(e.fold(norm, lambda a, b: e.select(a > b, a, b))), most)):
+        with e.b.if_then(
+            e.b.fcmp_ordered(">", e.first(e.fold(norm, lambda a, b: e.select(a > b, a, b))), most)
+        ):
             with e.loop(rows) as r:
                 at = e.b.mul(r, row)
                 e.store(e.load(first, at) * factor, first, at)

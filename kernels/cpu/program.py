@@ -97,7 +97,7 @@ from ..codes import (
     S_TILE,
 )  # fmt: skip
 from ..jit import jit, program
-from .data import convert_row, fetch, shuffle
+from .data import convert_row, fetch, read_row, shuffle
 from .dense import (
     average,
     dense_backward,
@@ -139,7 +139,7 @@ def gather(params, work, plan, call, order, start, row, last):
     shuffled = get(call, K_ORDER) != 0
     size = get(plan, P_INPUTS) * abs(get(call, K_X_COL))
     ahead = max(1, min(16, AHEAD // (size + 1)))
-    fetched = row
+    fetched = row if get(call, K_X_TYPE) < codes.SPARSE else last  # other rows are long to find
     for r in range(row, last):
         while shuffled and fetched < min(last, r + ahead + 1):
             sample = np.int64(get(order, start + fetched))
@@ -150,11 +150,12 @@ def gather(params, work, plan, call, order, start, row, last):
         sample = start + r
         if shuffled:
             sample = np.int64(get(order, sample))
-        source = get(call, K_X) + sample * get(call, K_X_ROW)
         if plain:
-            bad += convert_row(get(call, K_X_TYPE), get(plan, P_INPUTS), source, get(call, K_X_COL),
-                               shift(work, get(plan, P_X) + r * get(plan, P_LDX)))  # fmt: skip
+            bad += read_row(get(call, K_X_TYPE), get(plan, P_INPUTS), get(call, K_X), get(call, K_X_ROW),
+                            get(call, K_X_COL), sample, plan,
+                            shift(work, get(plan, P_X) + r * get(plan, P_LDX)))  # fmt: skip
         else:
+            source = get(call, K_X) + sample * get(call, K_X_ROW)
             bad += gather_mixed(params, work, plan, get(call, K_X_TYPE), source, get(call, K_X_COL), r)
         if get(call, K_Y) != 0:
             convert_row(get(call, K_Y_TYPE), get(plan, P_TARGETS),
