@@ -361,7 +361,7 @@ def test_lbfgs_finds_the_minimum_that_scipy_finds(rng):
     assert h.relative(got, exact) < 1e-6
     assert trainer.steps == trainer.epochs == len(history["loss"]) < 500
     assert history["loss"][-1] == trainer.evaluate(X, y, weight)["loss"]
-    assert history["accuracy"][-1] == trainer.evaluate(X, y)["accuracy"]
+    assert history["accuracy"][-1] == trainer.evaluate(X, y, weight)["accuracy"]
 
 
 def test_lbfgs_trains_a_network_and_is_saved(rng, tmp_path):

@@ -309,10 +309,10 @@ def limit_columns(e, rows, vectors, w, row, most):
             x = e.load(first, e.b.mul(r, row))
             add(e.fma(x, x, total()))
         norm = e.sqrt(total())
-        factor = e.select(norm > limit, limit / (norm + 1e-7), 1.0)
-        with e.b.if_then(
-            e.b.fcmp_ordered(">", e.first(e.fold(norm, lambda a, b: e.select(a > b, a, b))), most)
-        ):
+        above = norm > limit
+        factor = e.select(above, limit / (norm + 1e-7), 1.0)
+        lanes = ir.IntType(e.lanes)
+        with e.b.if_then(e.b.icmp_unsigned("!=", e.b.bitcast(above.ir, lanes), lanes(0))):
             with e.loop(rows) as r:
                 at = e.b.mul(r, row)
                 e.store(e.load(first, at) * factor, first, at)
