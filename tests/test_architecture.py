@@ -63,6 +63,10 @@ def broken(table, wrong):
     return [f"{m}:{i.line} imports {i.name}" for m, found in table.items() for i in found if wrong(m, i)]
 
 
+# What stands under fastbp.sklearn: subclasses of scikit-learn's base classes, which must be there at import.
+ESTIMATORS = {"fastbp.sklearn", "fastbp.estimator", "fastbp.transformer", "fastbp.course", "fastbp.tabular"}
+
+
 def outsider(i, *allowed):
     top = i.name.partition(".")[0]
     return top not in STANDARD and top not in ("fastbp", *allowed)
@@ -169,9 +173,18 @@ def test_the_reference_is_for_tests_and_benchmarks_only():
 
 def test_what_is_imported_at_once_is_numpy_only():
     """tqdm, safetensors, matplotlib, numba wait until they are needed; the rest is not imported at all."""
-    assert broken(REST, lambda m, i: not i.lazy and outsider(i, "numpy")) == []
+    rest = {m: found for m, found in REST.items() if m not in ESTIMATORS}
+    assert broken(rest, lambda m, i: not i.lazy and outsider(i, "numpy")) == []
     allowed = ("numpy", "numba", "llvmlite", "tqdm", "safetensors", "matplotlib")
-    assert broken(REST, lambda m, i: outsider(i, *allowed)) == []
+    assert broken(rest, lambda m, i: outsider(i, *allowed)) == []
+
+
+def test_only_the_estimators_see_scikit_learn_and_nobody_sees_them():
+    """import fastbp must not need scikit-learn; tests/test_estimators.py runs it."""
+    mine = {m: REST[m] for m in ESTIMATORS}
+    assert broken(mine, lambda m, i: outsider(i, "numpy", "scipy", "sklearn")) == []
+    rest = {m: found for m, found in REST.items() if m not in ESTIMATORS}
+    assert broken(rest, lambda m, i: any(within(i.name, e) for e in ESTIMATORS)) == []
 
 
 def test_every_package_is_installed():
@@ -183,5 +196,7 @@ def test_every_package_is_installed():
     assert set(config["tool"]["setuptools"]["packages"]) == packages
     named = {re.match(r"[\w-]+", d)[0] for d in config["project"]["dependencies"]}
     used = {i.name.partition(".")[0] for found in ALL.values() for i in found} - STANDARD - {"fastbp"}
-    assert named == used - {"llvmlite", "matplotlib"}  # numba brings the one; the other is an extra
+    extras = {"matplotlib", "scipy", "sklearn"}
+    assert named == used - {"llvmlite"} - extras  # numba brings llvmlite
+    assert any(d.startswith("scikit-learn") for d in config["project"]["optional-dependencies"]["sklearn"])
     assert any(d.startswith("matplotlib") for d in config["project"]["optional-dependencies"]["plot"])
