@@ -3,13 +3,14 @@
 import numpy as np
 
 from . import data
+from .callbacks import Callback
 from .kernels import codes
 from .layout import arena
 from .optimizers import SGD
 from .tabular import coslog4
 
 
-class Course:
+class Course(Callback):
     """One stochastic fit, epoch by epoch: its records, when it stops, how lr changes, the best weights.
 
     seen : samples that t_ counts an epoch; rows : samples trained on; held_out : (X, y, weight) or None.
@@ -17,6 +18,7 @@ class Course:
 
     def __init__(self, owner, seen, rows, held_out):
         self.owner, self.trainer, self.seen, self.held_out = owner, owner._trainer, seen, held_out
+        self.converged = False
         self.p = p = owner._p
         self.first_lr = owner._first_lr
         self.lr_unit = self.first_lr / p.learning_rate_init if p.optimizer is None else 1.0
@@ -33,9 +35,8 @@ class Course:
         if held_out is not None and owner.validation_scores_ is None:
             owner.validation_scores_ = []
 
-    def ended(self, loss):
-        """What happens after an epoch with the mean loss ``loss``; True to stop."""
-        owner, p = self.owner, self.p
+    def on_epoch_end(self, epoch, logs=None):
+        owner, p, loss = self.owner, self.p, logs["loss"]
         loss *= self.scale
         if self.penalty:  # its mean over the epoch's steps, as if the norm grew evenly
             before, self.squares = self.squares, owner._squares()
@@ -56,7 +57,8 @@ class Course:
             self.set_lr(self.first_lr / (owner.t_ + 1) ** p.power_t)
         elif p.preset is not None:
             self.cycle()
-        return owner._no_improvement_count > p.n_iter_no_change and self.stops()
+        if owner._no_improvement_count > p.n_iter_no_change and self.stops():
+            self.converged = self.trainer.stop_training = True
 
     def count(self, improved):
         """Epochs in a row without an improvement by tol."""

@@ -271,31 +271,23 @@ class Estimator(BaseEstimator):
         course = Course(self, rows, len(X), held_out)
         epochs = 1 if incremental else self._p.max_iter
         try:
-            stopped = self._epochs(X, y, weight, course, epochs)
-            if not stopped and not incremental and self._p.preset is None:
-                warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({self._p.max_iter}) reached and the "
-                    "optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=4,
-                )
-        except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            history = self._trainer.fit(
+                X, y, epochs, shuffle=bool(self._p.shuffle), sample_weight=weight,
+                callbacks=[course, *(self._p.callbacks or ())], verbose=0,
+            )  # fmt: skip
         except FloatingPointError as error:
             if not self._p.early_stopping:
                 raise ValueError(NOT_FINITE) from error
             self.validation_scores_.append(float("nan"))
+        else:
+            if history.epochs == epochs and not (course.converged or incremental or self._p.preset):
+                warnings.warn(
+                    f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
+                    "optimization hasn't converged yet.",
+                    ConvergenceWarning,
+                    stacklevel=4,
+                )
         course.restore()
-
-    def _epochs(self, X, y, weight, course, epochs):
-        """Train; True if the course ended before ``epochs`` did."""
-        for _ in range(epochs):
-            history = self._trainer.fit(
-                X, y, 1, shuffle=bool(self._p.shuffle), sample_weight=weight, verbose=0
-            ).history
-            if course.ended(history["loss"][0]):
-                return True
-        return False
 
     def _split(self, X, y, weight, random):
         """(X, y, weight, (X, y, weight) held out): scikit-learn's split for early stopping."""

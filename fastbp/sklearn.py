@@ -18,11 +18,11 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import check_is_fitted
 
 from . import tabular
-from .transformer import MLPAutoencoder
 from .errors import unknown
 from .estimator import Estimator
 from .kernels import codes
 from .parameters import store
+from .transformer import MLPAutoencoder
 
 __all__ = ["MLPAutoencoder", "MLPClassifier", "MLPRegressor"]
 
@@ -35,6 +35,8 @@ _PARAMETERS = """
     optimizer : Optimizer, str or None
         One of fastbp's optimizers or its name, in place of solver, learning_rate_init, momentum, beta_1,
         beta_2, epsilon and alpha. learning_rate (the schedule), tol and the rest still hold.
+    callbacks : list of fastbp.callbacks.Callback, or None
+        Called between epochs by Trainer.fit.
     preset : "tabular" or None
         Defaults for tables, in the place of those left as they are, and a preparation of X that takes
         frames with text, categories and missing values: see fastbp.tabular. Keeps the best epoch's weights.
@@ -74,6 +76,8 @@ class MLPClassifier(ClassifierMixin, Estimator):
     """
     )
 
+    loss = "log_loss"  # no parameter, but an attribute there
+
     def __init__(
         self,
         hidden_layer_sizes=(100,),
@@ -102,6 +106,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
         max_fun=15000,
         class_weight=None,
         optimizer=None,
+        callbacks=None,
         preset=None,
         dtype="auto",
         device="auto",
@@ -286,6 +291,7 @@ class MLPRegressor(RegressorMixin, Estimator):
         n_iter_no_change=10,
         max_fun=15000,
         optimizer=None,
+        callbacks=None,
         preset=None,
         dtype="auto",
         device="auto",

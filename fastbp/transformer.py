@@ -56,6 +56,7 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
         n_iter_no_change=10,
         max_fun=15000,
         optimizer=None,
+        callbacks=None,
         dtype="auto",
         device="auto",
         threads=None,
@@ -85,14 +86,14 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
     def _score_of(self, outputs, y, sample_weight):
         return -float(np.average(np.square(outputs - y).mean(axis=1), weights=sample_weight))
 
-    def _half(self, first, last):
-        """Layers [first, last) as a Trainer of their own, with today's weights."""
+    def _decoder(self):
+        """The second half as a Trainer of its own, with today's weights."""
         net = self._trainer.net
-        half = MLP(net.sizes[first : last + 1], net.activations[first : last - 1], seed=0, dtype=net.dtype)
-        for mine, whole in zip(
-            half.weights + half.biases, net.weights[first:last] + net.biases[first:last], strict=True
-        ):
-            mine[...] = whole
+        first = len(net.layers) // 2
+        half = MLP(net.sizes[first:], net.activations[first:], seed=0, dtype=net.dtype)
+        own, whole = half.weights + half.biases, net.weights[first:] + net.biases[first:]
+        for mine, theirs in zip(own, whole, strict=True):
+            mine[...] = theirs
         return Trainer(half, "mse", device=self.device, threads=self.threads)
 
     @property
@@ -104,13 +105,12 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
         check_is_fitted(self)
         X = self._features(X, reset=False)
         X = X.toarray() if sparse.issparse(X) else X
-        return self._half(0, len(self._trainer.net.layers) // 2).forward(X)
+        return self._trainer.activations(X, len(self._trainer.net.layers) // 2 - 1)
 
     def inverse_transform(self, X):
         """(N, features) rebuilt from codes X (N, code)."""
         check_is_fitted(self)
-        layers = len(self._trainer.net.layers)
-        return self._half(layers // 2, layers).forward(check_array(X))
+        return self._decoder().forward(check_array(X))
 
     def reconstruct(self, X):
         """X (N, features) through both halves."""
