@@ -8,7 +8,7 @@ import importlib.util
 import numpy as np
 from sklearn import datasets
 
-ROWS = 3000  # of a larger table, drawn at random with a fixed seed
+ROWS = 2000  # of a larger table, drawn at random with a fixed seed
 
 
 def shipped():

@@ -19,7 +19,6 @@ def preset(given, defaults, classifies):
 
 TABULAR = {
     "hidden_layer_sizes": (256, 256, 256),
-    "activation": "silu",
     "batch_size": 256,
     "alpha": 0.0,
     "beta_2": 0.95,
@@ -29,8 +28,8 @@ TABULAR = {
     "dtype": "float32",
 }
 SMOOTHING = 0.1  # of labels, towards all classes alike (Szegedy et al., CVPR 2016)
-CLASSIFIER = {"learning_rate_init": 0.003}
-REGRESSOR = {"learning_rate_init": 0.005}
+CLASSIFIER = {"activation": "silu", "learning_rate_init": 0.003}
+REGRESSOR = {"learning_rate_init": 0.003}
 
 
 def coslog4(done):
