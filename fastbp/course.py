@@ -37,7 +37,7 @@ class Course(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         owner, p, loss = self.owner, self.p, logs["loss"]
-        loss *= self.scale
+        loss = loss * self.scale + owner._shift
         if self.penalty:  # its mean over the epoch's steps, as if the norm grew evenly
             before, self.squares = self.squares, owner._squares()
             share = (self.batches - 1) / (2 * self.batches)

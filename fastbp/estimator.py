@@ -47,6 +47,10 @@ class Estimator(BaseEstimator):
         """The score of predictions against targets as _targets gives them, a float."""
         raise NotImplementedError
 
+    def _constant(self, y, weight):
+        """What scikit-learn's loss has beside the Trainer's and no gradient sees."""
+        return 0.0
+
     def _softened(self, y):
         """The targets to train on: y, or, with the preset, smoothed labels."""
         return y
@@ -267,6 +271,7 @@ class Estimator(BaseEstimator):
         if self._p.early_stopping and held_out is None:
             X, y, weight, held_out = self._split(X, y, weight, random)
         self._open(X, random, not (incremental and self._trainer.steps), weight)
+        self._shift = self._constant(y, weight)
         X, y = _dense(X, self._trainer.net.dtype), self._softened(y)
         course = Course(self, rows, len(X), held_out)
         epochs = 1 if incremental else self._p.max_iter
@@ -317,7 +322,7 @@ class Estimator(BaseEstimator):
         k, scale = self._scales()
         net = self._trainer.net
         total = len(X) if weight is None else weight.sum()
-        evaluate = Objective(self._trainer, X, y, weight)
+        evaluate, shift = Objective(self._trainer, X, y, weight), self._constant(y, weight)
 
         def objective(flat):
             net.params[:] = flat
@@ -326,7 +331,7 @@ class Estimator(BaseEstimator):
             for i, _, start, ld in net.layers:
                 here = slice(start, start + i * ld)
                 gradient[here] += (self._p.alpha / total) * flat[here]
-            return loss * scale + 0.5 * self._p.alpha / total * self._squares(), gradient
+            return loss * scale + shift + 0.5 * self._p.alpha / total * self._squares(), gradient
 
         found = optimize.minimize(
             objective,

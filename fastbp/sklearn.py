@@ -4,7 +4,7 @@ Needs scikit-learn (the extra ``sklearn``); ``import fastbp`` does not.
 """
 
 import numpy as np
-from scipy import sparse
+from scipy import sparse, special
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d, compute_class_weight, compute_sample_weight
@@ -328,6 +328,11 @@ class MLPRegressor(RegressorMixin, Estimator):
             scale = y.std(axis=0)
             self._unit = y.mean(axis=0), np.where(scale > 0, scale, 1.0), y.min(axis=0), y.max(axis=0)
         return X, y if self._unit is None else (y - self._unit[0]) / self._unit[1]
+
+    def _constant(self, y, weight):
+        if self._loss != "poisson_nll":
+            return 0.0
+        return float(np.sum(np.average(special.xlogy(y, y) - y, weights=weight, axis=0)))
 
     def _score_of(self, outputs, y, sample_weight):
         if not np.isfinite(outputs).all():
