@@ -30,6 +30,8 @@ from .optimizers import SGD, Adam
 from .optimizers import optimizer as make_optimizer
 from .trainer import Trainer
 
+# alpha is for weights alone: decay_bias=False, as soon as Trainer takes it
+WEIGHTS_ONLY = {"decay_bias": False} if "decay_bias" in parameters.defaults(Trainer) else {}
 STOCHASTIC = ("sgd", "adam")
 DENSE_ROWS = 4096  # rows of a sparse matrix that predict makes dense at a time
 
@@ -251,7 +253,7 @@ class Estimator(BaseEstimator):
             seed = int(random.randint(np.iinfo(np.int32).max))
             self._trainer = Trainer(
                 self._trainer.net, self._loss, optimizer, batch,
-                device=self._p.device, threads=self._p.threads, seed=seed,
+                device=self._p.device, threads=self._p.threads, seed=seed, **WEIGHTS_ONLY,
             )  # fmt: skip
         else:
             optimizer.lr = self._trainer.optimizer.lr  # what the schedule has made of it

@@ -20,7 +20,6 @@ from sklearn.utils.validation import check_is_fitted
 from . import tabular
 from .errors import unknown
 from .estimator import Estimator
-from .kernels import codes
 from .parameters import store
 from .transformer import MLPAutoencoder
 
@@ -243,7 +242,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
 
 # scikit-learn's names of losses, and the Trainer's; out_activation_ of each
 _LOSSES = {"squared_error": ("mse", "identity"), "poisson": ("poisson_nll", "exp")}
-_OURS = ("mae", "huber")
+_OURS = ("mae", "huber", "log_cosh")
 
 
 class MLPRegressor(RegressorMixin, Estimator):
@@ -252,7 +251,7 @@ class MLPRegressor(RegressorMixin, Estimator):
 """
         + _PARAMETERS.format(name="MLPRegressor")
         + """
-    loss is "squared_error" or "poisson" (y >= 0, exponential output), or "mae" or "huber" of fastbp.
+    loss is "squared_error" or "poisson" (y >= 0, exponential output), or "mae", "huber" or "log_cosh" of fastbp.
 
     Attributes: as MLPClassifier's, classes_ apart.
 
@@ -315,8 +314,6 @@ class MLPRegressor(RegressorMixin, Estimator):
         self._loss, self.out_activation_ = _LOSSES.get(self.loss, (self.loss, "identity"))
         if self.loss not in (*_LOSSES, *_OURS):
             raise unknown("loss", self.loss, [*_LOSSES, *_OURS])
-        if self._loss not in codes.LOSSES:
-            raise NotImplementedError(f"loss: got {self.loss!r}, which this version does not have yet")
         X, y = self._features(X, y, reset, multi_output=True, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
