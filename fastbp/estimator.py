@@ -251,9 +251,10 @@ class Estimator(BaseEstimator):
         self._first_lr = optimizer.lr
         if anew:
             seed = int(random.randint(np.iinfo(np.int32).max))
+            options = WEIGHTS_ONLY if self._p.optimizer is None else {}
             self._trainer = Trainer(
                 self._trainer.net, self._loss, optimizer, batch,
-                device=self._p.device, threads=self._p.threads, seed=seed, **WEIGHTS_ONLY,
+                device=self._p.device, threads=self._p.threads, seed=seed, **options,
             )  # fmt: skip
         else:
             optimizer.lr = self._trainer.optimizer.lr  # what the schedule has made of it

@@ -251,7 +251,7 @@ class MLPRegressor(RegressorMixin, Estimator):
 """
         + _PARAMETERS.format(name="MLPRegressor")
         + """
-    loss is "squared_error" or "poisson" (y >= 0, exponential output), or "mae", "huber" or "log_cosh" of fastbp.
+    loss is "squared_error" or "poisson" (y >= 0, exponential output), or fastbp's "mae", "huber", "log_cosh".
 
     Attributes: as MLPClassifier's, classes_ apart.
 
