@@ -98,6 +98,8 @@ class Estimator(BaseEstimator):
         self._p = SimpleNamespace(**given)
         if self._p.optimizer is not None and self._p.solver == "lbfgs":
             raise ValueError("optimizer: got one with solver='lbfgs', takes None, or another solver")
+        if self._p.solver == "lbfgs" and np.any(self._p.dropout):
+            raise ValueError(f"dropout: got {self._p.dropout} with solver='lbfgs', takes 0")
 
     def _check_solver(self):
         if self.solver not in STOCHASTIC:
@@ -196,7 +198,7 @@ class Estimator(BaseEstimator):
         self.n_iter_ = self.t_ = 0
         sizes = self._sizes(X.shape[1])
         self.n_layers_ = len(sizes)
-        net = MLP(sizes, self._activations(), seed=0, dtype=self._net_dtype(X))
+        net = MLP(sizes, self._activations(), dropout=self._p.dropout, seed=0, dtype=self._net_dtype(X))
         self._draw(net, random)
         self._trainer = Trainer(net, self._loss)
         if self._p.solver in STOCHASTIC:

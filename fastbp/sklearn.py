@@ -31,6 +31,8 @@ _PARAMETERS = """
     Those of scikit-learn's {name}, in its order, with its defaults and meaning; activation also takes
     every name that fastbp.MLP takes, and one name per hidden layer. Then, by keyword:
 
+    dropout : float, or one per hidden layer
+        As fastbp.MLP has it; with solver="lbfgs" 0.
     optimizer : Optimizer, str or None
         One of fastbp's optimizers or its name, in place of solver, learning_rate_init, momentum, beta_1,
         beta_2, epsilon and alpha. learning_rate (the schedule), tol and the rest still hold.
@@ -104,6 +106,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
         n_iter_no_change=10,
         max_fun=15000,
         class_weight=None,
+        dropout=0.0,
         optimizer=None,
         callbacks=None,
         preset=None,
@@ -289,6 +292,7 @@ class MLPRegressor(RegressorMixin, Estimator):
         epsilon=1e-8,
         n_iter_no_change=10,
         max_fun=15000,
+        dropout=0.0,
         optimizer=None,
         callbacks=None,
         preset=None,

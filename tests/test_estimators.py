@@ -254,6 +254,8 @@ BAD = [
     ({"preset": "table"}, "preset: got 'table', takes None or 'tabular'"),
     ({"optimizer": "adam", "solver": "lbfgs"}, "optimizer: got one with solver='lbfgs'"),
     ({"dtype": "float16"}, "dtype: got 'float16'"),
+    ({"dropout": 1.0}, "dropout: got 1.0"),
+    ({"dropout": 0.5, "solver": "lbfgs"}, "dropout: got 0.5 with solver='lbfgs'"),
     ({"device": "gpu"}, "device: got 'gpu'"),
 ]
 
@@ -388,6 +390,15 @@ def test_autoencoder():
     assert model.score(X) > -0.35 * np.square(X).mean()
     named = model.set_output(transform="pandas").transform(X)
     assert isinstance(named, pandas.DataFrame) and named.columns[0] == "mlpautoencoder0"
+
+
+def test_dropout():
+    X, y = several()
+    model = MLPClassifier((50, 20), dropout=(0.5, 0.0), max_iter=60, random_state=0, learning_rate_init=0.01)
+    assert model.fit(X, y).score(X, y) > 0.9  # predicts with all units
+    plain = clone(model).set_params(dropout=0.0).fit(X, y)
+    assert plain.loss_curve_[-1] < model.loss_curve_[-1]
+    assert np.array_equal(clone(model).fit(X, y).predict_proba(X), model.predict_proba(X))
 
 
 def test_callbacks():
