@@ -64,6 +64,10 @@ def broken(table, wrong):
     return [f"{m}:{i.line} imports {i.name}" for m, found in table.items() for i in found if wrong(m, i)]
 
 
+# What stands under fastbp.sklearn: subclasses of scikit-learn's base classes, which must be there at import.
+ESTIMATORS = {"fastbp.sklearn", "fastbp.estimator", "fastbp.transformer", "fastbp.course", "fastbp.tabular"}
+
+
 def outsider(i, *allowed):
     top = i.name.partition(".")[0]
     return top not in STANDARD and top not in ("fastbp", *allowed)
@@ -170,9 +174,18 @@ def test_the_reference_is_for_tests_and_benchmarks_only():
 
 def test_what_is_imported_at_once_is_numpy_only():
     """tqdm, safetensors, matplotlib, numba wait until they are needed; so do readers and exports."""
-    assert broken(REST, lambda m, i: not i.lazy and outsider(i, "numpy")) == []
+    rest = {m: found for m, found in REST.items() if m not in ESTIMATORS}
+    assert broken(rest, lambda m, i: not i.lazy and outsider(i, "numpy")) == []
     allowed = ("numpy", "numba", "llvmlite", "tqdm", "safetensors", "matplotlib")
-    assert broken(REST, lambda m, i: outsider(i, *allowed, *EXTRAS)) == []
+    assert broken(rest, lambda m, i: outsider(i, *allowed, *EXTRAS)) == []
+
+
+def test_only_the_estimators_see_scikit_learn_and_nobody_sees_them():
+    """import fastbp must not need scikit-learn; tests/test_estimators.py runs it."""
+    mine = {m: REST[m] for m in ESTIMATORS}
+    assert broken(mine, lambda m, i: outsider(i, "numpy", "scipy", "sklearn")) == []
+    rest = {m: found for m, found in REST.items() if m not in ESTIMATORS}
+    assert broken(rest, lambda m, i: any(within(i.name, e) for e in ESTIMATORS)) == []
 
 
 def test_every_package_is_installed():
