@@ -72,6 +72,18 @@ def test_gradients(rng, norm, activation, dtype):
     assert h.relative(ours(net, grads), exact) < size * h.TOLERANCE[dtype]
 
 
+def test_users_activation(rng):
+    """One of the user's own behind a norm, with a skip, beside embeddings: as its twin among ours."""
+    mine = fb.activation(lambda z: z / (1 + abs(z)), name="mine")
+    found = []
+    for activation in (mine, "softsign"):
+        net = fb.MLP([6, 20, 20, 20, 3], activation, **EVERYTHING, seed=1, dtype="float64")
+        X, y = mixed(np.random.default_rng(5), 40, 6, net.embedded, float), np.arange(40) % 3
+        fb.Trainer(net, batch_size=20, seed=0).fit(X, y, epochs=2)
+        found.append(net.params)
+    assert h.relative(found[0], found[1]) < 1e-10
+
+
 # --- the same bits
 
 
