@@ -118,22 +118,25 @@ def _parser():
         "--activation",
         default="relu",
         metavar="NAME",
-        help="relu, leaky_relu, sigmoid, tanh, elu, gelu, silu, identity (default: relu)",
+        help="relu, leaky_relu, tanh, sigmoid, elu, selu, gelu, silu, mish, ... (default: relu)",
     )
     fit = train.add_argument_group("training")
     fit.add_argument(
         "--loss",
         metavar="NAME",
-        help="cross_entropy, bce_with_logits, mse, mae, huber (default: cross_entropy for text and "
-        "integer labels, mse for numbers)",
+        help="cross_entropy, bce_with_logits, mse, mae, huber, log_cosh (default: cross_entropy for text "
+        "and integer labels, mse for numbers)",
     )
     fit.add_argument(
         "--optimizer",
         default="adam",
         metavar="NAME",
-        help="adam, adamw, sgd (with momentum 0.9) (default: adam)",
+        help="adam, adamw, sgd (with momentum 0.9), nadam, radam, adamax, rmsprop, adagrad, adadelta, lion "
+        "(default: adam)",
     )
-    fit.add_argument("--lr", type=_positive, metavar="R", help="learning rate (default: 0.001; sgd: 0.01)")
+    fit.add_argument(
+        "--lr", type=_positive, metavar="R", help="learning rate (default: torch's; adam: 0.001)"
+    )
     fit.add_argument(
         "--batch-size",
         type=_count,

@@ -12,11 +12,13 @@ import numpy as np
 from . import datasets, files
 from .errors import unknown
 from .frames import Frame
+from .optimizers import OPTIMIZERS
 from .preparation import Preparation
 from .prepare import stratified_split
 
-_LOSSES = ("cross_entropy", "bce_with_logits", "mse", "mae", "huber")
-_OPTIMIZERS = ("adam", "adamw", "sgd")
+_VALUES = ("mse", "mae", "huber", "log_cosh")  # losses of numbers
+_LOSSES = ("cross_entropy", "bce_with_logits", *_VALUES)
+_OPTIMIZERS = [name for name in OPTIMIZERS if name != "lbfgs"]  # whose steps are epochs
 _SPLIT_SEED = 0  # not --seed: runs with other seeds are then tested on the same samples
 
 
@@ -35,7 +37,7 @@ class _Task:
 
     @property
     def regression(self):
-        return self.loss in ("mse", "mae", "huber")
+        return self.loss in _VALUES
 
     def raw(self, y):
         """The target as the data has it: what the trained model takes."""
@@ -298,11 +300,10 @@ def _batch_size(n):
 def _trainer(args, n_in, task, batch_size):
     import fastbp as fb
 
-    lr = args.lr or (0.01 if args.optimizer == "sgd" else 1e-3)
+    given = {"lr": args.lr} if args.lr else {}
     if args.optimizer == "sgd":
-        optimizer = fb.SGD(lr, momentum=0.9)
-    else:
-        optimizer = {"adam": fb.Adam, "adamw": fb.AdamW}[args.optimizer](lr)
+        given["momentum"] = 0.9
+    optimizer = OPTIMIZERS[args.optimizer](**given)
     net = fb.MLP([n_in, *args.hidden, task.n_out], activation=args.activation, seed=args.seed)
     return fb.Trainer(
         net,
@@ -321,7 +322,7 @@ def _trainer(args, n_in, task, batch_size):
 def score(trainer, X, y):
     """How a model does on raw samples: accuracy and loss, or RMSE, MAE and R2 in the target's units."""
     scores = {"samples": len(y)}
-    if trainer.loss.name not in ("mse", "mae", "huber"):
+    if trainer.loss.name not in _VALUES:
         result = trainer.evaluate(X, y)
         return scores | {name: float(result[name]) for name in ("accuracy", "loss") if name in result}
     y = np.asarray(y, np.float64).reshape(len(y), -1)

@@ -15,7 +15,8 @@ def unknown(what, got, known):
     """
     known = [str(name) for name in known]
     folded = {name.casefold(): name for name in reversed(known)}
-    near = difflib.get_close_matches(str(got).casefold(), folded, n=1)
+    near = difflib.get_close_matches(str(got).casefold(), folded)
+    near.sort(key=lambda name: sorted(name) != sorted(str(got).casefold()))  # swapped letters come first
     hint = f"; did you mean {folded[near[0]]!r}?" if near else "."
     return ValueError(f"{what}: got {got!r}{hint} Known: {', '.join(known) or '(none)'}")
 
