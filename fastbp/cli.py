@@ -209,7 +209,7 @@ def _info(args):
     import numpy
     from llvmlite import binding
 
-    from .backend import max_threads, usable_cores
+    from .backend import gpu_info, max_threads, usable_cores
 
     features = [name for name, on in binding.get_host_cpu_features().items() if on]
     wide = [name for name in ("avx512f", "avx2", "neon", "sve") if name in features]
@@ -222,6 +222,7 @@ def _info(args):
         "cores usable": f"{usable_cores()} of {os.cpu_count()}",
         "threads": f"up to {max_threads()}, layer {_threading_layer()}",
         "cache": _cache_place(),
+        **gpu_info(),
     }
     for label, value in rows.items():
         print(f"{label:<15} {value}")

@@ -347,8 +347,8 @@ class Trainer:
         threads = backend.most_threads(self.net, batch, self.threads)
         numbers = self.loss.numbers(self.net.sizes[-1])
         plan = Plan(self.net, code, self.optimizer.code, batch, threads, second, frozen, numbers)
-        return backend.Session(
-            self.net.params if params is None else params, slots, plan, self._hyper(), threads,
+        return backend.open_session(
+            self.device, self.net.params if params is None else params, slots, plan, self._hyper(), threads,
             fixed=self.threads is not None, work=backend.step_work(self.net, batch),
         )  # fmt: skip
 

@@ -194,3 +194,14 @@ DTYPES = {
     ("i", 8): 10,
     ("b", 1): 3,
 }
+
+# The state of a device, in front of the plan in its table: what a step reads and leaves for the next.
+# STEP: of the window's data; ROWS: of the step; FIRST: sample number of the first row at hand
+D_MODE, D_STEP, D_ROWS, D_SAMPLES, D_NUMBER, D_HITS, D_STOPPED = 0, 1, 2, 3, 4, 5, 6
+D_ORDERED, D_FIRST, D_X_ROW, D_X_COL, D_TARGETED, D_WEIGHTED = 7, 8, 9, 10, 11, 12
+D_PARTS, D_STORE = 13, 14
+DEVICE = 24
+
+# hyper and sums of a device, float64: hyper first
+N_LOSS, N_WEIGHT, N_FACTOR = HYPER, HYPER + 1, HYPER + 2
+NUMBERS = HYPER + 4

@@ -98,11 +98,12 @@ def test_every_module_was_read():
 
 
 def test_kernels_know_nothing_above_them():
-    """The standard library, NumPy, Numba with its LLVM, and each other."""
+    """The standard library, NumPy, Numba with its LLVM, and each other; the GPU's, lazily, CUDA's own."""
 
     def wrong(module, i):
         climbs = within(i.name, "fastbp") and not within(i.name, "fastbp.kernels")
-        return climbs or outsider(i, "numpy", "numba", "llvmlite")
+        cuda = ("cuda",) if within(module, "fastbp.kernels.cuda") and i.lazy else ()
+        return climbs or outsider(i, "numpy", "numba", "llvmlite", *cuda)
 
     assert broken(KERNELS, wrong) == []
 
@@ -170,7 +171,7 @@ def test_the_reference_is_for_tests_and_benchmarks_only():
 def test_what_is_imported_at_once_is_numpy_only():
     """tqdm, safetensors, matplotlib, numba wait until they are needed; the rest is not imported at all."""
     assert broken(REST, lambda m, i: not i.lazy and outsider(i, "numpy")) == []
-    allowed = ("numpy", "numba", "llvmlite", "tqdm", "safetensors", "matplotlib")
+    allowed = ("numpy", "numba", "numba_cuda", "llvmlite", "tqdm", "safetensors", "matplotlib")
     assert broken(REST, lambda m, i: outsider(i, *allowed)) == []
 
 
@@ -183,5 +184,8 @@ def test_every_package_is_installed():
     assert set(config["tool"]["setuptools"]["packages"]) == packages
     named = {re.match(r"[\w-]+", d)[0] for d in config["project"]["dependencies"]}
     used = {i.name.partition(".")[0] for found in ALL.values() for i in found} - STANDARD - {"fastbp"}
-    assert named == used - {"llvmlite", "matplotlib"}  # numba brings the one; the other is an extra
+    # numba brings the first; the others are extras
+    assert named == used - {"llvmlite", "matplotlib", "numba_cuda", "cuda"}
+    extras = config["project"]["optional-dependencies"]
+    assert all(extras[e][0].startswith(f"numba-cuda[{e[:2]}{e[4:]}]") for e in ("cuda12", "cuda13"))
     assert any(d.startswith("matplotlib") for d in config["project"]["optional-dependencies"]["plot"])
