@@ -39,7 +39,7 @@ def checks(rng, tiny):
     from fastbp.kernels import reference as ref
 
     shapes = [([3, 5, 2], 9)] if tiny else [([37, 113, 61, 7], 100), ([300, 520, 10], 128), ([5, 9, 3], 4096)]
-    losses = ["cross_entropy", "mse"] if tiny else list(codes.LOSSES)
+    losses = ["cross_entropy", "mse", "bce_with_logits", "mae", "huber", "log_cosh"][: 2 if tiny else 6]
     activations = ["relu", "gelu"] if tiny else list(codes.ACTIVATIONS)
     for dtype, (sizes, batch) in itertools.product(["float32", "float64"], shapes):
         bound = {"float32": 1e-5, "float64": 1e-11}[dtype]

@@ -21,7 +21,7 @@ if not int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0):
 
 from numba import cuda
 
-from fastbp.kernels.cuda import dense, program, scalar
+from fastbp.kernels.cuda import dense, losses, program, scalar
 
 
 @pytest.fixture(params=h.DTYPES)
@@ -49,11 +49,13 @@ def test_activations_and_slopes(rng, dtype, name):
 
 def test_everything_in_the_formulas_is_here():
     """What others add to formulas.py must not be forgotten on this device."""
-    from fastbp.kernels import formulas
+    from fastbp.kernels import formulas, loss_formulas
 
-    names = scalar.functions(np.float32)
+    names = {**scalar.functions(np.float32), "number_type": None, "zero": 0.0, "dtype": np.dtype("f4")}
+    losses.build(names)
     for name, table in (("activate", formulas.ACTIVATION), ("activate_stored", formulas.ACTIVATION_AND_SLOPE),
-                        ("slope", formulas.SLOPE), ("element_loss", formulas.ELEMENT_LOSS)):  # fmt: skip
+                        ("slope", formulas.SLOPE),
+                        ("loss_row", loss_formulas.LOSS), ("link_row", loss_formulas.LINK)):  # fmt: skip
         for code in table:
             assert f"{name}_{code}" in names
 

@@ -6,6 +6,7 @@ On the CPU in the ordinary run; on the GPU where there is one; and, in a run of 
 
 import os
 
+import draw
 import harness as h
 import numpy as np
 import pytest
@@ -38,28 +39,32 @@ def test_gradients_of_every_activation(rng, device, activation):
     assert h.relative(flat(got), flat(exact)) < 1e-11
 
 
-@pytest.mark.parametrize("loss", [*codes.LOSSES, "soft"])
-def test_every_loss(rng, device, loss):
-    """Gradients, evaluate, predict, forward; with probabilities, rows of more than one thread."""
-    soft, outputs = loss == "soft", 7 if loss == "soft" else 3
-    loss = "cross_entropy" if soft else loss
-    net = fb.MLP([4, 5, outputs], "tanh", seed=0)
-    X, y = problem(rng, loss, 9, 4, outputs, soft=soft)
-    X = X.astype("float32")
+OUTPUTS = 6  # rows of more than one thread, and even
+
+
+@pytest.mark.parametrize("variant", [*draw.VARIANTS, *draw.weighted(OUTPUTS)])
+def test_every_loss(rng, device, variant):
+    """Gradients, evaluate, predict, forward."""
+    loss, name = draw.VARIANTS.get(variant) or draw.weighted(OUTPUTS)[variant], variant.partition("/")[0]
+    net = fb.MLP([3, 4, OUTPUTS], "tanh", seed=0, dtype="float64")
+    X, y = rng.standard_normal((6, 3)), draw.targets(rng, variant, 6, OUTPUTS)
     trainer = fb.Trainer(net, loss, device=device)
     value, got = trainer.gradients(X, y)
-    exact_value, exact = ref.gradients(params64(net), X.astype(float), y, ["tanh"], loss)
-    assert value == pytest.approx(exact_value, rel=1e-5)
-    assert h.relative(flat(got), flat(exact)) < 4e-6
-    z = ref.forward(params64(net), X.astype(float), ["tanh"])[-1][0]
+    constants = draw.constants(loss)
+    exact_value, exact = ref.gradients(params64(net), X, y, ["tanh"], name, **constants)
+    assert value == pytest.approx(exact_value, rel=1e-10)
+    assert h.relative(flat(got), flat(exact)) < 1e-10
+    z = ref.forward(params64(net), X, ["tanh"])[-1][0]
     result = trainer.evaluate(X, y)
-    assert result["loss"] == pytest.approx(exact_value, rel=1e-5)
-    assert h.relative(trainer.forward(X), z) < 4e-6
-    assert h.relative(trainer.predict(X), ref.link(loss, z)) < 4e-6
-    if loss == "cross_entropy":
+    assert result["loss"] == pytest.approx(exact_value, rel=1e-10)
+    assert h.relative(trainer.forward(X), z) < 1e-12
+    link = "focal/labels" if variant.startswith("focal/labels") else name
+    given = {"eps": loss.eps} if name == "gaussian_nll" else {}
+    assert h.relative(trainer.predict(X), ref.link(link, z, **given)) < 1e-10
+    if name == "cross_entropy":
         classes = y.argmax(1) if y.ndim == 2 else y
         assert result["accuracy"] == (z.argmax(1) == classes).mean()
-    elif loss == "bce_with_logits":
+    elif variant == "bce_with_logits":
         assert result["accuracy"] == ((z > 0) == (y > 0.5)).mean()
 
 
