@@ -35,8 +35,12 @@ def test_registers_and_spills(dtype):
         assert shared == known_shared and shared <= 48 << 10, (key, shared)
 
 
-def test_nothing_spills():
-    assert all(spilled == 0 for _, spilled, _ in KNOWN.values())
+def test_what_spills():
+    """16 bytes of the wide forward tile on sm_75 and sm_80, held to 128 registers so that two blocks fit;
+    where they lie in the kernel is not known. Nothing else."""
+    spilled = {key: n for key, (_, n, _) in KNOWN.items() if n}
+    assert set(spilled) <= {"float32 sm_75 dense_forward_wide", "float32 sm_80 dense_forward_wide"}
+    assert all(n <= 16 for n in spilled.values())
 
 
 def test_the_inner_loop_is_vector_loads_and_fused_multiply_adds():
