@@ -18,7 +18,9 @@ examples:
   python -m bench --cases 'mnist*' --peers numpy,jax
   python -m bench --startup                import and first fit, cache full and empty
   python -m bench --predict                latency of one row, throughput of many
-  python -m bench --scale                  cost against width, depth and batch"""
+  python -m bench --scale                  cost against width, depth and batch
+  python -m bench --features               cost of each optimizer and option beside the plain step
+  python -m bench --estimators             scores and times of scikit-learn's estimators and fastbp's"""
 
 
 def main(argv=None):
@@ -31,6 +33,10 @@ def main(argv=None):
             from .predict import main as part
         elif args.scale:
             from .scale import main as part
+        elif args.features:
+            from .features import main as part
+        elif args.estimators:
+            from .estimators import main as part
         else:
             part = _steps
         return part(args)
@@ -55,6 +61,8 @@ def _arguments(argv):
     what.add_argument("--startup", action="store_true", help="measure start-up instead")
     what.add_argument("--predict", action="store_true", help="measure inference instead")
     what.add_argument("--scale", action="store_true", help="measure cost against size instead")
+    what.add_argument("--features", action="store_true", help="measure the cost of each feature instead")
+    what.add_argument("--estimators", action="store_true", help="compare estimators on real data instead")
     parser.add_argument("--quick", action="store_true", help="NumPy alone, 5 short rounds")
     parser.add_argument(
         "--cases", default="six", metavar="A,B", help="names, patterns, six, variants, all (default: six)"
@@ -68,7 +76,9 @@ def _arguments(argv):
     )
     parser.add_argument("--out", default="bench-results", metavar="DIR", help="(default: bench-results)")
     parser.add_argument("--json", metavar="FILE", help="(default: DIR/bench.json)")
-    parser.add_argument("--markdown", action="store_true", help="print the README's table too")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print tables as Markdown: the README's, docs/sklearn.md's"
+    )
     args = parser.parse_args(argv)
     if args.rounds is not None and args.rounds < 1:
         parser.error(f"--rounds: got {args.rounds}, takes 1 or more")

@@ -7,7 +7,7 @@ _here = _Path(__file__).resolve().parent
 if not (_here / "kernels").is_dir() and (_here.parent / "kernels" / "codes.py").is_file():
     __path__.append(str(_here.parent))
 
-from . import initializers, losses, math  # noqa: E402
+from . import data, initializers, losses, math, schedules  # noqa: E402
 from .autoencoder import Autoencoder  # noqa: E402
 from .callbacks import (  # noqa: E402
     Callback,
@@ -21,36 +21,60 @@ from .callbacks import (  # noqa: E402
 )
 from .checkpoint import load  # noqa: E402
 from .elm import ELM  # noqa: E402
+from .export import from_torch  # noqa: E402
 from .functions import activation, loss  # noqa: E402
 from .history import History  # noqa: E402
 from .mlp import MLP  # noqa: E402
-from .optimizers import SGD, Adam, AdamW  # noqa: E402
+from .optimizers import (  # noqa: E402
+    LBFGS,
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    NAdam,
+    RAdam,
+    RMSprop,
+)
 from .self_training import self_training  # noqa: E402
 from .trainer import Trainer  # noqa: E402
 
 __version__ = "0.1.0"
 __all__ = [
     "ELM",
+    "LBFGS",
     "MLP",
     "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "Autoencoder",
     "CSVLogger",
     "Callback",
     "EarlyStopping",
     "History",
     "LambdaCallback",
+    "Lion",
     "ModelCheckpoint",
+    "NAdam",
+    "RAdam",
+    "RMSprop",
     "ReduceLROnPlateau",
     "TensorBoard",
     "TerminateOnNaN",
     "Trainer",
     "activation",
+    "data",
+    "from_torch",
     "initializers",
     "load",
     "loss",
     "losses",
     "math",
+    "schedules",
     "self_training",
 ]

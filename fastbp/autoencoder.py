@@ -49,8 +49,9 @@ class Autoencoder:
         for name, value, high in (("noise", noise, np.inf), ("mask", mask, 1)):
             if not (isinstance(value, (int, float)) and 0 <= value < high):
                 raise ValueError(f"{name}: got {value!r}, takes a number from 0 to below {high}")
-        if tied and options.get("clip_norm") is not None:
-            raise ValueError("clip_norm: got it with tied=True, where shared weights would count twice")
+        for name in ("clip_norm", "clip_layer_norm", "lr_factors", "max_norm", "accumulate") if tied else ():
+            if options.get(name) is not None:
+                raise ValueError(f"{name}: got it with tied=True, where two layers share their weights")
         sizes = list(sizes)
         self.half = len(sizes) - 1  # layers of the encoder
         names = [activation] * (self.half - 1)

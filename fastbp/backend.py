@@ -92,10 +92,7 @@ def _warn_once(text):
 
 
 def gpu_info():
-    """{"gpu": ..., "driver": ..., "toolkit": ...}, or {"gpu": why there is none}."""
-    reason = no_gpu()
-    if reason is not None:
-        return {"gpu": f"none: {reason}"}
+    """{"gpu": ..., "driver": ..., "toolkit": ...}, where there is one."""
     from .kernels.cuda.device import describe
 
     return describe()
@@ -134,6 +131,14 @@ def load(dtype):
     run = program.load(dtype)
     _seconds.setdefault(dtype, time.perf_counter() - start)
     return run
+
+
+def cache_place():
+    """Folder where the machine code is kept, or None where none can be written. Compiles nothing."""
+    from .kernels import jit
+    from .kernels.cpu import program
+
+    return jit.cache_path(program.run)
 
 
 def peak_loop(dtype):
@@ -248,11 +253,7 @@ class Session:
         self.params, self.slots, self.hyper = params, slots, hyper
         self.table, self.team = plan.table, Team(threads, fixed, work)
         self.work = arena(plan.work_size, params.dtype)
-        coded = [
-            codes.P_LOSS,
-            *range(codes.HEADER + codes.L_ACTIVATION, len(self.table), codes.LAYER_COLUMNS),
-        ]
-        self.table[coded] = [_native(int(c), params.dtype) for c in self.table[coded]]
+        self.table[plan.coded] = [_native(int(c), params.dtype) for c in self.table[plan.coded]]
         place = int(plan.table[codes.P_NUMBERS])
         self.work[place : place + len(plan.numbers)] = plan.numbers
         self.call = np.zeros(codes.CALL, np.int64)
@@ -262,6 +263,7 @@ class Session:
         self.sync = arena(codes.SYNC + threads * codes.trace_size(layers), np.int64)
         self.order = np.empty(0, np.int32)
         self._kept, self._few, self.batch = (), None, int(plan.table[codes.P_BATCH])
+        self._rates = None
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
         _sessions.add(self)
@@ -280,9 +282,13 @@ class Session:
             self.call[codes.K_OUT_ROW] = out.strides[0] // out.itemsize
         self._kept = (x, y, weight, out)  # addresses are only good while these live
 
+    def seed(self, number):
+        """The seed of what training steps drop."""
+        self.call[codes.K_SEED] = number
+
     def infer(self, mode, x):
         """(outputs (N, O), rows of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs)."""
-        if x.size <= FEW and x.dtype == self.params.dtype:
+        if isinstance(x, np.ndarray) and x.size <= FEW and x.dtype == self.params.dtype:
             return self._infer_few(mode, x)
         out = np.empty((len(x), self.table[codes.P_OUTPUTS]), self.params.dtype)
         self.bind(x, out=out)
@@ -308,6 +314,11 @@ class Session:
         self._run(call, self.slots)
         return outputs[:count].copy(), int(self.results[codes.RESULTS])
 
+    def set_rates(self, table=None):
+        """Learning rate, momentum, ... of each update of the epoch; None: those of hyper for all."""
+        self._rates = table
+        self.call[codes.K_RATES] = _address(table)
+
     def release(self):
         """Let go of the data that was bound."""
         self._kept = ()
@@ -324,19 +335,19 @@ class Session:
     def windows(self, mode, steps, number=0):
         """Run steps [0, steps) of the bound data in windows of about WINDOW seconds.
 
-        number : updates made before. Yields (steps done, loss sum, weight sum, right answers) so far
+        number : updates made before step 0. Yields (steps done, loss sum, weight sum, right answers) so far
         after each window, and ends early, with fewer steps done, when a loss is not finite. ``done``
         is kept up to date, so that who is interrupted knows.
         """
         call, team, results = self.call, self.team, self.results
         self.done = hits = 0
+        call[codes.K_STEP] = number
         while self.done < steps:
             start = time.perf_counter()
             single = call[codes.K_SAMPLES] == 1  # a row is one thread's; it says nothing of batches
             threads, trial = (1, False) if single else team.choose(start)
             count = min(max(1, self.window // 4) if trial else self.window, steps - self.done)
             call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + count
-            call[codes.K_STEP] = number + self.done
             results[codes.R_STEPS] = 0
             try:
                 self._go(mode, threads)
@@ -365,10 +376,10 @@ class Session:
         lie in ``gradient``, and the update. The plan has a gradient arena."""
         call, results, threads = self.call, self.results, self.team.threads
         self.done = hits = 0
+        call[codes.K_STEP] = number
         while self.done < steps:
             call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + 1
-            call[codes.K_STEP] = number + self.done
-            self._go(codes.GRADIENTS, threads, self.gradient)
+            self._go(codes.COLLECT, threads, self.gradient)
             sums = results[[codes.R_LOSS, codes.R_WEIGHT]]
             hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.R_THREADS])].sum())
             ran = 0
@@ -401,6 +412,8 @@ class Session:
         )
 
     def _go(self, mode, threads, slots=None):
+        if mode in (codes.TRAIN, codes.APPLY) and self.table[codes.P_OPTIMIZER] == codes.STORE:
+            raise ValueError("optimizer: got LBFGS, which only fit takes")
         self.call[codes.K_MODE] = mode
         right = _claim_parallel() if threads > 1 else ALONE
         self.call[codes.K_THREADS] = 1 if right == ALONE else threads
@@ -442,9 +455,12 @@ def _address(array):
 
 
 def _place(array):
-    """(address, dtype code, strides): how the gather finds a 2-D array's numbers."""
+    """(address, dtype code, strides): how the gather finds the numbers of a 2-D array, or of what else
+    data.py makes of X (sparse rows, shards)."""
     if array is None:
         return 0, 0, 0, 0
+    if not isinstance(array, np.ndarray):
+        return array.place()
     return _address(array), codes.DTYPES[array.dtype.kind, array.dtype.itemsize], *array.strides
 
 

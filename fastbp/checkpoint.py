@@ -1,7 +1,9 @@
 """One safe file format: safetensors with a JSON config; save and resume are exact.
 
-Tensors: weights.K (fan_in, fan_out), biases.K (fan_out,), and the optimizer's slots as
-slotS.weights.K, slotS.biases.K. Metadata: {"fastbp": JSON of the configuration}. No code in it.
+Tensors: weights.K (fan_in, fan_out), biases.K (fan_out,), of layers with a norm gains.K and shifts.K, with
+batch norm running_means.K and running_vars.K, of embedded columns embeddings.K; the optimizer's slots as
+slotS.weights.K, ..., and average.weights.K, ... where the trainer keeps an average; with a preparation its
+numbers, float64, as preparation.NAME. Metadata: {"fastbp": JSON of the configuration}. No code in it.
 """
 
 import json
@@ -10,26 +12,35 @@ import tempfile
 
 import numpy as np
 
+from .errors import number
 from .losses import loss as make_loss
 from .mlp import MLP
 from .optimizers import OPTIMIZERS
+from .options import Options
+from .preparation import Preparation
+from .schedules import schedule
 
 FORMAT = 1
+_PREPARATION = "preparation."
 
 
 def _arenas(trainer):
     size = trainer.net.params.size
-    yield "", trainer.net.params
-    for s in range(trainer.optimizer.slots):
-        yield f"slot{s}.", trainer.slots[s * size : (s + 1) * size]
+    for s, prefix in enumerate(_prefixes(trainer.optimizer, Options.of(trainer))):
+        yield prefix, trainer.slots[(s - 1) * size : s * size] if s else trainer.net.params
+
+
+def _prefixes(optimizer, options):
+    slots = [f"slot{s}." for s in range(optimizer.slots)]
+    return ["", *slots, *(["average."] if options.ema is not None else [])]
 
 
 def _views(trainer):
     """name -> view, for every array of a checkpoint."""
     views = {}
     for prefix, flat in _arenas(trainer):
-        for k in range(len(trainer.net.layers)):
-            views[f"{prefix}weights.{k}"], views[f"{prefix}biases.{k}"] = trainer.net.views(flat, k)
+        for name, view in trainer.net.named_views(flat, state=not prefix).items():
+            views[prefix + name] = view
     return views
 
 
@@ -44,13 +55,19 @@ def save(trainer, path):
         "optimizer": trainer.optimizer.config(),
         "batch_size": trainer.batch_size,
         "seed": trainer.seed,
-        "clip_norm": trainer.clip_norm,
+        "options": Options.of(trainer).config(),
+        "schedule": trainer.schedule and trainer.schedule.config(),
+        "schedule_state": trainer.schedule_state,
         "lr_scale": trainer.lr_scale,
         "frozen": list(trainer.net.frozen),
         "steps": trainer.steps,
         "epochs": trainer.epochs,
+        "columns": trainer.columns,
     }
     tensors = {name: np.ascontiguousarray(view) for name, view in _views(trainer).items()}
+    if trainer.preparation is not None:
+        config["preparation"] = trainer.preparation.config()
+        tensors |= {f"{_PREPARATION}{name}": a for name, a in trainer.preparation.tensors().items()}
     content = to_bytes(tensors, {"fastbp": json.dumps(config)})
     path = os.fspath(path)
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".fastbp-")
@@ -88,20 +105,27 @@ def load(path, *, device="auto", threads=None):
                 raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
             optimizer = dict(config["optimizer"])
             optimizer = OPTIMIZERS[optimizer.pop("name")](**optimizer)
-            _check_shapes(file, config["net"]["sizes"], optimizer.slots)
+            options = Options(**config["options"])
+            options.check(len(config["net"]["sizes"]) - 1)
+            _check_shapes(file, config["net"], _prefixes(optimizer, options))
             trainer = Trainer(
                 MLP(**config["net"], seed=0),
                 loss=make_loss(config["loss"].pop("name"), **config["loss"]),
                 optimizer=optimizer,
                 batch_size=config["batch_size"],
                 seed=config["seed"],
-                clip_norm=config["clip_norm"],
+                schedule=config["schedule"]
+                and schedule(config["schedule"].pop("name"), **config["schedule"]),
+                **config["options"],
                 device=device,
                 threads=threads,
             )
             trainer.net.freeze(*config.get("frozen", ()))
             trainer.lr_scale = _factor(config.get("lr_scale", 1.0))
+            trainer.schedule_state = _state(config["schedule_state"])
             trainer.steps, trainer.epochs = (_count(config[name]) for name in ("steps", "epochs"))
+            trainer.columns = _names(config.get("columns"))
+            trainer.preparation = _preparation(file, config.get("preparation"), trainer.net.sizes)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise ValueError(f"{path}: has no usable fastbp configuration ({e})") from None
         for name, view in _views(trainer).items():
@@ -112,6 +136,23 @@ def load(path, *, device="auto", threads=None):
                 raise ValueError(f"{path}: {name} has NaN or inf")
             view[:] = tensor
     return trainer
+
+
+def _names(names):
+    if names is not None and not (isinstance(names, list) and all(isinstance(n, str) for n in names)):
+        raise ValueError(f"got {names!r} for the names of columns")
+    return names
+
+
+def _preparation(file, config, sizes):
+    if config is None:
+        return None
+    tensors = {
+        name.removeprefix(_PREPARATION): file.get_tensor(name)
+        for name in file.keys()
+        if name.startswith(_PREPARATION)
+    }
+    return Preparation.restore(config, tensors, sizes[0], sizes[-1])
 
 
 def _count(number):
@@ -126,14 +167,19 @@ def _factor(number):
     return float(number)
 
 
-def _check_shapes(file, sizes, slots):
+def _state(values):
+    """What a schedule remembers: a few numbers by name."""
+    if not isinstance(values, dict) or len(values) > 8:
+        raise ValueError(f"schedule_state: got {values!r}")
+    return {str(k): v if type(v) is int else number(k, v, np.isfinite, "a number") for k, v in values.items()}
+
+
+def _check_shapes(file, net, prefixes):
     """The arrays in the file are those of the configuration: before anything of their size is made."""
-    shapes = {}
-    for prefix in ("", *(f"slot{s}." for s in range(slots))):
-        for k, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
-            shapes[f"{prefix}weights.{k}"] = [fan_in, fan_out]
-            shapes[f"{prefix}biases.{k}"] = [fan_out]
-    found = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}
+    trained, state = MLP.shapes(**net)
+    shapes = {prefix + name: shape for prefix in prefixes for name, shape in trained.items()} | state
+    known = [_PREPARATION + name for name in Preparation.TENSORS]  # checked when it is restored
+    found = {name: list(file.get_slice(name).get_shape()) for name in file.keys() if name not in known}
     if found != shapes:
         odd = sorted(n for n in found.keys() | shapes.keys() if found.get(n) != shapes.get(n))[:3]
         raise ValueError(f"its arrays are not those of its sizes: {', '.join(odd)}")

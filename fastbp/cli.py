@@ -1,9 +1,10 @@
-"""The command line: `fastbp train`, `fastbp info`. Parses, reports errors; the work is elsewhere.
+"""The command line: train, predict, evaluate, export, info, cache, bench. Parses, reports errors.
 
 Exit codes: 0 done, 2 bad input (one line on stderr, no traceback), 130 interrupted by Ctrl-C.
 """
 
 import argparse
+import importlib
 import sys
 
 _TRAIN = """\
@@ -11,10 +12,12 @@ Train a multi-layer perceptron on DATA, test it on a part held out, write the mo
 
 DATA is a data set inside the package (digits) or a file:
   .csv .tsv      comma, semicolon or tab; the target is the last column, or --target NAME or INDEX
+  .parquet       likewise, by polars or pyarrow
   .npz           arrays X and y, or x_train, y_train, x_test, y_test; or --target NAME
   .npy           features; --target is another .npy file, or the INDEX of a column
+  .svmlight      sparse rows, the target first in each; by scikit-learn
   idx-ubyte      MNIST's format; the labels lie beside the images, or --target FILE
-.csv, .tsv and idx files may be compressed by gzip (.gz)."""
+.csv, .tsv, .svmlight and idx files may be compressed by gzip (.gz). Columns of text are categories."""
 
 _EXAMPLES = """\
 examples:
@@ -24,9 +27,33 @@ examples:
   fastbp train houses.csv --target price --loss huber
   fastbp train train-images-idx3-ubyte.gz --hidden 512,512 --threads 4
 
-Features are standardised for training (bytes, such as pixels, by one common scale), and so is the
-target of a regression; both are folded into the first and last layer afterwards, so the model
-written takes raw features and gives raw values."""
+Numbers are standardised (bytes, such as pixels, by one common scale), text is one-hot, and the target
+of a regression is standardised too. What does it is in the model's file: the model takes raw columns
+by their names, and gives labels or values of the target's own unit."""
+
+_PREDICT = """\
+Write what MODEL predicts for each row of DATA: the label and the probabilities, or the values.
+Columns are found by name; others (an id, the target) are passed over.
+
+example:
+  fastbp predict fastbp-iris.safetensors new.csv --out predictions.csv"""
+
+_EVALUATE = """\
+Score MODEL on DATA, which holds the target too: accuracy and loss, or RMSE, MAE and R2.
+
+example:
+  fastbp evaluate fastbp-iris.safetensors test.csv --json"""
+
+_EXPORT = """\
+Write MODEL for others, beside it or to the PATHs given. The inputs are raw: what scales them is part
+of the export; a column of text is one input per category there, 1 where the row has it, else 0.
+
+example:
+  fastbp export fastbp-iris.safetensors --onnx --c model/iris.c"""
+
+_INFO = "What this machine gives fastbp: versions, processor, threads, measured peak, cache."
+_CACHE = "The machine code on disk. It is made on first use, some 10 to 20 s a precision; warm makes it now."
+_BENCH = "Run python -m bench with the arguments that follow: --quick, --startup, --predict, --scale, ..."
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,14 +66,17 @@ class _Parser(argparse.ArgumentParser):
 def main(argv=None):
     """Run the command line `argv` (default: this process's arguments); returns the exit code."""
     try:
-        args = _parser().parse_args(argv)
+        parser = _parser()
+        args, args.arguments = parser.parse_known_args(argv)
+        if args.arguments and args.command != "bench":  # which has options of its own
+            parser.error(f"unrecognized arguments: {' '.join(args.arguments)}")
         return args.run(args)
     except SystemExit as end:  # argparse after --help or --version
         return end.code or 0
     except KeyboardInterrupt:
         print("fastbp: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
         print(f"fastbp: error: {_one_line(error)}", file=sys.stderr)
         return 2
 
@@ -62,17 +92,12 @@ def _parser():
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    train = commands.add_parser(
-        "train",
-        help="train on a data set or a file",
-        description=_TRAIN,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    train.set_defaults(run=_train)
+    train = _command(commands, "train", "train on a data set or a file", _TRAIN, "cli_train")
+    train.epilog = _EXAMPLES
     train.add_argument("data", metavar="DATA", help="digits, or a file")
     data = train.add_argument_group("data")
     data.add_argument("--target", metavar="T", help="column, array or file of the target")
+    data.add_argument("--drop", type=_listed, default=(), metavar="A,B", help="columns to leave out, by name")
     data.add_argument(
         "--test-fraction",
         type=_fraction,
@@ -124,35 +149,89 @@ def _parser():
         help="of the initial weights and the order of samples (default: 0)",
     )
     machine = train.add_argument_group("machine and output")
-    machine.add_argument(
-        "--threads", type=_count, metavar="T", help="CPU threads (default: chosen by the network)"
-    )
-    machine.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda (default: auto)")
+    _add_machine_options(machine)
     machine.add_argument(
         "--out",
         metavar="PATH",
         help="where the model and its picture go: a folder, or a name to which .safetensors and "
         ".png are added (default: ./fastbp-DATA)",
     )
-    machine.add_argument("--quiet", action="store_true", help="no progress bar, only the results")
-
-    info = commands.add_parser(
-        "info", help="what this machine gives fastbp", description="What this machine gives fastbp."
+    machine.add_argument(
+        "--report", metavar="PATH", help="write a self-contained HTML page: scores, pictures, machine"
     )
-    info.set_defaults(run=_info)
+    machine.add_argument("--quiet", action="store_true", help="no progress bar, only the results")
+    _add_json(machine)
+
+    _add_use(commands)
+    _add_machine(commands)
     return parser
+
+
+def _add_use(commands):
+    """predict, evaluate, export: what takes a model."""
+    predict = _command(
+        commands, "predict", "predictions of a model for the rows of a file", _PREDICT, "cli_use"
+    )
+    evaluate = _command(commands, "evaluate", "score a model on a file with the target", _EVALUATE, "cli_use")
+    for parser in (predict, evaluate):
+        parser.add_argument("model", metavar="MODEL", help="a .safetensors file that fastbp train wrote")
+        parser.add_argument("data", metavar="DATA", help="a file, as for fastbp train")
+    predict.add_argument("--out", metavar="PATH", help="a .csv, .tsv or .npy file (default: csv to stdout)")
+    evaluate.add_argument("--target", metavar="T", help="column, array or file (default: as in training)")
+    export = _command(commands, "export", "write a model for others: ONNX, C, torch", _EXPORT, "cli_use")
+    export.add_argument("model", metavar="MODEL", help="a .safetensors file that fastbp train wrote")
+    for name, what in (
+        ("onnx", "ONNX, opset 13, float32"),
+        ("c", "one C99 file without dependencies: void predict(const float *x, float *y)"),
+        ("torch", "torch.nn.Sequential's state_dict, as .safetensors"),
+    ):
+        export.add_argument(f"--{name}", nargs="?", const="", metavar="PATH", help=what)
+    for parser in (predict, evaluate, export):
+        _add_machine_options(parser)
+        _add_json(parser)
+
+
+def _add_machine(commands):
+    """info, cache, bench: the machine."""
+    _add_json(_command(commands, "info", "what this machine gives fastbp", _INFO, "cli_info"))
+    cache = _command(commands, "cache", "machine code on disk: clear or warm", _CACHE, "cli_info")
+    cache.add_argument("action", choices=("clear", "warm"), help="remove it, or compile all of it now")
+    _add_json(cache)
+    _command(commands, "bench", "the benchmark, in a clone of the repository", _BENCH, "cli_info", False)
+
+
+def _command(commands, name, help, description, module, has_help=True):
+    """A command whose work is the function of its name in fastbp.MODULE, imported when it is called."""
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=has_help,
+    )
+
+    def run(args):
+        return getattr(importlib.import_module(f"fastbp.{module}"), name)(args)
+
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_machine_options(group):
+    group.add_argument(
+        "--threads", type=_count, metavar="T", help="CPU threads (default: chosen by the network)"
+    )
+    group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda (default: auto)")
+
+
+def _add_json(group):
+    group.add_argument("--json", action="store_true", help="print one JSON object, for machines")
 
 
 class _Version(argparse.Action):
     def __call__(self, parser, namespace, values, option=None):
         print(f"fastbp {_version()}")
         parser.exit()
-
-
-def _train(args):
-    from .cli_train import train
-
-    return train(args)
 
 
 def _version():
@@ -190,75 +269,15 @@ def _fraction(text):
     return _number(text, float, "a number between 0 and 1", lambda r: 0 < r < 1)
 
 
+def _listed(text):
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _hidden(text):
     if text.strip().lower() == "none":
         return ()
     takes = "widths such as 256,128, or none"
     return tuple(_number(width, int, f"{takes} (in {text!r})", lambda n: n >= 1) for width in text.split(","))
-
-
-# --- info ---
-
-
-def _info(args):
-    """A short report: for questions such as why one machine is slower than another."""
-    import os
-    import platform
-
-    import numba
-    import numpy
-    from llvmlite import binding
-
-    from .backend import gpu_info, max_threads, usable_cores
-
-    features = [name for name, on in binding.get_host_cpu_features().items() if on]
-    wide = [name for name in ("avx512f", "avx2", "neon", "sve") if name in features]
-    rows = {
-        "fastbp": _version(),
-        "python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
-        "numpy": numpy.__version__,
-        "numba": numba.__version__,
-        "cpu": f"{binding.get_host_cpu_name()}, {len(features)} features, {', '.join(wide)}",
-        "cores usable": f"{usable_cores()} of {os.cpu_count()}",
-        "threads": f"up to {max_threads()}, layer {_threading_layer()}",
-        "cache": _cache_place(),
-        **gpu_info(),
-    }
-    for label, value in rows.items():
-        print(f"{label:<15} {value}")
-    return 0
-
-
-def _threading_layer():
-    """The layer numba will choose: the first of its order that loads here."""
-    import importlib
-
-    import numba
-
-    asked = numba.config.THREADING_LAYER
-    if asked in ("tbb", "omp", "workqueue"):
-        return asked
-    for name in numba.config.THREADING_LAYER_PRIORITY:
-        try:
-            importlib.import_module(f"numba.np.ufunc.{name}{'pool' * (name != 'workqueue')}")
-        except ImportError:
-            continue
-        return name
-    return "unknown"
-
-
-def _cache_place():
-    """Where machine code is kept, in numba's order: as told, beside the kernels, the user's."""
-    import os
-    from pathlib import Path
-
-    from . import kernels
-
-    told = os.environ.get("NUMBA_CACHE_DIR")
-    if told:
-        return told
-    beside = Path(kernels.__file__).parent / "cpu"
-    return str(beside / "__pycache__") if os.access(beside, os.W_OK) else "the user's cache folder"
 
 
 if __name__ == "__main__":

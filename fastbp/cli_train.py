@@ -1,5 +1,6 @@
-"""`fastbp train`: read, hold out, scale, train, fold the scaling back, test, write, report."""
+"""`fastbp train`: read, hold out, prepare, train, test, write, report."""
 
+import json
 import os
 import sys
 import time
@@ -10,17 +11,21 @@ import numpy as np
 
 from . import datasets, files
 from .errors import unknown
-from .prepare import Standardizer, stratified_split
+from .frames import Frame
+from .preparation import Preparation
+from .prepare import stratified_split
 
 _LOSSES = ("cross_entropy", "bce_with_logits", "mse", "mae", "huber")
 _OPTIMIZERS = ("adam", "adamw", "sgd")
 _SPLIT_SEED = 0  # not --seed: runs with other seeds are then tested on the same samples
-_FOLD_TOLERANCE = 1e-3  # of the largest output; usually float32 agrees to 1e-6
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What the target asks for: the loss and why, outputs, the target as the loss takes it."""
+    """What the target asks for: the loss and why, outputs, the target as places of classes or numbers.
+
+    classes: the labels as they stand in the data (text, int, float), or None.
+    """
 
     loss: str
     why: str
@@ -32,55 +37,108 @@ class _Task:
     def regression(self):
         return self.loss in ("mse", "mae", "huber")
 
+    def raw(self, y):
+        """The target as the data has it: what the trained model takes."""
+        if self.classes is None:
+            return y
+        return np.array(self.classes)[y]
+
 
 def train(args):
     """Carry out the parsed command line `args`; returns the exit code, 0 or 130 (interrupted)."""
     _known("--optimizer", args.optimizer, _OPTIMIZERS)
     _known("--loss", args.loss or "mse", _LOSSES)
-    name, table = _read(args.data, args.target)
+    name, table = _read(args.data, args.target, args.drop)
     model_path, picture_path = _outputs(args.out, name)
+    if args.report:
+        _check_report(args.report)
 
     y = table.y if table.y_test is None else np.concatenate([table.y, table.y_test])
     task = _task(y, table.classes, args.loss)
-    X_train, y_train, X_test, y_test = _parts(table, task, args.test_fraction)
-    x_scaler = Standardizer(X_train, common=X_train.dtype == np.uint8)
-    y_scaler = Standardizer(y_train) if task.regression else None
-    X_fit, X_check = x_scaler.transform(X_train), x_scaler.transform(X_test)
-    y_fit, y_check = y_train, y_test
-    if y_scaler:
-        y_fit, y_check = y_scaler.transform(y_train), y_scaler.transform(y_test)
-
-    batch_size = args.batch_size or _batch_size(len(X_fit))
-    trainer = _trainer(args, X_fit.shape[1], task, batch_size)
-    sizes = "-".join(str(n) for n in trainer.net.sizes)
-    print(f"{name}: {table.source}")
-    print(
-        f"{len(X_fit):,} samples to train on, {len(X_check):,} held out; "
-        f"{X_fit.shape[1]} features, {_outcome(task)}"
+    X_train, y_train, X_test, y_test, split = _parts(table, task, args.test_fraction)
+    rows, held = X_train.shape[0], X_test.shape[0]
+    preparation = Preparation.fit(
+        X_train,
+        y_train if task.regression else None,
+        names=table.feature_names,
+        classes=task.classes,
+        target=table.target_name,
     )
-    print(f"loss {task.loss} ({task.why}), {args.optimizer}, batches of {batch_size}, {sizes}")
-    sys.stdout.flush()
+    batch_size = args.batch_size or _batch_size(rows)
+    trainer = _trainer(args, preparation.inputs, task, batch_size)
+    trainer.preparation = preparation
+    sizes = "-".join(str(n) for n in trainer.net.sizes)
+    chosen = {
+        "data": f"{name}: {table.source}",
+        "samples": f"{rows:,} to train on, {held:,} to test on: {split}",
+        "features": preparation.summary(),
+        "target": _outcome(task),
+        "loss": f"{task.loss}: {task.why}",
+        "network": f"{sizes}, {args.activation}, {args.optimizer}, batches of {batch_size}",
+    }
+    if not args.json:
+        print_rows(chosen.items())
+        sys.stdout.flush()
 
     start = time.perf_counter()
     history = trainer.fit(
-        X_fit,
-        y_fit,
+        X_train,
+        task.raw(y_train),
         epochs=args.epochs,
-        validation_data=(X_check, y_check),
-        verbose=False if args.quiet else "auto",
+        validation_data=(X_test, task.raw(y_test)),
+        verbose=False if args.quiet or args.json else "auto",
     )
+    interrupted = history.stopped == "Ctrl-C"
     seconds = time.perf_counter() - start - trainer.compile_seconds
 
-    folded = _fold(trainer, x_scaler, y_scaler, X_test, X_check)
     trainer.save(model_path)
-    rows = _test_rows(trainer, task, X_test, y_test) if folded else []
-    rows += _time_rows(trainer, seconds, len(X_fit))
-    rows += _model_rows(model_path, folded, x_scaler, y_scaler)
-    rows += _picture_row(trainer.history.history, picture_path, f"{name}: {sizes}, {args.activation}")
-    print()
-    for label, value in rows:
-        print(f"{label:<15} {value}")
-    if history.stopped == "Ctrl-C":
+    scores = score(trainer, X_test, task.raw(y_test))
+    if args.report:
+        from .report import write
+
+        parts = (X_train, task.raw(y_train)), (X_test, task.raw(y_test))
+        write(
+            args.report,
+            trainer,
+            f"fastbp train {name}",
+            chosen,
+            dict(score_rows(scores, "test ")),
+            *parts,
+            seconds,
+        )
+    picture = _picture(history.history, picture_path, f"{name}: {sizes}, {args.activation}")
+    if args.json:
+        result = {
+            "command": "train",
+            **chosen,
+            "test": scores,
+            "epochs": trainer.epochs,
+            "steps": trainer.steps,
+        }
+        result |= {
+            "seconds": seconds,
+            "compile_seconds": trainer.compile_seconds,
+            "threads": trainer.num_threads,
+        }
+        result |= {
+            "model": str(model_path),
+            "picture": picture[0],
+            "report": args.report,
+            "history": history.history,
+        }
+        print(json.dumps({**result, "interrupted": interrupted}))
+    else:
+        print()
+        print_rows(
+            [
+                *score_rows(scores, "test "),
+                *_time_rows(trainer, seconds, rows),
+                ("model", f"{model_path}  (takes raw features: what prepares them is in the file)"),
+                ("picture", picture[0] or f"none: {picture[1]}"),
+                *([("report", args.report)] if args.report else []),
+            ]
+        )
+    if interrupted:
         print(
             f"fastbp: interrupted in epoch {trainer.epochs} of {args.epochs}, after "
             f"{trainer.steps:,} steps; the model as trained so far is in {model_path}",
@@ -98,17 +156,19 @@ def _known(what, name, known):
 # --- before training ---
 
 
-def _read(data, target):
+def _read(data, target, drop):
     """(a short name, Table) of a shipped data set or a file."""
     path = Path(data)
     if data in datasets.names():
         if target is not None:
             raise ValueError(f"--target: {data} has its own; takes a target for files only")
+        if drop:
+            raise ValueError(f"--drop: {data} has no named columns; takes them for files only")
         X, y = datasets.load(data)
         return data, files.Table(X, y, source="shipped with fastbp")
     if not path.suffix and not path.exists():
         raise ValueError(f"{unknown('DATA', data, datasets.names())}, or a file's name")
-    table = files.read(path, target)
+    table = files.read(path, target, drop)
     return path.name.removesuffix(".gz").removesuffix(path.suffix), table
 
 
@@ -123,6 +183,17 @@ def _outputs(out, name):
     if not os.access(base.parent, os.W_OK):
         raise ValueError(f"--out: cannot write in the folder {base.parent}")
     return base.with_name(base.name + ".safetensors"), base.with_name(base.name + ".png")
+
+
+def _check_report(report):
+    """Fails before training where the report could not be drawn or written."""
+    from .plots import new_figure
+
+    new_figure(1, 1)
+    folder = Path(report).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK) or Path(report).is_dir():
+        raise ValueError(f"--report: cannot write {report}")
 
 
 def _task(y, classes, loss):
@@ -151,9 +222,9 @@ def _task(y, classes, loss):
         )
     if classes is None:
         values, y = np.unique(y, return_inverse=True)
-        classes = [f"{value:g}" for value in values.tolist()]
+        classes = values.tolist()
     if len(classes) < 2:
-        raise ValueError(f"target: one class only, {classes[0]!r}; takes at least 2 to tell apart")
+        raise ValueError(f"target: one class only, {str(classes[0])!r}; takes at least 2 to tell apart")
     return _Task(loss, why, y.astype(np.int64), len(classes), classes)
 
 
@@ -190,28 +261,33 @@ def _binary_task(y, classes, why):
     values, index = np.unique(y, return_inverse=True)
     if len(values) != 2:
         raise ValueError(f"--loss: {takes}; the target holds {len(values)}")
-    classes = classes or [f"{value:g}" for value in values.tolist()]
-    return _Task("bce_with_logits", why, index.astype(np.float32)[:, None], 1, classes)
+    return _Task("bce_with_logits", why, index.astype(np.int64), 1, classes or values.tolist())
 
 
 def _outcome(task):
     if task.classes is None:
         return f"{task.n_out} {'target' if task.regression else 'output'}{'s'[: task.n_out > 1]}"
     shown = ", ".join(f"{i}={name}" for i, name in enumerate(task.classes[:10]))
-    plain = task.classes == [str(i) for i in range(len(task.classes))]
+    plain = task.classes == list(range(len(task.classes)))
     more = ", ..." if len(task.classes) > 10 else ""
     return f"{len(task.classes)} classes" + ("" if plain else f" ({shown}{more})")
 
 
 def _parts(table, task, fraction):
-    """(X_train, y_train, X_test, y_test): the file's own parts, or a part held out."""
+    """(X_train, y_train, X_test, y_test, how it was cut): the file's own parts, or a part held out."""
     y = task.y
     if table.X_test is not None:
         n = len(table.y)
-        return table.X, y[:n], table.X_test, y[n:]
-    by = y[:, 0].astype(np.int64) if task.loss == "bce_with_logits" and y.shape[1] == 1 else y
-    kept, held = stratified_split(by, fraction, _SPLIT_SEED)
-    return table.X[kept], y[kept], table.X[held], y[held]
+        return table.X, y[:n], table.X_test, y[n:], "the file's own test part"
+    labels = y.ndim == 1 and y.dtype.kind == "i"
+    kept, held = stratified_split(y, fraction, _SPLIT_SEED)
+    how = f"{fraction:.0%} held out{', class by class' if labels else ', at random'}"
+    return rows_of(table.X, kept), y[kept], rows_of(table.X, held), y[held], how
+
+
+def rows_of(X, index):
+    """Rows of an array, a Frame or a sparse matrix."""
+    return X.rows(index) if isinstance(X, Frame) else X[index]
 
 
 def _batch_size(n):
@@ -242,44 +318,40 @@ def _trainer(args, n_in, task, batch_size):
 # --- after training ---
 
 
-def _fold(trainer, x_scaler, y_scaler, X_raw, X_scaled):
-    """Fold the scaling into the first and last layer; True if the outputs then agree.
-
-    They do not where float32 cannot carry raw features (a timestamp in nanoseconds, say): then
-    the weights are put back, and the scaling must be kept beside the model.
-    """
-    net = trainer.net
-    before = [a.copy() for a in (*net.weights, *net.biases)]
-    expected = trainer.forward(X_scaled)
-    x_scaler.fold_into_input(net.weights[0], net.biases[0])
-    if y_scaler:
-        y_scaler.fold_into_output(net.weights[-1], net.biases[-1])
-    got = trainer.forward(X_raw)
-    if y_scaler:
-        got = (got - y_scaler.mean) / y_scaler.scale
-    if np.abs(got - expected).max() <= _FOLD_TOLERANCE * max(1, np.abs(expected).max()):
-        return True
-    for a, old in zip((*net.weights, *net.biases), before, strict=True):
-        a[...] = old
-    return False
+def score(trainer, X, y):
+    """How a model does on raw samples: accuracy and loss, or RMSE, MAE and R2 in the target's units."""
+    scores = {"samples": len(y)}
+    if trainer.loss.name not in ("mse", "mae", "huber"):
+        result = trainer.evaluate(X, y)
+        return scores | {name: float(result[name]) for name in ("accuracy", "loss") if name in result}
+    y = np.asarray(y, np.float64).reshape(len(y), -1)
+    error = trainer.predict(X).astype(np.float64) - y
+    spread = np.square(y - y.mean(axis=0)).sum(axis=0)
+    r2 = float((1 - np.square(error).sum(axis=0) / spread).mean()) if spread.all() else None
+    return scores | {
+        "rmse": float(np.sqrt(np.square(error).mean())), "mae": float(np.abs(error).mean()), "r2": r2
+    }  # fmt: skip
 
 
-def _test_rows(trainer, task, X, y):
-    """How the model as saved does on the raw samples held out."""
-    if task.regression:
-        error = trainer.predict(X).astype(np.float64) - y
-        spread = np.square(y - y.mean(axis=0)).sum(axis=0)
-        rmse = f"{np.sqrt(np.square(error).mean()):.5g}"
-        if not spread.all():
-            return [("test RMSE", rmse), ("test R2", "undefined: a constant target")]
-        r2 = (1 - np.square(error).sum(axis=0) / spread).mean()
-        return [("test RMSE", rmse), ("test R2", f"{r2:.4f}")]
-    scores = trainer.evaluate(X, y)
-    of = f"  ({round(scores['accuracy'] * len(y)):,} of {len(y):,})" if task.classes else ""
-    return [
-        ("test accuracy", f"{scores['accuracy']:.4f}{of}"),
-        ("test loss", f"{scores['loss']:.4g}"),
-    ]
+def score_rows(scores, part=""):
+    """``score``'s numbers as lines of a table."""
+    if "rmse" in scores:
+        r2 = "undefined: a constant target" if scores["r2"] is None else f"{scores['r2']:.4f}"
+        return [
+            (f"{part}RMSE", f"{scores['rmse']:.5g}"),
+            (f"{part}MAE", f"{scores['mae']:.5g}"),
+            (f"{part}R2", r2),
+        ]
+    n = scores["samples"]
+    if "accuracy" not in scores:
+        return [(f"{part}loss", f"{scores['loss']:.4g}")]
+    right = f"{scores['accuracy']:.4f}  ({round(scores['accuracy'] * n):,} of {n:,})"
+    return [(f"{part}accuracy", right), (f"{part}loss", f"{scores['loss']:.4g}")]
+
+
+def print_rows(rows):
+    for label, value in rows:
+        print(f"{label:<15} {value}")
 
 
 def _time_rows(trainer, seconds, n):
@@ -296,28 +368,13 @@ def _time_rows(trainer, seconds, n):
     ]
 
 
-def _model_rows(path, folded, x_scaler, y_scaler):
-    if folded:
-        last = " and last" if y_scaler else ""
-        note = f"scaling folded into the first{last} layer: takes raw features"
-        return [("model", f"{path}  ({note})")]
-    scaling = {"x_mean": x_scaler.mean, "x_scale": x_scaler.scale}
-    if y_scaler:
-        scaling.update(y_mean=y_scaler.mean, y_scale=y_scaler.scale)
-    beside = path.with_suffix(".scaling.npz")
-    np.savez(beside, **scaling)
-    return [
-        ("model", f"{path}  (takes scaled features: float32 cannot carry the raw ones)"),
-        ("scaling", f"{beside}  (x_mean, x_scale: give the model (x - x_mean) / x_scale)"),
-    ]
-
-
-def _picture_row(history, path, title):
+def _picture(history, path, title):
+    """(where the picture is, or None; why there is none)."""
     if not history.get("loss"):
-        return []
+        return (None, "no epoch was finished")
     from .plots import learning_curves
 
     try:
-        return [("picture", str(learning_curves(history, path, title)))]
+        return (str(learning_curves(history, path, title)), None)
     except ImportError as error:
-        return [("picture", f"none: {error}")]
+        return (None, str(error))

@@ -1,4 +1,4 @@
-"""Reading a .csv or .tsv of numbers and one target with the standard library, line by line."""
+"""Reading a .csv or .tsv of numbers, categories and one target with the standard library, line by line."""
 
 import csv
 import math
@@ -8,20 +8,24 @@ from itertools import chain, islice
 import numpy as np
 
 from .errors import unknown
+from .frames import Frame
 
 _MISSING = {"", "na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "?"}
 _CHUNK = 20_000  # rows held as text before they become numbers
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 
 
-def read_csv(path, stream, target=None):
+def read_csv(path, stream, target=None, drop=(), only=()):
     """The table in a text stream that can seek: (X, y, feature_names, target_name, source).
 
-    X: float64 (N, n_features); y: int64, float64 or text (N,); names: None without a header line.
-    target: a column's name or index, default the last; path: the file's name for messages.
+    X: float64 (N, n_features), or a Frame where a column is text (its first cell is no number); y:
+    int64, float64 or text (N,); names: None without a header line.
+    target: a column's name or index, default the last, False for none. drop: names of columns to leave
+    out; only: names of the feature columns to read, () for all. path: the file's name for messages.
     """
     delimiter = _sniff("".join(islice(stream, 50)))
     stream.seek(0)
-    return _parse(path, csv.reader(stream, delimiter=delimiter, strict=True), target)
+    return _parse(path, csv.reader(stream, delimiter=delimiter, strict=True), target, drop, only)
 
 
 def _sniff(head):
@@ -37,50 +41,86 @@ def _sniff(head):
     return max(",;\t", key=head.split("\n", 1)[0].count)
 
 
-def _parse(path, reader, target):
+def _parse(path, reader, target, drop, only):
     rows = ((reader.line_num, row) for row in reader if row)  # a blank line is no row
     start = list(islice(rows, 2))
     if not start:
         raise ValueError(f"{path}: is empty; takes at least one line of data")
     first = [cell.strip() for cell in start[0][1]]
     width = len(first)
-    if width < 2:
+    if width < 2 and target is not False:
         raise ValueError(
             f"{path}: one column only (no comma, semicolon or tab in the first line); takes "
             "features and a target"
         )
     header = first if _is_header(first, start[1][1] if len(start) > 1 else None) else None
-    t = _target_column(path, target, header, width)
+    t = None if target is False else _target_column(path, target, header, width)
+    wanted = _wanted(path, header, width, t, drop, only)
     labels = [f"column {name!r}" if name else f"column {i}" for i, name in enumerate(header or [])]
     labels = labels or [f"column {i}" for i in range(width)]
 
     texts_y, lines_y = [], []
-    parts = [[] for _ in range(width)]  # each column's numbers, an array per chunk
+    parts = {c: [] for c in wanted}  # each column's numbers or texts, an array per chunk
     rows = chain(start[1:] if header else start, rows)
+    text = None
     while chunk := list(islice(rows, _CHUNK)):
         for line, row in chunk:
             if len(row) != width:
                 raise ValueError(f"{path}: line {line} has {len(row)} columns, the first line has {width}")
         lines, cells = zip(*chunk, strict=True)
+        text = text or {c for c in wanted if _is_text(cells[0][c])}
         for c, texts in enumerate(zip(*cells, strict=True)):
             if c == t:
                 texts_y.extend(texts)
                 lines_y.extend(lines)
-            else:
-                parts[c].append(_numbers(f"{path}: {labels[c]}", texts, lines))
-    if not texts_y:
+            elif c in parts:
+                parts[c].append((_texts if c in text else _numbers)(f"{path}: {labels[c]}", texts, lines))
+    if text is None:
         raise ValueError(f"{path}: a header and no line of data below it")
 
-    y = _target_values(f"{path}: {labels[t]} (the target)", texts_y, lines_y)
-    columns = [np.concatenate(part) for c, part in enumerate(parts) if c != t]
-    names = [name for c, name in enumerate(header) if c != t] if header else None
-    note = ""
-    if names and not names[0] and len(columns) > 1:  # pandas' to_csv wrote its row numbers
-        if np.array_equal(columns[0], np.arange(len(y))):
-            del columns[0], names[0]
-            note = ", unnamed row numbers left out"
-    source = f"{path.name}: {'with' if header else 'no'} header line, {labels[t]} is the target{note}"
-    return np.stack(columns, axis=1), y, names, header[t] if header else None, source
+    y = None if t is None else _target_values(f"{path}: {labels[t]} (the target)", texts_y, lines_y)
+    columns = [np.concatenate(parts[c]) for c in wanted]
+    names = [header[c] for c in wanted] if header else None
+    note = f", {len(text)} of text" if text else ""
+    # pandas' to_csv writes its row numbers
+    if names and not names[0] and len(columns) > 1 and np.array_equal(columns[0], np.arange(len(columns[0]))):
+        del columns[0], names[0]
+        note += ", unnamed row numbers left out"
+    source = f"{path.name}: {'with' if header else 'no'} header line"
+    source += ("" if t is None else f", {labels[t]} is the target") + note
+    table = Frame(names or [f"column {c}" for c in wanted], columns) if text else np.stack(columns, axis=1)
+    return table, y, names, header[t] if header and t is not None else None, source
+
+
+def _wanted(path, header, width, t, drop, only):
+    """The columns to read, in order."""
+    known = header or [str(i) for i in range(width)]
+    for name in drop:
+        if name not in known:
+            raise unknown(f"{path}: drop", name, known)
+    if not only or header is None:
+        wanted = [c for c in range(width) if c != t and known[c] not in drop]
+        if not wanted:
+            raise ValueError(f"{path}: no column left besides the target; takes one feature or more")
+        return wanted
+    for name in only:
+        if name not in header:
+            raise ValueError(
+                f"{path}: has no column {name!r}; takes the columns of the training: {', '.join(only)}"
+            )
+    return [header.index(name) for name in only]
+
+
+def _is_text(cell):
+    """Whether a column that begins so holds categories; a decimal comma is a slip, said elsewhere."""
+    return _number(cell) is None and not _is_missing(cell) and not _DECIMAL_COMMA.fullmatch(cell)
+
+
+def _texts(where, texts, lines):
+    """The cells as text without surrounding blanks; none may be missing."""
+    for line, text in zip(lines, texts, strict=True):
+        _must_be_there(where, text, line)
+    return np.array([text.strip() for text in texts])
 
 
 def _is_header(first, second):
@@ -135,10 +175,10 @@ def _numbers(where, texts, lines):
         _must_be_there(where, text, line)
         number = _number(text)
         if number is None:
-            comma = "; write decimals with a point" if re.fullmatch(r"\s*[+-]?\d+,\d+\s*", text) else ""
+            comma = "; write decimals with a point" if _DECIMAL_COMMA.fullmatch(text) else ""
             raise ValueError(
-                f"{where}, line {line}: {_short(text)} is not a number; takes numeric features "
-                f"only: encode or drop the column{comma}"
+                f"{where}, line {line}: {_short(text)} is not a number, as the column's first is; takes "
+                f"numbers throughout or text throughout{comma}"
             )
         if not math.isfinite(number):
             raise ValueError(f"{where}, line {line}: {_short(text)}; takes finite numbers")

@@ -2,8 +2,12 @@
 
 import numpy as np
 
-from . import metrics
+from . import frames, metrics
 from .kernels import codes
+from .sources import Shards, Sparse, plain, shards
+from .stream import read_ahead
+
+__all__ = ["check_classes", "features", "measure", "read_ahead", "shards", "targets", "weights"]
 
 _ROWS = 1 << 20  # elements looked at at once
 
@@ -13,7 +17,7 @@ def _array(name, data):
     if np.ma.is_masked(data):
         raise TypeError(f"{name}: got a masked array with masked values, takes plain numbers")
     try:
-        array = np.asarray(data)
+        array = plain(data)
     except ValueError as e:  # rows of unequal length
         raise ValueError(f"{name}: got what is no array ({e}), takes rows of numbers") from None
     if array.dtype.kind not in "fiub":
@@ -40,21 +44,35 @@ def _first_bad(array, dtype):
 
 def check_finite(name, array, dtype):
     """Raises ValueError for the first number that is not finite in dtype."""
-    bad = _first_bad(array, dtype)
+    bad = (
+        array.first_bad(dtype, _first_bad)
+        if isinstance(array, (Shards, Sparse))
+        else _first_bad(array, dtype)
+    )
     if bad is not None:
         where = f"row {bad[0]}" + (f", column {bad[1]}" if len(bad) > 1 else "")
         raise ValueError(f"{name}: got {array[bad]} at {where}, takes finite {np.dtype(dtype)} numbers")
 
 
-def features(X, inputs, dtype, finite=True):
-    """X as an (N, inputs) array of any numeric dtype and layout; dtype: the network's.
+def features(X, inputs, dtype, finite=True, columns=None):
+    """X as rows of ``inputs`` numbers that the program reads in place; dtype: the network's.
 
-    finite=False leaves it to the kernel to notice what is not.
+    An (N, inputs) array of any numeric dtype and layout, Shards, or Sparse from a SciPy matrix; tensors,
+    frames and whatever has __array__ or __dlpack__ become arrays. columns: names that a frame's columns
+    must have, in any order. finite=False leaves it to the kernel to notice what is not.
 
-    Raises ValueError for another shape, no rows, NaN or inf; TypeError for what is not numeric.
+    Raises ValueError for another shape, no rows, NaN, inf or absent columns; TypeError for what is not
+    numeric.
     """
-    array = _array("X", X)
-    if array.ndim != 2:
+    if columns is not None:
+        X = _by_name(X, columns)
+    if isinstance(X, np.ndarray):
+        array = _array("X", X)
+    elif isinstance(X, (Shards, Sparse)):
+        array = X
+    else:
+        array = Sparse(X) if hasattr(X, "tocsr") else _array("X", X)
+    if len(array.shape) != 2:
         raise ValueError(f"X: got shape {array.shape}, takes (N, {inputs}): rows of {inputs} features")
     if array.shape[1] != inputs:
         raise ValueError(f"X: got {array.shape[1]} columns, takes {inputs}, the network's inputs")
@@ -65,6 +83,40 @@ def features(X, inputs, dtype, finite=True):
     if finite:
         check_finite("X", array, dtype)
     return array
+
+
+def check_categories(X, embedded):
+    """Raises ValueError where an embedded column of X has anything but its categories.
+
+    embedded: (column, categories, width) for each. Raises TypeError for rows that are no plain array.
+    """
+    if embedded and not isinstance(X, np.ndarray):
+        raise TypeError(f"X: got {type(X).__name__}, a network with embeddings takes an array or a frame")
+    for column, categories, _ in embedded:
+        values = X[:, column]
+        wrong = (values < 0) | (values > categories - 1)
+        if values.dtype.kind == "f":
+            wrong |= values != np.floor(values)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(
+                f"X: got {values[row]} at row {row}, column {column}, takes whole numbers from 0 to "
+                f"{categories - 1}: the column is embedded"
+            )
+
+
+def _by_name(X, columns):
+    """A frame with its columns in the order of ``columns``; what has no names as it is."""
+    names = frames.names_of(X)
+    if names is None or names == columns:
+        return X
+    absent = [name for name in columns if name not in names]
+    if absent:
+        raise ValueError(
+            f"X: has no column {', '.join(map(repr, absent[:5]))}; takes the columns of the training: "
+            f"{', '.join(map(repr, columns[:20]))}"
+        )
+    return frames.frame(X).select(columns)
 
 
 def targets(y, loss, rows, outputs, dtype):

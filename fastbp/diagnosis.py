@@ -8,6 +8,8 @@ from . import data
 from .errors import whole
 from .kernels import codes
 from .layout import arena
+from .options import Options
+from .schedules import plain_rates
 
 ENDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}  # what they saturate at
 NEAR = 0.02  # of the range between the ends: the derivative is at most 8 % of its largest there
@@ -103,9 +105,10 @@ def _updates(trainer, X, code, y, weight):
     net = trainer.net
     params, slots = (arena(a.size, net.dtype) for a in (net.params, trainer.slots))
     params[:], slots[:] = net.params, trainer.slots
-    second = bool(trainer.clip_norm) or trainer.gradient_hook is not None
+    second = Options.of(trainer).stores or trainer.gradient_hook is not None
     session = trainer._open(len(X), code, slots, second, net.frozen, params)
     trainer._bind(session, X, code, y, weight)
+    session.set_rates(plain_rates(trainer, 1))
     [(done, *_)] = trainer._windows(session, 1, trainer.steps)
     if not done:
         return [np.nan] * len(net.layers)

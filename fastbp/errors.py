@@ -1,6 +1,7 @@
 """What errors have in common: the argument, what came, what it takes."""
 
 import difflib
+import numbers
 import operator
 
 
@@ -29,3 +30,14 @@ def whole(name, value, least=1, most=2**63 - 1):
     if not least <= number <= most:
         raise ValueError(f"{name}: got {number}, {takes}")
     return number
+
+
+def number(what, got, good, takes):
+    """``got`` as a float where it is a number that good(number) likes; a ValueError otherwise.
+
+    >>> number("lr", -1, lambda v: v > 0, "a number above 0")
+    ValueError: lr: got -1, takes a number above 0
+    """
+    if not isinstance(got, numbers.Real) or isinstance(got, bool) or not good(got):
+        raise ValueError(f"{what}: got {got!r}, takes {takes}")
+    return float(got)

@@ -9,15 +9,17 @@ from . import backend
 from .kernels import codes
 from .layout import arena
 from .machine import Peak, copy_bandwidth
-from .plan import Plan
+from .options import Options
 
 STEPS, NUMBERS = 32, 1 << 24  # of one run: steps, and inputs at most
 PHASES = {
     codes.T_GATHER: ("gather", "rows copied and converted into the batch"),
     codes.T_LOSS: ("loss", "loss, its gradient, sample weights"),
     codes.T_WAIT: ("wait", "barriers: waiting for the other threads"),
-    codes.T_CONSTANTS: ("constants", "bias corrections"),
-    codes.T_CLIP: ("clip", "global norm and the update from the gradient arena"),
+    codes.T_CONSTANTS: ("constants", "bias corrections, running statistics"),
+    codes.T_CLIP: ("clip", "norms and the update from the gradient arena"),
+    codes.T_EMBED: ("embeddings", "gradient and update of their tables"),
+    codes.T_CONSTRAIN: ("constrain", "norms of the weights into each unit"),
 }
 PARTS = {codes.T_FORWARD: "forward", codes.T_BACKWARD: "dX", codes.T_UPDATE: "dW + update"}
 
@@ -84,6 +86,8 @@ def explain(trainer, seconds=0.5):
     code = trainer.loss.code(outputs)
     steps = max(1, min(STEPS, NUMBERS // (batch * inputs)))
     X = rng.standard_normal((steps * batch, inputs), np.float32)
+    for column, categories, _ in net.embedded:
+        X[:, column] = rng.integers(0, categories, len(X))
     if code in codes.LABELS:
         y = rng.integers(0, outputs, (len(X), 1))
     else:
@@ -96,7 +100,7 @@ def explain(trainer, seconds=0.5):
     if not fixed:
         others = ", ".join(f"{n}: {1e6 * t:.1f} us" for n, (t, _) in sorted(timings.items()))
         why = f"fastest of {others}" if len(timings) > 1 else "too little work for more"
-    rows = _rows(net, batch, code, ticks, step, trainer.optimizer.slots)
+    rows = _rows(net, batch, code, ticks, step, trainer.slots.size // net.params.size)
     return Explanation(
         "-".join(map(str, net.sizes)), batch, threads, why, backend.tile(net.dtype), step,
         Peak(threads, net.dtype).gflops(), copy_bandwidth(threads), rows,
@@ -106,15 +110,11 @@ def explain(trainer, seconds=0.5):
 def _run(trainer, code, X, y, threads, steps, seconds):
     """(seconds a step, mean ticks per trace place) of the fastest run."""
     net = trainer.net
-    second = bool(trainer.clip_norm)
-    plan = Plan(net, code, trainer.optimizer.code, trainer.batch_size, threads, second, net.frozen,
-                trainer.loss.numbers(net.sizes[-1]))  # fmt: skip
-    params = arena(net.params.size, net.dtype)
+    params, slots = arena(net.params.size, net.dtype), arena(trainer.slots.size, net.dtype)
     params[:] = net.params
-    slots = arena(net.params.size * trainer.optimizer.slots, net.dtype)
-    hyper = trainer.optimizer.hyper()
-    hyper[codes.H_LR], hyper[codes.H_CLIP_NORM] = 1e-12, trainer.clip_norm or 0  # stay where it is
-    session = backend.Session(params, slots, plan, hyper, threads)
+    second = Options.of(trainer).stores
+    session = trainer._open(trainer.batch_size, code, slots, second, net.frozen, params, threads)
+    session.hyper[codes.H_LR] = 1e-12  # stay where it is
     session.bind(X, y)
     session.shuffle(0, 0)
 
@@ -144,6 +144,7 @@ def _rows(net, batch, code, ticks, step, slots):
     item = net.dtype.itemsize
     lowest = min(set(range(len(net.layers))) - set(net.frozen), default=len(net.layers))
     rows = [Row("gather", ticks[codes.T_GATHER] * scale, bytes=batch * net.sizes[0] * item)]
+    embedded = sum(width for _, _, width in net.embedded)
     for k, (i, o, _, _) in enumerate(net.layers):
         work, weights, a, z = 2.0 * batch * i * o, (i + 1) * o * item, batch * i * item, batch * o * item
         moved = {
@@ -153,6 +154,8 @@ def _rows(net, batch, code, ticks, step, slots):
         }
         for part, name in PARTS.items():
             spent = ticks[codes.T_LAYERS + 3 * k + part] * scale
+            if part == codes.T_BACKWARD and k == 0 and embedded and 0 not in net.frozen:
+                rows.append(Row(f"layer 0 {name}", spent, work * embedded / i))
             if part == codes.T_BACKWARD and k <= lowest or part == codes.T_UPDATE and k in net.frozen:
                 continue  # nobody needs the gradient of the inputs, nor those of frozen layers
             rows.append(Row(f"layer {k} {name}", spent, work, moved[part]))

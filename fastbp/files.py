@@ -1,76 +1,122 @@
-"""Reading tables from files: .npz, .npy, .csv and idx-ubyte, checked, never unpickled."""
+"""Reading tables from files: .csv, .parquet, .npz, .npy, .svmlight, idx-ubyte; checked, never unpickled."""
 
-import csv
 import gzip
 import re
-import zipfile
-import zlib
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from . import idxfile
+from . import frames, idxfile
 from .csvfile import column_index, in_range, read_csv
+from .damaged import speaking
 from .errors import unknown
+from .numpyfile import features_npz, load_npy, read_npy, read_npz, target_file
 
-__all__ = ["Table", "read"]
+__all__ = ["Table", "features", "read"]
 
-_TAKES = ".npz, .npy, .csv, .tsv, or idx-ubyte (csv, tsv and idx also as .gz)"
+_TAKES = ".csv, .tsv, .parquet, .npz, .npy, .svmlight, or idx-ubyte (csv, tsv, svmlight and idx also as .gz)"
 
 
 @dataclass(frozen=True)
 class Table:
     """Features and a target read from a file.
 
-    X: (N, n_features), numeric, as stored (float64 from text); writable, C-contiguous.
+    X: (N, n_features), numeric, as stored (float64 from text), writable, C-contiguous; a Frame where
+    columns are text; a SciPy CSR matrix from .svmlight.
     y: (N,) or (N, n_out): int64 for integers, bools and labels, otherwise floating point.
     classes: the original labels, sorted, where the target was text: y then holds indices into it.
     X_test, y_test: the test part, where the file brings one of its own, else None.
     source: one line saying what was read.
     """
 
-    X: np.ndarray
+    X: object
     y: np.ndarray
     feature_names: list[str] | None = None
     target_name: str | None = None
     classes: list[str] | None = None
     source: str = ""
-    X_test: np.ndarray | None = None
+    X_test: object = None
     y_test: np.ndarray | None = None
 
 
-def read(path, target=None):
+def read(path, target=None, drop=(), only=()):
     """Read the table at `path`; the file's name says the format.
 
-    .csv, .tsv (.gz): `target` is a column's name or index (negative counts from the end); default:
-    the last column. Comma, semicolon or tab; a header line is recognised. Features are numbers.
+    .csv, .tsv (.gz), .parquet: `target` is a column's name or index (negative counts from the end);
+    default: the last column. `drop` names columns to leave out, `only` those to read. A csv is cut by
+    comma, semicolon or tab; a header line is recognised. Features are numbers, or text: categories.
     .npz: arrays X and y, or x_train, y_train and optionally x_test, y_test, or any two; `target`
     names the target's array.
     .npy: `target` is another .npy file, or the index of a column.
+    .svmlight, .libsvm (.gz): takes scikit-learn; X is sparse.
     idx-ubyte (.gz): the labels lie beside the images under the usual name, or `target` is their
     file. Images are flattened to (N, rows * columns).
 
-    Raises ValueError (FileNotFoundError for a file that is not there) that says where and what.
+    Raises ValueError (FileNotFoundError for a file that is not there) that says where and what,
+    ImportError where .parquet or .svmlight need a library that is missing.
     """
+    path, kind = _kind(path)
+    if drop and kind not in ("csv", "parquet"):
+        raise ValueError(
+            f"{path}: drop: got {', '.join(drop)}; takes columns of .csv, .tsv or .parquet files"
+        )
+    if kind == "npz":
+        arrays, keys = read_npz(path, target)
+        X, y, X_test, y_test = (*arrays, None, None)[:4]
+        source = f"{path.name}: arrays {', '.join(keys)}"
+        table = Table(X, y, target_name=keys[1], source=source, X_test=X_test, y_test=y_test)
+    elif kind == "npy":
+        X, y, name, source = read_npy(path, target)
+        table = Table(X, y, target_name=name, source=source)
+    elif kind == "csv":
+        X, y, names, name, source = _read_csv(path, target, drop, only)
+        table = Table(X, y, names, name, source=source)
+    elif kind == "parquet":
+        table = _read_parquet(path, target, drop, only)
+    elif kind == "svmlight":
+        X, y = _read_svmlight(path, target)
+        table = Table(X, y, source=f"{path.name}: sparse, {X.nnz:,} numbers stored")
+    else:
+        table = _read_idx(path, target)
+    return _checked(path, table)
+
+
+def features(path, names=None, columns=None):
+    """X alone, for a model that exists: of the columns ``names``, where the file has names.
+
+    columns: how many the model takes. What a file holds besides (the target, other columns) is passed
+    over, not checked. Raises as ``read`` does.
+    """
+    path, kind = _kind(path)
+    if kind == "csv":
+        X = _read_csv(path, False, (), names or ())[0]
+    elif kind == "parquet":
+        table = _frame(path)
+        X = table if names is None else table.select(_present(path, names, table.names))
+    elif kind == "svmlight":
+        X = _read_svmlight(path, None, columns)[0]
+    elif kind == "idx":
+        X = _load_idx(path)
+    else:
+        X = features_npz(path) if kind == "npz" else load_npy(path)
+    return _features(path, X)
+
+
+def _kind(path):
+    """(path, one of csv, parquet, npz, npy, svmlight, idx) of a file that is there."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; takes a file: {_TAKES}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     name = path.name.lower().removesuffix(".gz")
-    if name.endswith(".npz"):
-        table = _read_npz(path, target)
-    elif name.endswith(".npy"):
-        table = _read_npy(path, target)
-    elif name.endswith((".csv", ".tsv")):
-        table = _read_csv(path, target)
-    elif re.search(r"idx\d.?ubyte$", name):
-        table = _read_idx(path, target)
-    else:
+    kinds = {"csv": "csv", "tsv": "csv", "npz": "npz", "npy": "npy", "parquet": "parquet", "pq": "parquet"}
+    kinds |= {"svmlight": "svmlight", "libsvm": "svmlight", "svm": "svmlight"}
+    kind = kinds.get(name.rpartition(".")[2], "idx" if re.search(r"idx\d.?ubyte$", name) else None)
+    if kind is None or (path.suffix.lower() == ".gz" and kind in ("npz", "npy", "parquet")):
         raise ValueError(f"{path}: unknown kind of file; takes {_TAKES}")
-    return _checked(path, table)
+    return path, kind
 
 
 def _checked(path, table):
@@ -95,6 +141,13 @@ def _checked(path, table):
 
 
 def _features(path, X):
+    if isinstance(X, frames.Frame):
+        for name, column in zip(X.names, X.columns, strict=True):
+            _finite(f"{path}: column {name!r}", "X", column)
+        return X if any(column.dtype.kind == "U" for column in X.columns) else _native(X.numbers())
+    if hasattr(X, "tocsr"):
+        _finite(path, "X", X.data)
+        return X
     if X.dtype.kind not in "biuf":
         raise ValueError(f"{path}: X has dtype {X.dtype}; takes numbers")
     if X.ndim == 0 or not X.size:
@@ -157,134 +210,9 @@ def _finite(path, what, a):
 
 
 def _same_length(path, X, y, part=""):
-    if len(X) != len(y):
-        raise ValueError(f"{path}:{part} X has {len(X)} samples, y has {len(y)}; takes as many of both")
-
-
-@contextmanager
-def _speaking(path, kind):
-    """Turn what a damaged file makes the parsers raise into one line that names the file."""
-    try:
-        yield
-    except MemoryError as error:
-        raise ValueError(f"{path}: does not fit in memory, or its header is damaged") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: damaged or truncated {kind} file ({error})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from error
-    except csv.Error as error:
-        raise ValueError(f"{path}: not readable as {kind}: {error}") from error
-
-
-# --- NumPy's formats ---
-
-_PAIRS = [("x", "y"), ("data", "target"), ("data", "labels"), ("images", "labels")]
-_PAIRS += [("features", "target"), ("features", "labels"), ("features", "targets")]
-
-
-def _numpy(path, load):
-    """Call `load`, which reads from a NumPy file; whatever it raises names the file and why.
-
-    Everything is caught: a damaged archive makes zipfile and NumPy raise a dozen kinds of errors,
-    NotImplementedError and TokenError among them.
-    """
-    try:
-        with _speaking(path, "NumPy"):
-            return load()
-    except Exception as error:
-        message = " ".join(str(error).split())
-        if "allow_pickle" in message:
-            message = (
-                "not NumPy's format, or Python objects in it, which only pickle reads (fastbp "
-                "never does); store plain numbers or text"
-            )
-        elif message.startswith(str(path)):
-            raise
-        elif not isinstance(error, ValueError):
-            message = f"damaged NumPy file ({message})"
-        raise ValueError(f"{path}: {message}") from error
-
-
-def _read_npz(path, target):
-    with open(path, "rb") as stream:
-        archive = _numpy(path, lambda: np.load(stream, allow_pickle=False))
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError(f"{path}: not an .npz archive but a single array: name it .npy")
-        keys = _npz_keys(path, archive, target)
-        X, y, *test = [_numpy(path, lambda key=key: archive[key]) for key in keys]
-    X_test, y_test = test or (None, None)
-    source = f"{path.name}: arrays {', '.join(keys)}"
-    return Table(X, y, target_name=keys[1], source=source, X_test=X_test, y_test=y_test)
-
-
-def _npz_keys(path, archive, target):
-    """The keys of X, y and, if there is a test part, X_test, y_test: by name, else the only two."""
-    names = archive.files
-    found = f"{path}: found {', '.join(names) or 'no arrays'}"
-    lower = {}
-    for name in names:
-        if lower.setdefault(name.lower(), name) != name:
-            lower[name.lower()] = None  # "x" and "X" in one file: neither is the usual name
-    if target is not None:
-        if target not in names:
-            raise unknown(f"target of {path}", target, names)
-        others = [name for name in names if name != target]
-        usual = [lower[k] for k in ("x", "x_train", "data", "images", "features") if lower.get(k)]
-        chosen = others if len(others) == 1 else [name for name in usual if name != target]
-        if len(chosen) != 1:
-            raise ValueError(f"{found}; cannot tell which is X besides target {target!r}: name it X")
-        return [chosen[0], target]
-    if lower.get("x_train") and lower.get("y_train"):
-        has_test = lower.get("x_test") and lower.get("y_test")
-        test = [lower["x_test"], lower["y_test"]] if has_test else []
-        return [lower["x_train"], lower["y_train"], *test]
-    for x, y in _PAIRS:
-        if lower.get(x) and lower.get(y):
-            return [lower[x], lower[y]]
-    if len(names) == 2:
-        shapes = [_numpy(path, lambda k=k: archive[k]).shape for k in names]
-        wide = [i for i in (0, 1) if len(shapes[i]) >= 2 and len(shapes[1 - i]) == 1]
-        if len(wide) == 1:
-            return [names[wide[0]], names[1 - wide[0]]]
-    raise ValueError(
-        f"{found}; cannot tell X from y: name them X and y (or x_train, y_train, x_test, y_test), "
-        "or give the target's name"
-    )
-
-
-def _read_npy(path, target):
-    X = _load_npy(path)
-    if target is None:
-        raise ValueError(f"{path}: takes a target: another .npy file, or the index of a column")
-    if str(target).lower().endswith(".npy"):
-        other = _target_file(path, target)
-        return Table(X, _load_npy(other), target_name=other.stem, source=f"{path.name}, {target}")
-    index = column_index(target)
-    if index is None:
-        raise ValueError(f"{path}: target: got {target!r}; takes an .npy file or a column's index")
-    if X.ndim != 2 or X.shape[1] < 2:
-        raise ValueError(f"{path}: shape {X.shape}; a target column takes (samples, columns), columns >= 2")
-    index = in_range(path, index, X.shape[1])
-    source = f"{path.name}: column {index} is the target"
-    return Table(np.delete(X, index, axis=1), X[:, index].copy(), source=source)
-
-
-def _load_npy(path):
-    with open(path, "rb") as stream:
-        array = _numpy(path, lambda: np.load(stream, allow_pickle=False))
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path}: an .npz archive of several arrays: name it .npz")
-    return array
-
-
-def _target_file(path, target):
-    """The target's own file: as given, or beside the features' file."""
-    for file in (Path(target), path.parent / target):
-        if file.is_file():
-            return file
-    raise FileNotFoundError(f"{target}: no such file (target of {path})")
+    rows = X.shape[0]
+    if rows != len(y):
+        raise ValueError(f"{path}:{part} X has {rows} samples, y has {len(y)}; takes as many of both")
 
 
 # --- the others ---
@@ -294,10 +222,71 @@ def _open(path, mode, **how):
     return (gzip.open if path.name.lower().endswith(".gz") else open)(path, mode, **how)
 
 
-def _read_csv(path, target):
-    with _speaking(path, "csv"), _open(path, "rt", encoding="utf-8-sig", newline="") as stream:
-        X, y, feature_names, target_name, source = read_csv(path, stream, target)
-    return Table(X, y, feature_names, target_name, source=source)
+def _read_csv(path, target, drop, only):
+    with speaking(path, "csv"), _open(path, "rt", encoding="utf-8-sig", newline="") as stream:
+        return read_csv(path, stream, target, drop, only)
+
+
+def _frame(path):
+    """A .parquet file as a Frame, by polars or pyarrow, whichever is there."""
+    try:
+        from polars import read_parquet as load
+    except ImportError:
+        try:
+            from pyarrow.parquet import read_table as load
+        except ImportError:
+            raise ImportError(
+                f"{path}: polars or pyarrow is needed for .parquet: pip install 'fastbp[parquet]'"
+            ) from None
+    try:
+        with open(path, "rb") as file:  # so that neither takes the name for a pattern
+            table = load(file)
+    except OSError:
+        raise
+    except Exception as error:  # every library has its own
+        raise ValueError(f"{path}: not readable as parquet ({' '.join(str(error).split())})") from error
+    try:
+        return frames.frame(table)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _present(path, names, known):
+    for name in names:
+        if name not in known:
+            raise unknown(f"{path}: column", name, known)
+    return names
+
+
+def _read_parquet(path, target, drop, only):
+    table = _frame(path)
+    names = table.names
+    if len(names) < 2:
+        raise ValueError(f"{path}: {len(names)} column; takes features and a target")
+    if target is None or (target not in names and column_index(target) is not None):
+        target = names[in_range(path, -1 if target is None else column_index(target), len(names))]
+    _present(path, [target, *drop, *only], names)
+    rest = list(only) or [name for name in names if name != target and name not in drop]
+    if not rest:
+        raise ValueError(f"{path}: no column left besides the target; takes one feature or more")
+    X, (y,) = table.select(rest), table.select([target]).columns
+    return Table(X, y, rest, target, source=f"{path.name}: column {target!r} is the target")
+
+
+def _read_svmlight(path, target, columns=None):
+    if target is not None:
+        raise ValueError(f"{path}: target: got {target!r}; each line begins with its own")
+    try:
+        from sklearn.datasets import load_svmlight_file
+    except ImportError:
+        raise ImportError(f"{path}: scikit-learn is needed for .svmlight: pip install scikit-learn") from None
+    with speaking(path, "svmlight"):
+        try:
+            X, y = load_svmlight_file(str(path), n_features=columns)
+        except (ValueError, IndexError) as error:
+            raise ValueError(f"{path}: not readable as svmlight ({' '.join(str(error).split())})") from error
+    whole = len(y) and (y == np.round(y)).all() and np.abs(y).max() < 2**53
+    return X, y.astype(np.int64) if whole else y
 
 
 def _read_idx(path, target):
@@ -305,7 +294,7 @@ def _read_idx(path, target):
     if X.ndim == 1:
         raise ValueError(f"{path}: one number per sample, so labels; takes the images' file")
     if target is not None:
-        labels = _target_file(path, target)
+        labels = target_file(path, target)
     else:
         usual = idxfile.labels_beside(path)
         labels = next((file for file in usual if file.is_file()), None)
@@ -319,5 +308,5 @@ def _read_idx(path, target):
 
 
 def _load_idx(path):
-    with _speaking(path, "idx"), _open(path, "rb") as stream:
+    with speaking(path, "idx"), _open(path, "rb") as stream:
         return idxfile.parse(path, stream.read())

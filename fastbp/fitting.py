@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import data, metrics
+from . import data, lbfgs, metrics
 from .callbacks import Callback, EarlyStopping, TerminateOnNaN
 from .errors import whole
 from .history import History
+from .optimizers import LBFGS
+from .schedules import Pace
 
 PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
 
@@ -34,7 +36,13 @@ class Fit:
     def run(self):
         trainer, rows = self.trainer, len(self.X)
         self.batch = min(whole("batch_size", trainer.batch_size), rows)
+        trainer._check_batches(self.batch, rows)
         self.steps = -(-rows // self.batch)
+        self.updates = trainer._updates(self.steps, self.steps)
+        if isinstance(trainer.optimizer, LBFGS):
+            run = lbfgs.prepare(self)
+        else:
+            run, self.pace = self._epochs, Pace(trainer, self.epochs, self.updates, rows, self.seconds)
         session = trainer._session("train", self.batch)
         trainer.history = self.history = History()
         trainer.stop_training = False
@@ -46,7 +54,7 @@ class Fit:
                 self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
                 self._plan(trainer.steps)
                 self._each("on_train_begin")
-                self._epochs(session)
+                run(session)
             except KeyboardInterrupt:
                 self.history.stopped = "Ctrl-C"
                 where = f"after {trainer.steps:,} steps in all"
@@ -61,16 +69,8 @@ class Fit:
         while epoch != self.epochs and not trainer.stop_training:
             began = time.perf_counter()
             self._each("on_epoch_begin", epoch, {})
-            logs = self._train(session, epoch)
-            if self.validation is not None:
-                start = time.perf_counter()
-                measured = trainer._evaluate(*self.validation, self.metrics)
-                logs |= {f"val_{name}": value for name, value in measured.items()}
-                self.reserve = time.perf_counter() - start
-            elif self.metrics:
-                measured = data.measure(self.metrics, self.code, self.y, trainer.predict(self.X), self.weight)
-                logs |= {name: value for name, value in measured.items() if name not in logs}
-            logs["seconds"] = time.perf_counter() - began
+            logs = self.measured(self._train(session, epoch), began)
+            self.pace.after_epoch(logs)
             self._each("on_epoch_end", epoch, logs)
             self.history.append(**logs)
             epoch += 1
@@ -79,6 +79,20 @@ class Fit:
                 return
         if trainer.stop_training:
             self.history.stopped = self.history.stopped or "callback"
+
+    def measured(self, logs, began):
+        """The record of an epoch: what validation and metrics find, and its seconds, added to logs."""
+        trainer = self.trainer
+        if self.validation is not None:
+            start = time.perf_counter()
+            measured = trainer._evaluate(*self.validation, self.metrics)
+            logs |= {f"val_{name}": value for name, value in measured.items()}
+            self.reserve = time.perf_counter() - start
+        elif self.metrics:
+            measured = data.measure(self.metrics, self.code, self.y, trainer.predict(self.X), self.weight)
+            logs |= {name: value for name, value in measured.items() if name not in logs}
+        logs["seconds"] = time.perf_counter() - began
+        return logs
 
     def _train(self, session, epoch):
         """One epoch, or what the budget leaves of it; returns {"loss": ..., "accuracy": ...}."""
@@ -98,7 +112,7 @@ class Fit:
                 right = hits / max(1, answers) if scores and seen else None
                 self.progress.update(epoch, seen, loss / mass if mass else 0.0, right)
                 if self.seconds is not None and np.isfinite(loss):
-                    self._plan(before + done)
+                    self._plan(before + trainer._updates(done, self.steps))
                     self._rates(session)
                     if self._left() <= 0:
                         break
@@ -106,7 +120,7 @@ class Fit:
                 if done < self.steps:
                     return self._diverged(loss, epoch, done)
         finally:
-            trainer.steps = before + session.done
+            trainer.steps = before + trainer._updates(session.done, self.steps)
         logs = {"loss": float(loss / mass) if mass else 0.0}
         if scores:
             logs["accuracy"] = right
@@ -115,6 +129,7 @@ class Fit:
     def _rates(self, session):
         """The optimizer's numbers as they are now: callbacks, and what is planned, may change them."""
         session.hyper[:] = self.trainer._hyper()
+        session.set_rates(self.pace.table())
 
     def _left(self):
         """Seconds that are left for steps: a validation as long as the last one is to come."""
@@ -122,7 +137,7 @@ class Fit:
 
     def _plan(self, done):
         """Set ``planned_steps``: of the whole fit, by the rate so far, validation and all included."""
-        most = None if self.epochs is None else self.epochs * self.steps
+        most = None if self.epochs is None else self.epochs * self.updates
         if self.seconds is not None:
             made, spent = done - self.first, time.perf_counter() - self.began
             rate = made / spent if made else np.inf

@@ -21,6 +21,7 @@ class GpuSession:
     """
 
     def __init__(self, program, params, slots, plan, hyper):
+        program.refuse(plan.table, hyper)
         self.program, self.hyper, self.table = program, hyper, plan.table
         self._run = program.Run(params, slots, plan.table, plan.work_size, plan.numbers)
         self.team = SimpleNamespace(threads=1)  # of the host
@@ -32,12 +33,33 @@ class GpuSession:
         self.lock = threading.Lock()
         self._mode = None  # of the pass that is under way
 
+    @property
+    def params(self):
+        """The parameters to run by, on the host: those of the network, or others laid out as they."""
+        return self._run.params
+
+    @params.setter
+    def params(self, params):
+        self._run.params = params
+
+    def seed(self, number):
+        """The seed of what training steps drop: nothing here."""
+
+    def set_rates(self, table=None):
+        """Learning rate, momentum, ... of each update of the epoch; None: those of hyper for all."""
+        self._run.rates = np.empty(0) if table is None else np.ascontiguousarray(table).ravel()
+
     def set_loss(self, code):
         """Change the loss's code, between labels and probabilities; the plan has room for either."""
         self.table[codes.P_LOSS] = code
 
     def bind(self, x, y=None, weight=None, out=None):
         """Move data to the GPU, or keep what is there: x (N, inputs), y (N, targets), weight, out (N, O)."""
+        if not isinstance(x, np.ndarray):
+            kind = type(x).__name__.lower()
+            raise NotImplementedError(
+                f'X: got {kind} data, which device="cuda" does not take yet; takes an array'
+            )
         if y is not None:
             self.table[codes.P_TARGETS] = y.shape[1]
         self._run.bind(x, y, weight, out)
@@ -120,6 +142,8 @@ class GpuSession:
         return self._run.layer_rows(layer, rows)
 
     def _begin(self, mode, number, stored=False):
+        if mode == codes.TRAIN and self.table[codes.P_OPTIMIZER] == codes.STORE:
+            raise ValueError("optimizer: got LBFGS, which only fit takes")
         self.done, self._mode = 0, mode
         self._run.upload(mode, self.hyper, number, stored)
         return self._run

@@ -128,13 +128,12 @@ def initializer(spec):
     )
 
 
-def fill(net, spec, seed):
+def fill(net, spec, rng):
     """Give ``net`` its initial weights; see MLP. Raises ValueError or TypeError, naming the argument."""
     if isinstance(spec, (list, tuple)):
         _copy(net, spec)
         return
     drawn = initializer(spec)
-    rng = np.random.Generator(np.random.PCG64(seed))
     for i, (w, b) in enumerate(zip(net.weights, net.biases, strict=True)):
         name = net.activations[i] if i < len(net.activations) else "identity"
         values = np.asarray((drawn or by_activation(name))(rng, w.shape))

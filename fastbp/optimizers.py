@@ -1,43 +1,91 @@
-"""Optimizers: torch.optim's names, formulas and defaults, as numbers for the compiled program."""
+"""Optimizers: torch.optim's names, formulas and defaults, as numbers for the compiled program.
+
+What is done to gradients and weights whatever the optimizer (clipping, L1, averages, ...) is in
+options.py; how the learning rate changes in schedules.py; L-BFGS in lbfgs.py.
+"""
 
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .errors import unknown
+from .errors import number, unknown
 from .kernels import codes
 
-
-def _require(owner, name, value, good, takes):
-    if not isinstance(value, (int, float, np.number)) or isinstance(value, bool) or not good(value):
-        raise ValueError(f"{owner} {name}: got {value!r}, takes {takes}")
-    return float(value)
+_BETA = (lambda v: 0 <= v < 1, "a number in [0, 1)")
 
 
 class Optimizer:
     """What every optimizer shares: its code, its slots, its numbers, its JSON form."""
 
+    weight_decay = 0.0
+    decoupled = False  # weight decay on the parameters, not in the gradient
+
+    @property
+    def code(self):
+        """The code of its update: a rule, or its variant with weight decay."""
+        decay = codes.DECAY if self.rule in codes.COMMON else codes.FULL
+        return self.rule + (decay if self.weight_decay else 0)
+
     @property
     def slots(self):
         """Arrays kept beside the parameters, each of their size."""
-        return codes.SLOTS[self.code]
+        return codes.SLOTS[self.rule]
+
+    @property
+    def inertia(self):
+        """The number that a schedule of the momentum sets: SGD's and RMSprop's momentum, the first beta."""
+        return self.betas[0] if hasattr(self, "betas") else getattr(self, "momentum", 0.0)
 
     def config(self):
         """{"name": ..., hyperparameters}: what ``optimizer(**config)`` takes back."""
         return {"name": type(self).__name__.lower(), **asdict(self)}
 
-    def _check(self, name, good, takes):
-        setattr(self, name, _require(type(self).__name__, name, getattr(self, name), good, takes))
-
-    def _check_common(self):
+    def __post_init__(self):
+        """Every number that is there, against what it may be."""
         self._check("lr", lambda v: 0 < v < float("inf"), "a number above 0")
-        self._check("weight_decay", lambda v: 0 <= v < float("inf"), "a number from 0 on")
+        for name in ("weight_decay", "eps", "lr_decay", "initial_accumulator_value", "momentum_decay"):
+            if hasattr(self, name):
+                self._check(name, lambda v: 0 <= v < float("inf"), "a number from 0 on")
+        for name in ("momentum", "dampening"):
+            if hasattr(self, name):
+                self._check(name, lambda v: 0 <= v <= 1, "a number from 0 to 1")
+        for name in ("alpha", "rho"):
+            if hasattr(self, name):
+                self._check(name, *_BETA)
+        if hasattr(self, "betas"):
+            self._check_betas()
+
+    def _check(self, name, good, takes):
+        setattr(self, name, number(f"{type(self).__name__} {name}", getattr(self, name), good, takes))
+
+    def _check_betas(self):
+        what, takes = f"{type(self).__name__} betas", "two numbers in [0, 1)"
+        try:
+            first, second = self.betas
+        except (TypeError, ValueError):
+            raise ValueError(f"{what}: got {self.betas!r}, takes {takes}") from None
+        self.betas = tuple(number(what, b, _BETA[0], takes) for b in (first, second))
 
     def hyper(self):
         """The program's table of numbers (codes.H_...), float64."""
         table = np.zeros(codes.HYPER)
         table[codes.H_LR], table[codes.H_WEIGHT_DECAY] = self.lr, self.weight_decay
+        table[codes.H_MOMENTUM], table[codes.H_DECOUPLED] = self.inertia, self.decoupled
+        if hasattr(self, "betas"):
+            table[codes.H_BETA2] = self.betas[1]
+        if hasattr(self, "eps"):
+            table[codes.H_EPS] = self.eps
+        for place, value in self._numbers().items():
+            table[place] = value
         return table
+
+    def _numbers(self):
+        """{place in hyper: value} of what this optimizer alone has."""
+        return {}
+
+    def products(self, steps, count):
+        """NAdam's product of momenta after updates steps + 1, ..., steps + count; None elsewhere."""
+        return None
 
 
 @dataclass
@@ -59,9 +107,7 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     def __post_init__(self):
-        self._check_common()
-        self._check("momentum", lambda v: 0 <= v <= 1, "a number from 0 to 1")
-        self._check("dampening", lambda v: 0 <= v <= 1, "a number from 0 to 1")
+        super().__post_init__()
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError(
                 f"SGD nesterov: got True with momentum {self.momentum} and dampening "
@@ -69,21 +115,19 @@ class SGD(Optimizer):
             )
 
     @property
-    def code(self):
+    def rule(self):
         return codes.SGD_MOMENTUM if self.momentum else codes.SGD
 
-    def hyper(self):
-        table = super().hyper()
-        table[codes.H_MOMENTUM], table[codes.H_DAMPENING] = self.momentum, self.dampening
-        table[codes.H_NESTEROV] = self.nesterov
-        return table
+    def _numbers(self):
+        return {codes.H_DAMPENING: self.dampening, codes.H_NESTEROV: self.nesterov}
 
 
 @dataclass
 class Adam(Optimizer):
     """Adam: p -= lr * mhat / (sqrt(vhat) + eps), with bias-corrected running means of g and g * g.
 
-    weight_decay * p is added to g. As torch.optim.Adam (Kingma and Ba, ICLR 2015, algorithm 1).
+    weight_decay * p is added to g. amsgrad: the largest v so far in the place of v (Reddi, Kale and
+    Kumar, ICLR 2018). As torch.optim.Adam (Kingma and Ba, ICLR 2015, algorithm 1).
 
     Raises ValueError for lr <= 0, eps < 0, betas outside [0, 1), weight_decay < 0.
     """
@@ -92,32 +136,11 @@ class Adam(Optimizer):
     betas: tuple = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
-
-    decoupled = False
+    amsgrad: bool = False
 
     @property
-    def code(self):
-        return codes.ADAM_DECAY if self.weight_decay else codes.ADAM
-
-    def __post_init__(self):
-        self._check_common()
-        self._check("eps", lambda v: 0 <= v < float("inf"), "a number from 0 on")
-        try:
-            first, second = self.betas
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"{type(self).__name__} betas: got {self.betas!r}, takes two numbers in [0, 1)"
-            ) from None
-        self.betas = tuple(
-            _require(type(self).__name__, "betas", b, lambda v: 0 <= v < 1, "two numbers in [0, 1)")
-            for b in (first, second)
-        )
-
-    def hyper(self):
-        table = super().hyper()
-        table[codes.H_BETA1], table[codes.H_BETA2] = self.betas
-        table[codes.H_EPS], table[codes.H_DECOUPLED] = self.eps, self.decoupled
-        return table
+    def rule(self):
+        return codes.AMSGRAD if self.amsgrad else codes.ADAM
 
 
 @dataclass
@@ -132,11 +155,201 @@ class AdamW(Adam):
     decoupled = True
 
 
-OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+@dataclass
+class NAdam(Optimizer):
+    """Adam with Nesterov momentum: p -= lr * (a g + b m) / (sqrt(vhat) + eps).
+
+    With mu_t = beta1 (1 - 0.96**(t momentum_decay) / 2): a = (1 - mu_t) / (1 - mu_1 ... mu_t), b =
+    mu_{t+1} / (1 - mu_1 ... mu_{t+1}). weight_decay * p is added to g, or, with
+    decoupled_weight_decay, p *= 1 - lr * weight_decay. As torch.optim.NAdam (Dozat, ICLR 2016
+    workshop). Raises ValueError as Adam does, and for momentum_decay < 0.
+    """
+
+    lr: float = 2e-3
+    betas: tuple = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum_decay: float = 4e-3
+    decoupled_weight_decay: bool = False
+
+    rule = codes.NADAM
+
+    @property
+    def decoupled(self):
+        return self.decoupled_weight_decay
+
+    def _numbers(self):
+        return {codes.H_MOMENTUM_DECAY: self.momentum_decay}
+
+    def products(self, steps, count):
+        """mu_1 ... mu_t for t = steps + 1, ..., steps + count."""
+        beta, result = self.betas[0], np.zeros(count)
+        nothing = 1 if beta == 0 else int(-745 / np.log(beta)) + 1  # from here on it is 0: e**-745
+        last = min(steps + count, nothing)
+        if last > steps:
+            t = np.arange(1, last + 1, dtype=float)
+            momenta = beta * (1 - 0.5 * 0.96 ** (t * self.momentum_decay))
+            result[: last - steps] = np.cumprod(momenta)[steps:]  # from the first on: one order
+        return result
+
+
+@dataclass
+class RAdam(Optimizer):
+    """Rectified Adam: Adam's step times r_t, or, while r_t does not exist (rho_t <= 5), p -= lr * mhat.
+
+    rho_t = rho - 2 t beta2**t / (1 - beta2**t), rho = 2 / (1 - beta2) - 1; r_t = sqrt((rho_t - 4)
+    (rho_t - 2) rho / ((rho - 4) (rho - 2) rho_t)). Weight decay as in NAdam. As torch.optim.RAdam
+    (Liu et al., ICLR 2020). Raises as Adam does.
+    """
+
+    lr: float = 1e-3
+    betas: tuple = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decoupled_weight_decay: bool = False
+
+    rule = codes.RADAM
+
+    @property
+    def decoupled(self):
+        return self.decoupled_weight_decay
+
+
+@dataclass
+class Adamax(Optimizer):
+    """Adam over the largest gradient: u = max(beta2 u, |g| + eps); p -= lr / (1 - beta1**t) * m / u.
+
+    weight_decay * p is added to g. As torch.optim.Adamax (Kingma and Ba, ICLR 2015, algorithm 2).
+    Raises as Adam does.
+    """
+
+    lr: float = 2e-3
+    betas: tuple = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    rule = codes.ADAMAX
+
+
+@dataclass
+class RMSprop(Optimizer):
+    """p -= lr * g / (sqrt(v) + eps), v = alpha v + (1 - alpha) g * g.
+
+    centered: v less the square of the running mean of g (Graves, arXiv 1308.0850); momentum: buf =
+    momentum * buf + g / (sqrt(v) + eps), p -= lr * buf. weight_decay * p is added to g. As
+    torch.optim.RMSprop (Hinton's lecture 6e, 2012). Raises ValueError for lr <= 0, eps < 0, alpha
+    outside [0, 1), momentum outside [0, 1], weight_decay < 0.
+    """
+
+    lr: float = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    centered: bool = False
+
+    @property
+    def rule(self):
+        if self.centered:
+            return codes.RMSPROP_CENTERED_MOMENTUM if self.momentum else codes.RMSPROP_CENTERED
+        return codes.RMSPROP_MOMENTUM if self.momentum else codes.RMSPROP
+
+    def _numbers(self):
+        return {codes.H_BETA2: self.alpha}
+
+
+@dataclass
+class Adagrad(Optimizer):
+    """p -= lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps), s = initial_accumulator_value + sum of g * g.
+
+    weight_decay * p is added to g. As torch.optim.Adagrad (Duchi, Hazan and Singer, JMLR 12, 2011).
+    Raises ValueError for lr <= 0 and for any other number < 0.
+    """
+
+    lr: float = 0.01
+    lr_decay: float = 0.0
+    weight_decay: float = 0.0
+    initial_accumulator_value: float = 0.0
+    eps: float = 1e-10
+
+    rule = codes.ADAGRAD
+
+    def _numbers(self):
+        return {codes.H_LR_DECAY: self.lr_decay, codes.H_START: self.initial_accumulator_value}
+
+
+@dataclass
+class Adadelta(Optimizer):
+    """p -= lr * d, d = sqrt(a + eps) / sqrt(v + eps) * g, v and a the running means of g * g and d * d.
+
+    weight_decay * p is added to g. As torch.optim.Adadelta (Zeiler, arXiv 1212.5701). Raises
+    ValueError for lr <= 0, eps < 0, rho outside [0, 1), weight_decay < 0.
+    """
+
+    lr: float = 1.0
+    rho: float = 0.9
+    eps: float = 1e-6
+    weight_decay: float = 0.0
+
+    rule = codes.ADADELTA
+
+    def _numbers(self):
+        return {codes.H_BETA2: self.rho}
+
+
+@dataclass
+class Lion(Optimizer):
+    """p -= lr * sign(beta1 m + (1 - beta1) g), then m = beta2 m + (1 - beta2) g; before, p *= 1 - lr * decay.
+
+    The steps are all of one size: a lr 3 to 10 times smaller, and a weight_decay as much larger, than
+    AdamW's. As Chen et al., NeurIPS 2023, algorithm 2. Raises as Adam does.
+    """
+
+    lr: float = 1e-4
+    betas: tuple = (0.9, 0.99)
+    weight_decay: float = 0.0
+
+    rule = codes.LION
+    decoupled = True
+
+
+@dataclass
+class LBFGS(Optimizer):
+    """L-BFGS-B over SciPy, for small data: all samples at once, one iteration an epoch of fit.
+
+    For smooth losses; the objective is the mean loss + weight_decay / 2 * the sum of squares. It stops
+    before ``epochs`` where no gradient is above tolerance_grad or the objective changes by less than
+    tolerance_change of itself. history_size: pairs of differences kept (SciPy's maxcor); they are not kept
+    between two fits. (Liu and Nocedal, Math. Programming 45, 1989.) Names are torch.optim.LBFGS's.
+
+    Raises ValueError for numbers out of range; fit raises ImportError without SciPy, ValueError with
+    options that mean nothing here.
+    """
+
+    history_size: int = 10
+    tolerance_grad: float = 1e-7
+    tolerance_change: float = 1e-9
+    weight_decay: float = 0.0
+
+    rule, code, slots = codes.STORE, codes.STORE, 0
+    lr = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("tolerance_grad", "tolerance_change"):
+            self._check(name, lambda v: 0 <= v < float("inf"), "a number from 0 on")
+        self._check("history_size", lambda v: 1 <= v < 1e6 and v == int(v), "a whole number from 1 on")
+        self.history_size = int(self.history_size)
+
+
+OPTIMIZERS = {
+    kind.__name__.lower(): kind
+    for kind in (SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta, Lion, LBFGS)
+}
 
 
 def optimizer(spec, **hyperparameters):
-    """An Optimizer from itself, or from a name ("sgd", "adam", "adamw") and its hyperparameters.
+    """An Optimizer from itself, or from a name ("sgd", "adam", ...) and its hyperparameters.
 
     Raises ValueError for an unknown name (the nearest known one suggested), TypeError otherwise.
     """

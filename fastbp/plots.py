@@ -6,7 +6,7 @@ from pathlib import Path
 from .metrics import larger_is_better
 
 _NO_PANEL = ("seconds", "lr")
-_TRAIN, _VALIDATION, _INK, _GRID = "#4878a8", "#d1622b", "#333333", "#e4e4e4"
+TRAIN, VALIDATION, INK, _GRID = "#4878a8", "#d1622b", "#333333", "#e4e4e4"
 
 
 def learning_curves(history, path, title=None):
@@ -37,20 +37,26 @@ def learning_curves(history, path, title=None):
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         elif axes.get_yscale() == "log":
             _log(axes)
-    return _save(figure, path)
+    return save(figure, path)
 
 
-def _figure(rows, columns, title=None):
-    """(figure, its axes in one list). Raises ImportError where matplotlib is missing."""
+def new_figure(width, height, title=None):
+    """A figure of so many inches that needs no display. Raises ImportError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("matplotlib is needed for pictures: pip install 'fastbp[plot]'") from error
-    figure = Figure(figsize=(4.6 * columns + 0.4, 3.9 * rows), dpi=144, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=144, layout="constrained")
     FigureCanvasAgg(figure)
     if title:
-        figure.suptitle(title, color=_INK, fontsize=12, x=0.012, ha="left")
+        figure.suptitle(title, color=INK, fontsize=12, x=0.012, ha="left")
+    return figure
+
+
+def _figure(rows, columns, title=None):
+    """(figure, its axes in one list). Raises ImportError where matplotlib is missing."""
+    figure = new_figure(4.6 * columns + 0.4, 3.9 * rows, title)
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
@@ -64,7 +70,7 @@ def _log(axes):
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _save(figure, path):
+def save(figure, path):
     path = Path(path)
     figure.savefig(path, facecolor="white")
     return path
@@ -76,15 +82,15 @@ def layer_bars(diagnosis, path):
     layers = diagnosis.layers
     place = list(range(len(layers)))
     outputs.errorbar(
-        place, [r.mean for r in layers], [r.std for r in layers], fmt="o", color=_TRAIN, capsize=3
+        place, [r.mean for r in layers], [r.std for r in layers], fmt="o", color=TRAIN, capsize=3
     )
-    for axes, name, color in ((gradients, "gradient", _TRAIN), (gradients, "delta", _VALIDATION)):
+    for axes, name, color in ((gradients, "gradient", TRAIN), (gradients, "delta", VALIDATION)):
         axes.plot(place, [getattr(r, name) for r in layers], "o-", color=color, label=name)
-    shares.bar([p - 0.2 for p in place], [r.dead for r in layers], 0.4, color=_TRAIN, label="dead units")
+    shares.bar([p - 0.2 for p in place], [r.dead for r in layers], 0.4, color=TRAIN, label="dead units")
     saturated = [r.saturated for r in layers]
-    shares.bar([p + 0.2 for p in place], saturated, 0.4, color=_VALIDATION, label="saturated outputs")
-    updates.plot(place, [r.update for r in layers], "o-", color=_TRAIN)
-    updates.axhline(1e-3, color=_VALIDATION, linewidth=1, linestyle="--", label="usual")
+    shares.bar([p + 0.2 for p in place], saturated, 0.4, color=VALIDATION, label="saturated outputs")
+    updates.plot(place, [r.update for r in layers], "o-", color=TRAIN)
+    updates.axhline(1e-3, color=VALIDATION, linewidth=1, linestyle="--", label="usual")
     shares.set_ylim(0, 1)
     titles = "outputs: mean and deviation", "gradient norm, delta", "share", "update / weight"
     for axes, text in zip((outputs, gradients, shares, updates), titles, strict=True):
@@ -93,19 +99,25 @@ def layer_bars(diagnosis, path):
         if axes in (gradients, updates) and any(v > 0 for line in axes.lines for v in line.get_ydata()):
             _log(axes)
         if axes is not outputs:
-            axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
-    return _save(figure, path)
+            axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    return save(figure, path)
 
 
 def _dress(axes, title, across):
-    axes.set_title(title, loc="left", color=_INK, fontsize=11)
-    axes.set_xlabel(across, color=_INK)
+    axes.set_title(title, loc="left", color=INK, fontsize=11)
+    axes.set_xlabel(across, color=INK)
+    quiet_axes(axes)
+    axes.margins(x=0.03, y=0.08)
+
+
+def quiet_axes(axes, grid="y"):
+    """Axes without a box: a faint grid, the bottom line, small labels."""
     axes.set_axisbelow(True)
-    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    if grid:
+        axes.grid(axis=grid, color=_GRID, linewidth=0.8)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#999999")
-    axes.tick_params(colors=_INK, length=0, labelsize=9)
-    axes.margins(x=0.03, y=0.08)
+    axes.tick_params(colors=INK, length=0, labelsize=9)
 
 
 def _has(history, key):
@@ -119,7 +131,7 @@ def _finite(value):
 
 def _panel(axes, history, key):
     """One quantity: the training curve, the validation curve and its best epoch."""
-    series = [("training", key, _TRAIN), ("validation", f"val_{key}", _VALIDATION)]
+    series = [("training", key, TRAIN), ("validation", f"val_{key}", VALIDATION)]
     shown = []
     for label, name, color in series:
         if not _has(history, name):
@@ -142,4 +154,21 @@ def _panel(axes, history, key):
         axes.set_yscale("log")
     _dress(axes, key, "epoch")
     corner = "lower right" if larger_is_better(key) else "upper right"
-    axes.legend(loc=corner, frameon=False, fontsize=9, labelcolor=_INK)
+    axes.legend(loc=corner, frameon=False, fontsize=9, labelcolor=INK)
+
+
+def range_test(found, path, title=None):
+    """Draw losses against learning rates (a fastbp.lrfind.RangeTest); returns the Path written.
+
+    Raises ImportError where matplotlib is missing, ValueError for a suffix matplotlib does not know.
+    """
+    figure, (axes,) = _figure(1, 1, title)
+    axes.plot(found.lr, found.losses, color=TRAIN, linewidth=0.8, alpha=0.5, label="loss")
+    axes.plot(found.lr, found.smoothed, color=TRAIN, linewidth=1.8, label="smoothed")
+    axes.axvline(found.suggestion, color=VALIDATION, linewidth=1.2)
+    axes.set_title(f"suggestion {found.suggestion:.2g}", loc="right", color=VALIDATION, fontsize=9)
+    axes.set_xscale("log")
+    axes.set_ylim(top=2 * found.losses[0] - found.smoothed.min())  # the explosion would hide the rest
+    _dress(axes, "loss", "learning rate")
+    axes.legend(loc="lower left", frameon=False, fontsize=9, labelcolor=INK)
+    return save(figure, path)

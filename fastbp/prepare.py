@@ -2,6 +2,7 @@
 
 import numpy as np
 
+_SPLIT = 0x53504C49  # any number that nobody seeds with
 _CHUNK = 1 << 20  # values converted to float64 at a time (8 MB), whatever the array's size
 
 
@@ -24,7 +25,8 @@ def stratified_split(y, fraction, seed=0):
         raise ValueError(f"y: got shape {y.shape}; a split takes at least 2 samples")
     n = len(y)
     # Sorting a bit generator's raw output keeps its stream; Generator's methods may change theirs.
-    rank = np.argsort(np.random.PCG64(seed).random_raw(n), kind="stable")
+    # A stream of its own: data made by default_rng(seed) would else be sorted by its first numbers.
+    rank = np.argsort(np.random.PCG64((seed, n, _SPLIT)).random_raw(n), kind="stable")
     if y.ndim > 1 or y.dtype.kind not in "iubUSO":
         n_test = min(max(round(fraction * n), 1), n - 1)
         return np.sort(rank[n_test:]), np.sort(rank[:n_test])

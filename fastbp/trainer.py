@@ -1,19 +1,24 @@
 """Trainer: a network, a loss and an optimizer, run by the compiled program."""
 
+import copy
 import os
 
 import numpy as np
 
-from . import backend, checkpoint, data, fitting
+from . import backend, checkpoint, data, fitting, stream
 from . import metrics as measures
 from .errors import whole
+from .frames import names_of
 from .history import History
 from .kernels import codes
 from .layout import arena
 from .losses import loss as make_loss
 from .mlp import MLP
 from .optimizers import optimizer as make_optimizer
+from .options import Options
 from .plan import Plan
+from .schedules import Pace
+from .schedules import schedule as make_schedule
 
 INFERENCE_BATCH = 256  # rows at once in evaluate and predict; the results do not depend on it
 
@@ -31,7 +36,8 @@ class Trainer:
         gamma_nll, gaussian_nll, focal, hinge, cosine. Means over samples and, but for cross_entropy,
         labels and cosine, outputs.
     optimizer : Optimizer or str
-        SGD, Adam or AdamW, or their names in lower case with default hyperparameters.
+        SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad, Adadelta, Lion, LBFGS, or their names
+        in lower case with default hyperparameters.
     batch_size : int
         Samples a step; the last batch of an epoch may be smaller and is trained on too.
     device : "auto", "cpu" or "cuda"
@@ -40,9 +46,28 @@ class Trainer:
         result has the same bits for any.
     seed : int or None
         Seed of the shuffling; None draws one.
-    clip_norm : float or None
-        Scale the gradient to this global norm where it is larger (Pascanu et al. 2013). It takes the
-        second path, which keeps all gradients in memory before the update.
+    schedule : Schedule, str, function or None
+        The learning rate over time (fastbp.schedules), of which the optimizer's lr is the base.
+    clip_norm, clip_layer_norm : float or None
+        Scale the gradient, or each layer's (W and b together), to this norm where it is larger (Pascanu
+        et al. 2013). As ``accumulate`` it takes the second path, which keeps all gradients in memory.
+    clip_value : float or None
+        Limit each number of the gradient to -clip_value ... clip_value.
+    l1 : float
+        l1 * sign(p) is added to the gradient, beside the optimizer's weight_decay (L2).
+    decay_bias : bool
+        False: no l1 and no weight decay on biases.
+    lr_factors : sequence of float, or None
+        A factor of the learning rate for each layer, the first layer first; 0 freezes a layer.
+    max_norm : float or None
+        After each update the weights into each unit (a column of W) are scaled to this norm where it
+        is larger (Srebro and Shraibman 2005; Keras's MaxNorm on kernels).
+    accumulate : int
+        Update after so many batches, by the mean of their gradients; at the end of an epoch after
+        those that are left.
+    ema : float or None
+        Keep a moving average of the weights, ema * average + (1 - ema) * weights after each update, and
+        evaluate and predict by it. ``averaged_net`` returns it as a network.
 
     Raises ValueError, TypeError or RuntimeError for what does not fit, naming the argument.
 
@@ -63,7 +88,16 @@ class Trainer:
         device="auto",
         threads=None,
         seed=None,
+        schedule=None,
         clip_norm=None,
+        clip_layer_norm=None,
+        clip_value=None,
+        l1=0.0,
+        decay_bias=True,
+        lr_factors=None,
+        max_norm=None,
+        accumulate=1,
+        ema=None,
     ):
         if not isinstance(net, MLP):
             raise TypeError(f"net: got {type(net).__name__}, takes an MLP")
@@ -80,17 +114,19 @@ class Trainer:
             )
         self.threads = threads
         self.seed = int.from_bytes(os.urandom(4), "little") if seed is None else whole("seed", seed, 0)
-        if clip_norm is not None and not (
-            isinstance(clip_norm, (int, float)) and 0 < clip_norm < float("inf")
-        ):
-            raise ValueError(f"clip_norm: got {clip_norm!r}, takes a number above 0, or None")
-        self.clip_norm = clip_norm
-        self.slots = arena(net.params.size * self.optimizer.slots, net.dtype)
+        self.schedule = make_schedule(schedule)
+        self.clip_norm, self.clip_layer_norm, self.clip_value = clip_norm, clip_layer_norm, clip_value
+        self.l1, self.decay_bias, self.lr_factors = l1, decay_bias, lr_factors
+        self.max_norm, self.accumulate, self.ema = max_norm, accumulate, ema
+        self.slots = arena(net.params.size * Options.of(self).slots(self.optimizer), net.dtype)
+        self.schedule_state = {}  # what Plateau and Adaptive remember
         self.lr_scale = 1.0  # a factor on the learning rate, whatever gives it: ReduceLROnPlateau's
         self.gradient_hook = None  # f([(dW, db), ...]) between the gradients and the update of each step
         self.steps = 0  # updates made so far
         self.epochs = 0  # epochs begun so far: each has its own shuffled order
         self.history = History()  # of the last fit, also of one that was interrupted
+        self.columns = None  # names of the columns that it was fitted on, where X had names
+        self.preparation = None  # a fastbp.preparation.Preparation: X and y are raw, it makes them ready
         self.first_step, self.planned_steps = 0, None  # of the last fit: ``steps`` before it, its steps
         self.stop_training = False  # callbacks set it: the fit ends after this epoch
         self._sessions = {}
@@ -112,7 +148,7 @@ class Trainer:
     def fit(
         self,
         X,
-        y,
+        y=None,
         epochs=None,
         *,
         seconds=None,
@@ -128,7 +164,9 @@ class Trainer:
         """Train for some epochs more; a second call goes on where the first stopped.
 
         X : (N, inputs), any numeric dtype and layout, read in place. y : (N,) integer labels,
-        (N, outputs) one-hot, probabilities or numbers, (N,) numbers for one output.
+        (N, outputs) one-hot, probabilities or numbers, (N,) numbers for one output. Both may be frames,
+        tensors or sparse matrices; X also fb.data.shards(...). X alone: an iterator of (X, y) or (X, y,
+        sample_weight), or a function that returns one for each epoch, read ahead by a thread.
         epochs : None is 1, or with ``seconds`` as many as they allow. seconds : stop after these, in the
         middle of an epoch if need be; they count from the first step, once the program is there.
         validation_data : (X, y) or (X, y, sample_weight) to evaluate after each epoch.
@@ -145,6 +183,14 @@ class Trainer:
         changes if the data does not fit; FloatingPointError, with the weights as they were before that
         step, when the loss is no longer finite.
         """
+        if y is None and stream.is_stream(X):
+            others = {
+                "seconds": seconds, "validation_split": validation_split, "metrics": metrics,
+                "callbacks": callbacks, "early_stopping": early_stopping, "sample_weight": sample_weight,
+            }  # fmt: skip
+            return stream.fit(self, X, epochs, validation_data, verbose, others)
+        if not self.epochs:
+            self.columns = names_of(X)
         return fitting.prepare(
             self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
             early_stopping, shuffle, sample_weight, verbose,
@@ -170,17 +216,19 @@ class Trainer:
 
     def _stream(self, use, batch, X, code, y, sample_weight):
         weight = data.weights(sample_weight, len(X), self.net.dtype)
+        self._check_batches(batch, len(X))
         session = self._session(use, batch)
         with session.lock:
             session.hyper[:] = self._hyper()
             self._bind(session, X, code, y, weight)
             steps, before = -(-len(X) // batch), self.steps
+            session.set_rates(Pace(self, None, self._updates(steps, steps), len(X)).table())
             session.done = 0
             try:
                 for done, loss, mass, _ in self._windows(session, steps, before):  # noqa: B007
                     pass
             finally:
-                self.steps = before + session.done
+                self.steps = before + self._updates(session.done, steps)
                 session.release()
         if done < steps:
             raise FloatingPointError(
@@ -188,11 +236,16 @@ class Trainer:
             )
         return float(loss / mass) if mass else 0.0
 
+    def _updates(self, done, steps):
+        """Updates that ``done`` of ``steps`` batches make: the last ones of an epoch make one too."""
+        every = Options.of(self).accumulate
+        return -(-done // every) if done == steps else done // every
+
     def _windows(self, session, steps, before):
         if self.gradient_hook is None:
             return session.windows(codes.TRAIN, steps, before)
-        pairs = [self.net.views(session.gradient, k) for k in range(len(self.net.layers))]
-        return session.combined(steps, before, lambda: self.gradient_hook(pairs))
+        gradients = Gradients(self.net, session.gradient)
+        return session.combined(steps, before, lambda: self.gradient_hook(gradients))
 
     @staticmethod
     def _scores(code):
@@ -212,23 +265,59 @@ class Trainer:
 
     # --- using
 
-    def evaluate(self, X, y, sample_weight=None, metrics=None):
+    def evaluate(self, X, y, sample_weight=None, metrics=None, *, ema=None):
         """{"loss": mean loss, "accuracy": share of right answers (classes only)} on X, y as in fit.
 
-        metrics : names or functions as in fit, whose values are added.
+        metrics : names or functions as in fit, whose values are added. ema : False takes the weights as
+        they are, None the average of Trainer(ema=...) if one is kept; also in predict and forward.
         """
         X, code, y = self._checked(X, y)
         functions = measures.table(metrics)
-        return self._evaluate(X, code, y, data.weights(sample_weight, len(X), self.net.dtype), functions)
+        weight = data.weights(sample_weight, len(X), self.net.dtype)
+        return self._evaluate(X, code, y, weight, functions, ema)
+
+    def _features(self, X, finite=True):
+        """X as the program reads it: prepared, and by name where this trainer was fitted on names."""
+        if self.preparation is not None:
+            X = self.preparation.transform(X, self.net.dtype)
+        X = data.features(X, self.net.sizes[0], self.net.dtype, finite, self.columns)
+        data.check_categories(X, self.net.embedded)
+        return X
+
+    def _check_batches(self, batch, rows):
+        """Batch norm needs two rows in every batch, the last one included, as torch's does."""
+        if "batch" in self.net.norms and (rows % batch == 1 or batch == 1):
+            raise ValueError(
+                f"batch_size: got {batch} for {rows} rows, which leaves a batch of 1; norm='batch' takes "
+                "batches of 2 or more"
+            )
 
     def _checked(self, X, y):
         """(X, loss code, y) as the program reads them; see data.py for what is raised."""
-        X = data.features(X, self.net.sizes[0], self.net.dtype)
+        X = self._features(X)
+        if self.preparation is not None:
+            y = self.preparation.targets(y)
         return X, *data.targets(y, self.loss, len(X), self.net.sizes[-1], self.net.dtype)
 
-    def _evaluate(self, X, code, y, weight, functions):
+    def _weights(self, ema=None):
+        """The parameters to infer by, laid out as net.params."""
+        if ema and self.ema is None:
+            raise ValueError("ema: got True, but no average is kept; takes a trainer made with ema=0.999")
+        if ema is False or self.ema is None or self.steps == 0:
+            return self.net.params
+        self._copy_to_average(lambda name, _: name.startswith("running"))
+        return self._average
+
+    def averaged_net(self):
+        """A copy of the network with the average of the weights that Trainer(ema=...) keeps."""
+        net = copy.deepcopy(self.net)
+        net.params[:] = self._weights(True)
+        return net
+
+    def _evaluate(self, X, code, y, weight, functions, ema=None):
         session = self._session("infer", INFERENCE_BATCH)
         with session.lock:
+            session.params = self._weights(ema)
             share = self._bind(session, X, code, y, weight)
             steps = -(-len(X) // INFERENCE_BATCH)
             *_, (_, loss, mass, hits) = session.windows(codes.EVALUATE, steps)
@@ -237,25 +326,27 @@ class Trainer:
         if self._scores(code):
             result["accuracy"] = hits / self._answers(round(share * len(X)), code)
         if functions:
-            measured = data.measure(functions, code, y, self.predict(X), weight)
+            measured = data.measure(functions, code, y, self._infer(X, codes.PREDICT, ema), weight)
             result |= {name: value for name, value in measured.items() if name not in result}
         return result
 
-    def predict(self, X):
+    def predict(self, X, *, ema=None):
         """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
         bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
         else the outputs themselves.
         """
-        return self._outputs(X, codes.PREDICT)
+        out = self._infer(self._features(X, finite=False), codes.PREDICT, ema)
+        return out if self.preparation is None else self.preparation.outputs(out)
 
-    def forward(self, X):
+    def forward(self, X, *, ema=None):
         """(N, outputs) of the last layer, before the link: logits."""
-        return self._outputs(X, codes.FORWARD)
+        return self._infer(self._features(X, finite=False), codes.FORWARD, ema)
 
-    def _outputs(self, X, mode):
-        X = data.features(X, self.net.sizes[0], self.net.dtype, finite=False)
+    def _infer(self, X, mode, ema=None):
+        """Outputs for X as ``_features`` gives it."""
         session = self._session("infer", INFERENCE_BATCH)
         with session.lock:
+            session.params = self._weights(ema)
             session.set_loss(self.loss.link_code(self.net.sizes[-1]))
             out, bad = session.infer(mode, X)
         if bad:  # the kernel has seen it; here it is said where
@@ -267,12 +358,13 @@ class Trainer:
 
         Raises IndexError for a layer that is not there.
         """
-        X = data.features(X, self.net.sizes[0], self.net.dtype)
+        X = self._features(X)
         layer = range(len(self.net.layers) - 1)[layer]
         session = self._session("infer", INFERENCE_BATCH)
         out = np.empty((len(X), self.net.sizes[-1]), self.net.dtype)
         hidden = np.empty((len(X), self.net.sizes[layer + 1]), self.net.dtype)
         with session.lock:
+            session.params = self._weights()
             session.bind(X, out=out)
             for step in session.each(codes.FORWARD, -(-len(X) // INFERENCE_BATCH)):
                 place = hidden[step * INFERENCE_BATCH :][:INFERENCE_BATCH]
@@ -283,16 +375,24 @@ class Trainer:
     def gradients(self, X, y, sample_weight=None):
         """(loss, [(dW, db), ...]): the mean loss over all of X and its exact gradients.
 
-        dW (fan_in, fan_out) and db (fan_out,), one pair a layer, in the network's dtype.
+        dW (fan_in, fan_out) and db (fan_out,), one pair a layer, in the network's dtype. The list has
+        attributes gains, shifts and embeddings, tuples as the network's. Nothing is dropped; batch norm
+        takes the statistics of X.
         """
         X, code, y = self._checked(X, y)
+        self._check_batches(len(X), len(X))
         weight = data.weights(sample_weight, len(X), self.net.dtype)
         grads = arena(self.net.params.size, self.net.dtype)
         session = self._open(len(X), code, grads)
         self._bind(session, X, code, y, weight)
         [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
-        pairs = [self.net.views(grads, i) for i in range(len(self.net.layers))]
-        return float(loss / mass), pairs
+        return float(loss / mass), Gradients(self.net, grads)
+
+    def lr_find(self, X, y, **options):
+        """Try growing learning rates on a copy of the weights; see fastbp.lrfind.lr_find."""
+        from .lrfind import lr_find
+
+        return lr_find(self, X, y, **options)
 
     def explain(self, seconds=0.5):
         """Where a training step's time goes: per layer and phase the time, GFLOP/s, share of the peak
@@ -322,42 +422,97 @@ class Trainer:
         """Write network, optimizer state, counters and seed to one .safetensors file, atomically."""
         checkpoint.save(self, path)
 
+    def to_torch(self, link=False):
+        """The network as a torch.nn.Sequential; see fastbp.export.to_torch."""
+        from .export import to_torch
+
+        return to_torch(self, link)
+
+    def to_onnx(self, path, link=True):
+        """Write the network as ONNX, opset 13, float32: X (N, inputs) to Y (N, outputs).
+
+        link : Y is what ``predict`` gives, else ``forward``. A stored preparation's scaling is part of
+        it; its one-hot columns are inputs of their own. Raises ImportError without onnx, ValueError
+        for what has no export.
+        """
+        from . import export, onnxfile
+
+        onnxfile.write(export.described(self, link), path)
+
+    def to_c(self, path, name="predict", link=True):
+        """Write the network as one C99 file without dependencies: ``void name(const float *x, float *y)``.
+
+        x : one row of inputs, y : what ``predict`` gives for it, or, without link, ``forward``; double
+        for a float64 network. The same to about 1e-6 (1e-14) of the largest output. Raises ValueError
+        for what has no export and for a name that is no C identifier.
+        """
+        from . import cfile, export
+
+        text = cfile.source(export.described(self, link), name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
     # --- inside
 
     def _session(self, use, batch):
         """The session of a use, kept from call to call while nothing that shaped it has changed."""
         if use != "infer" and len(self.net.frozen) == len(self.net.layers):
             raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
-        second = use != "infer" and (bool(self.clip_norm) or self.gradient_hook is not None)
-        shape = (batch, self.optimizer.code, second, self.net.frozen)
+        options = Options.of(self)
+        slots, hook = options.slots(self.optimizer), self.gradient_hook is not None
+        if hook and options.accumulate > 1:
+            raise ValueError(f"accumulate: got {options.accumulate} beside a gradient_hook, takes 1")
+        second = use != "infer" and (options.stores or hook)
+        shape = (batch, options.code(self.optimizer), second, self.net.frozen, slots)
         session = self._sessions.get(use)
         if session is None or session.shape != shape:
-            if self.slots.size != self.optimizer.slots * self.net.params.size:
+            if self.slots.size != slots * self.net.params.size:
                 raise ValueError(
-                    f"optimizer: {self.optimizer} keeps {self.optimizer.slots} numbers per parameter, "
-                    "not what this trainer began with; takes a new Trainer"
+                    f"optimizer: {self.optimizer} keeps {slots} numbers per parameter (with the average of "
+                    "ema), not what this trainer began with; takes a new Trainer"
                 )
             session = self._sessions[use] = self._open(
                 batch, self.loss.code(self.net.sizes[-1]), self.slots, second, self.net.frozen
             )
             session.shape = shape
+        session.seed(self.seed)
+        if use != "infer" and self.steps == 0 and self.ema is not None:
+            self._copy_to_average(lambda name, k: (0 if name == "embeddings" else k) in self.net.frozen)
         return session
 
-    def _open(self, batch, code, slots, second=False, frozen=(), params=None):
-        threads = backend.most_threads(self.net, batch, self.threads)
-        numbers = self.loss.numbers(self.net.sizes[-1])
-        plan = Plan(self.net, code, self.optimizer.code, batch, threads, second, frozen, numbers)
+    @property
+    def _average(self):
+        return self.slots[-self.net.params.size :]
+
+    def _copy_to_average(self, chosen):
+        """Of what no update writes there: arrays for which chosen(name, number) holds."""
+        means = self.net.named_views(self._average)
+        for full, view in self.net.named_views(self.net.params).items():
+            name, k = full.split(".")
+            if chosen(name, int(k)):
+                means[full][:] = view
+
+    def _open(self, batch, code, slots, second=False, frozen=(), params=None, threads=None):
+        """A new session: on net.params or a copy, with ``threads`` or as many as the trainer takes."""
+        options, fixed = Options.of(self), threads is not None or self.threads is not None
+        threads = threads or backend.most_threads(self.net, batch, self.threads)
+        plan = Plan(
+            self.net, code, options.code(self.optimizer), batch, threads, second, frozen,
+            self.loss.numbers(self.net.sizes[-1]), options.ema is not None,
+        )  # fmt: skip
         return backend.open_session(
             self.device, self.net.params if params is None else params, slots, plan, self._hyper(), threads,
-            fixed=self.threads is not None, work=backend.step_work(self.net, batch),
+            fixed=fixed, work=backend.step_work(self.net, batch),
         )  # fmt: skip
 
     def _snapshot(self):
         """What ``_restore`` takes to predict as now."""
-        return self.net.params.copy()
+        return self.net.params.copy(), None if self.ema is None else self._average.copy()
 
     def _restore(self, state):
-        self.net.params[:] = state
+        self.net.params[:], average = state
+        if average is not None:
+            self._average[:] = average
 
     def __getstate__(self):
         """For copy and pickle: sessions are opened anew."""
@@ -371,5 +526,17 @@ class Trainer:
     def _hyper(self):
         table = self.optimizer.hyper()
         table[codes.H_LR] *= self.lr_scale
-        table[codes.H_CLIP_NORM] = self.clip_norm or 0.0
-        return table
+        return Options.of(self).hyper(table, len(self.net.layers))
+
+
+class Gradients(list):
+    """[(dW, db), ...] of a network, with gains, shifts and embeddings: views of one flat array."""
+
+    def __init__(self, net, flat):
+        views = net.named_views(flat, state=False)
+        count = len(net.layers)
+        super().__init__((views[f"weights.{k}"], views[f"biases.{k}"]) for k in range(count))
+        self.gains, self.shifts = (
+            tuple(views.get(f"{name}.{k}") for k in range(count - 1)) for name in ("gains", "shifts")
+        )
+        self.embeddings = tuple(views[f"embeddings.{k}"] for k in range(len(net.embeddings)))

@@ -259,6 +259,29 @@ SLOPE = {
 }
 
 
+# Dropout's random bits, on 32-bit integers that wrap: xor, shift, multiply, add. The multipliers are
+# those of a mixer found by search (C. Wellons, hash-prospector, 2018); GOLDEN is 2**32 / golden ratio.
+GOLDEN, FIRST_FACTOR, SECOND_FACTOR = 0x9E3779B9, 0x21F0AAAD, 0x735A2D97
+KEYS = 0x243F6A88, 0x85A308D3  # the first digits of pi
+
+
+def chain(key, word):
+    """The key that comes after ``key`` when ``word`` is taken in."""
+    x = (key ^ word) + GOLDEN
+    x = (x ^ (x >> 16)) * FIRST_FACTOR
+    x = (x ^ (x >> 15)) * SECOND_FACTOR
+    return x ^ (x >> 15)
+
+
+def random_bits(first, second, column):
+    """32 random bits for each column of a row that has the keys first and second."""
+    x = (column * GOLDEN) ^ first
+    x = (x ^ (x >> 16)) * FIRST_FACTOR
+    x = x ^ second
+    x = (x ^ (x >> 15)) * SECOND_FACTOR
+    return x ^ (x >> 15)
+
+
 def _quotient(m, x, d):
     """x / d, d > 0: Newton steps from a table-free guess, the same bits on every machine.
 
@@ -287,16 +310,23 @@ def _square_root(m, v):
 
 
 def _sgd(m, g, p, slots, c):
-    g = m.fma(c[codes.C_L2], p, g)
     return m.fma(-c[codes.C_LR], g, p), []
 
 
 def _sgd_momentum(m, g, p, slots, c):
     """torch.optim.SGD: buf = momentum buf + (1 - dampening) g; Nesterov adds g + momentum buf."""
-    g = m.fma(c[codes.C_L2], p, g)
     buffer = m.fma(c[codes.C_MOMENTUM], slots[0], c[codes.C_FRESH] * g)
     step = m.fma(c[codes.C_BUFFER], buffer, c[codes.C_GRADIENT] * g)
     return m.fma(-c[codes.C_LR], step, p), [buffer]
+
+
+def _moments(m, g, slots, c):
+    """The running means of g and g*g."""
+    square = g * g
+    return (
+        m.fma(c[codes.C_BETA1], g - slots[0], slots[0]),
+        m.fma(c[codes.C_BETA2], square - slots[1], slots[1]),
+    )
 
 
 def _adam(m, g, p, slots, c):
@@ -304,22 +334,147 @@ def _adam(m, g, p, slots, c):
 
     lr and root carry the bias corrections: p -= lr/(1-b1^t) m / (sqrt(v)/sqrt(1-b2^t) + eps).
     """
-    first = m.fma(c[codes.C_BETA1], g - slots[0], slots[0])
-    square = g * g
-    second = m.fma(c[codes.C_BETA2], square - slots[1], slots[1])
+    first, second = _moments(m, g, slots, c)
     size = m.fma(_square_root(m, second), c[codes.C_ROOT], c[codes.C_EPS])
     return m.fma(-c[codes.C_LR], _quotient(m, first, size), p), [first, second]
 
 
-def _adam_decay(m, g, p, slots, c):
-    """Adam with weight decay in the gradient (C_L2), or, as AdamW, on the parameter (C_DECAY)."""
-    return _adam(m, m.fma(c[codes.C_L2], p, g), p * c[codes.C_DECAY], slots, c)
+def _amsgrad(m, g, p, slots, c):
+    """Adam over the largest v so far (Reddi, Kale and Kumar 2018)."""
+    first, second = _moments(m, g, slots, c)
+    largest = m.select(slots[2] > second, slots[2], second)
+    size = m.fma(_square_root(m, largest), c[codes.C_ROOT], c[codes.C_EPS])
+    return m.fma(-c[codes.C_LR], _quotient(m, first, size), p), [first, second, largest]
 
 
-# (gradient, parameter, slots, constants) -> (parameter, slots)
-UPDATE = {
+def _nadam(m, g, p, slots, c):
+    """torch.optim.NAdam (Dozat 2016): the step mixes the gradient and its mean."""
+    first, second = _moments(m, g, slots, c)
+    size = m.fma(_square_root(m, second), c[codes.C_ROOT], c[codes.C_EPS])
+    step = m.fma(c[codes.C_SLOPE], g, c[codes.C_MEAN] * first)
+    return m.fma(-c[codes.C_LR], _quotient(m, step, size), p), [first, second]
+
+
+def _radam(m, g, p, slots, c):
+    """torch.optim.RAdam (Liu et al. 2020): without sqrt(v) while its variance is too large."""
+    first, second = _moments(m, g, slots, c)
+    size = _square_root(m, second) + c[codes.C_EPS]
+    step = m.fma(c[codes.C_SIZED], _quotient(m, first, size), c[codes.C_PLAIN] * first)
+    return m.fma(-c[codes.C_LR], step, p), [first, second]
+
+
+def _adamax(m, g, p, slots, c):
+    """torch.optim.Adamax (Kingma and Ba 2015, algorithm 2): u = max(b2 u, |g| + eps), 0 while all g were."""
+    first = m.fma(c[codes.C_BETA1], g - slots[0], slots[0])
+    kept, size = slots[1] * c[codes.C_KEEP], m.abs(g)
+    largest = m.select(kept > size + c[codes.C_EPS], kept, size + c[codes.C_EPS])
+    none = m.maximum(kept, size) == 0.0
+    step = _quotient(m, first, largest)
+    return m.fma(-c[codes.C_LR], step, p), [first, m.select(none, 0.0, largest)]
+
+
+def _rmsprop(momentum, centered):
+    """torch.optim.RMSprop (Hinton 2012; centered: Graves 2013): g / (sqrt(v) + eps)."""
+
+    def formula(m, g, p, slots, c):
+        square = g * g
+        second = m.fma(c[codes.C_BETA2], square - slots[0], slots[0])
+        spread, state = second, [second]
+        if centered:
+            mean = m.fma(c[codes.C_BETA2], g - slots[1], slots[1])
+            spread = m.maximum(m.fma(-mean, mean, second), 0.0)  # below 0 by rounding only
+            state.append(mean)
+        step = _quotient(m, g, _square_root(m, spread) + c[codes.C_EPS])
+        if momentum:
+            step = m.fma(c[codes.C_INERTIA], slots[-1], step)
+            state.append(step)
+        return m.fma(-c[codes.C_LR], step, p), state
+
+    return formula
+
+
+def _adagrad(m, g, p, slots, c):
+    """torch.optim.Adagrad (Duchi, Hazan and Singer 2011): over the root of the sum of all g*g."""
+    total = m.fma(g, g, slots[0])
+    size = _square_root(m, total + c[codes.C_START]) + c[codes.C_EPS]
+    return m.fma(-c[codes.C_LR], _quotient(m, g, size), p), [total]
+
+
+def _adadelta(m, g, p, slots, c):
+    """torch.optim.Adadelta (Zeiler 2012): g sqrt(mean of steps^2 + eps) / sqrt(mean of g^2 + eps)."""
+    square = g * g
+    second = m.fma(c[codes.C_BETA2], square - slots[0], slots[0])
+    past = _square_root(m, slots[1] + c[codes.C_EPS])
+    step = _quotient(m, g * past, _square_root(m, second + c[codes.C_EPS]))
+    moved = m.fma(c[codes.C_BETA2], step * step - slots[1], slots[1])
+    return m.fma(-c[codes.C_LR], step, p), [second, moved]
+
+
+def _signed(m, x, size):
+    """size * sign(x), 0 for 0, NaN for NaN."""
+    return m.select(x > 0.0, size, m.select(x < 0.0, -size, x))
+
+
+def _lion(m, g, p, slots, c):
+    """Chen et al. 2023: the sign of b1 m + (1 - b1) g; then m = b2 m + (1 - b2) g."""
+    change = g - slots[0]
+    towards = m.fma(c[codes.C_BETA1], change, slots[0])
+    first = m.fma(c[codes.C_BETA2], change, slots[0])
+    return p - _signed(m, towards, c[codes.C_LR]), [first]
+
+
+def decay(m, g, p, c):
+    """(gradient, parameter) with weight decay in the one (C_L2), or, as in AdamW, on the other (C_DECAY)."""
+    return m.fma(c[codes.C_L2], p, g), m.fma(-c[codes.C_DECAY], p, p)
+
+
+def limit(m, g, p, c):
+    """The gradient clipped by value, then L1 added."""
+    return m.clip(g, -c[codes.C_CLIP], c[codes.C_CLIP]) + _signed(m, p, c[codes.C_L1])
+
+
+def _decayed(rule):
+    """The rule behind ``decay``."""
+
+    def formula(m, g, p, slots, c):
+        return rule(m, *decay(m, g, p, c), slots, c)
+
+    return formula
+
+
+def _full(rule):
+    """The rule behind ``limit`` and ``decay``."""
+
+    def formula(m, g, p, slots, c):
+        return _decayed(rule)(m, limit(m, g, p, c), p, slots, c)
+
+    return formula
+
+
+def average(m, mean, p, share):
+    """The moving average of a parameter."""
+    return m.fma(share, p - mean, mean)
+
+
+RULES = {
     codes.SGD: _sgd,
     codes.SGD_MOMENTUM: _sgd_momentum,
     codes.ADAM: _adam,
-    codes.ADAM_DECAY: _adam_decay,
+    codes.AMSGRAD: _amsgrad,
+    codes.NADAM: _nadam,
+    codes.RADAM: _radam,
+    codes.ADAMAX: _adamax,
+    codes.RMSPROP: _rmsprop(False, False),
+    codes.RMSPROP_MOMENTUM: _rmsprop(True, False),
+    codes.RMSPROP_CENTERED: _rmsprop(False, True),
+    codes.RMSPROP_CENTERED_MOMENTUM: _rmsprop(True, True),
+    codes.ADAGRAD: _adagrad,
+    codes.ADADELTA: _adadelta,
+    codes.LION: _lion,
 }
+# (gradient, parameter, slots, constants) -> (parameter, slots); FULL codes may keep the average too
+UPDATE = (
+    RULES
+    | {code + codes.DECAY: _decayed(RULES[code]) for code in codes.COMMON}
+    | {code + codes.FULL: _full(rule) for code, rule in RULES.items()}
+)

@@ -424,6 +424,120 @@ def gradients(params, x, t, activations, loss, sample_weight=None, **constants):
     return value, grads
 
 
+# Networks with more: norm between z and the activation, dropout, a skip around the layer, embeddings.
+
+NORM_EPS, MOMENTUM = 1e-5, 0.1  # torch.nn.LayerNorm's and BatchNorm1d's
+
+
+def _mixed(x):
+    """A 32-bit mixer: every bit of x changes every bit of the result with chance about 1/2."""
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x21F0AAAD)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x735A2D97)
+    return x ^ (x >> np.uint32(15))
+
+
+def dropout_bits(seed, step, place, rows, columns):
+    """(rows, columns) uint32: the random bits of a layer (place 0: the inputs) in a step, from 1 on."""
+    golden = np.uint32(0x9E3779B9)
+    words = [seed & 0xFFFFFFFF, seed >> 32, step & 0xFFFFFFFF, step >> 32, place]
+    keys = []
+    for start in (0x243F6A88, 0x85A308D3):
+        key = np.array([start], np.uint32)
+        for word in words:
+            key = _mixed((key ^ np.uint32(word)) + golden)
+        keys.append(_mixed((key ^ np.arange(rows, dtype=np.uint32)) + golden)[:, None])
+    x = (np.arange(columns, dtype=np.uint32)[None] * golden) ^ keys[0]
+    x = (x ^ (x >> np.uint32(16))) * np.uint32(0x21F0AAAD) ^ keys[1]
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x735A2D97)
+    return x ^ (x >> np.uint32(15))
+
+
+def dropout_mask(rate, *where):
+    """(rows, columns) of 0 where a number is dropped, else 1 / (1 - rate); where: as in dropout_bits."""
+    limit = math.floor(rate * 2**32 + 0.5)
+    return np.where(dropout_bits(*where) >= limit, 2**32 / (2**32 - limit), 0.0)
+
+
+def normalise(z, kind, statistics=None):
+    """(z - mean) / sqrt(variance + eps), and 1 / sqrt(...): of each row ("layer") or column ("batch").
+
+    statistics: (mean, variance) to use instead of the batch's.
+    """
+    axis = 1 if kind == "layer" else 0
+    mean, variance = statistics or (z.mean(axis=axis, keepdims=True), z.var(axis=axis, keepdims=True))
+    inverse = 1 / np.sqrt(variance + NORM_EPS)
+    return (z - mean) * inverse, inverse
+
+
+def normalise_backward(g, hat, inverse, kind):
+    """The gradient at z from the gradient g at the normalised numbers hat."""
+    axis = 1 if kind == "layer" else 0
+    mean, product = (x.mean(axis=axis, keepdims=True) for x in (g, g * hat))
+    return (g - mean - hat * product) * inverse
+
+
+def layers_forward(params, x, activations, norms, skips, masks, statistics=None):
+    """[{x, z, hat, inverse, y, a}, ...] of every layer: a = f(y) * mask, + x with a skip.
+
+    params: (W, b) or, with a norm, (W, b, gain, shift); masks: (B, O) or 1 for each hidden layer;
+    statistics: for each hidden layer (mean, variance) to use in its batch norm, or None.
+    """
+    layers = []
+    for k, (W, b, *affine) in enumerate(params):
+        at = {"x": x, "z": x @ W + b}
+        at["y"] = at["z"]
+        hidden = k < len(params) - 1
+        if affine:
+            known = statistics[k] if statistics and norms[k] == "batch" else None
+            at["hat"], at["inverse"] = normalise(at["z"], norms[k], known)
+            at["y"] = affine[0] * at["hat"] + affine[1]
+        at["a"] = activation(activations[k], at["y"]) * masks[k] if hidden else at["y"]
+        if hidden and skips[k]:
+            at["a"] = at["a"] + x
+        layers.append(at)
+        x = at["a"]
+    return layers
+
+
+def layers_gradients(
+    params, x, t, activations, loss, norms, skips, masks, sample_weight=None, statistics=None
+):
+    """The mean loss of a batch, its gradients, shaped as params, and its gradient with respect to x."""
+    layers = layers_forward(params, x, activations, norms, skips, masks, statistics)
+    value, total = loss_and_delta(loss, layers[-1]["a"], t, sample_weight)
+    grads = []
+    for k in reversed(range(len(params))):
+        at, hidden = layers[k], k < len(params) - 1
+        g = total * masks[k] * activation_derivative(activations[k], at["y"]) if hidden else total
+        more = ()
+        if len(params[k]) == 4:
+            more = ((g * at["hat"]).sum(axis=0), g.sum(axis=0))
+            g = g * params[k][2]
+            fixed = statistics and norms[k] == "batch" and statistics[k] is not None
+            g = g * at["inverse"] if fixed else normalise_backward(g, at["hat"], at["inverse"], norms[k])
+        grads.insert(0, (at["x"].T @ g, g.sum(axis=0), *more))
+        past = total if hidden and skips[k] else 0
+        total = g @ params[k][0].T + past
+    return value, grads, total
+
+
+def embed(x, tables):
+    """[numeric columns | a row of each table]; tables: {column: (categories, width) array}."""
+    numeric = np.delete(x, sorted(tables), axis=1)
+    return np.hstack([numeric, *(tables[c][x[:, c].astype(int)] for c in sorted(tables))])
+
+
+def embed_gradients(x, tables, dx):
+    """{column: the gradient of its table} from the gradient at what ``embed`` returned."""
+    place, grads = x.shape[1] - len(tables), {}
+    for c in sorted(tables):
+        width = tables[c].shape[1]
+        grads[c] = np.zeros(tables[c].shape)
+        np.add.at(grads[c], x[:, c].astype(int), dx[:, place : place + width])
+        place += width
+    return grads
+
+
 # Optimizers, one array at a time: p and the slots change in place. step is 1 at the first.
 
 
@@ -436,10 +550,14 @@ def sgd(p, g, buf, step, lr=0.01, momentum=0.0, dampening=0.0, nesterov=False, w
     p -= lr * g
 
 
-def adam(p, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-    g = g + weight_decay * p
+def _moments(g, m, v, betas):
     m[...] = betas[0] * m + (1 - betas[0]) * g
     v[...] = betas[1] * v + (1 - betas[1]) * g * g
+
+
+def adam(p, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    g = g + weight_decay * p
+    _moments(g, m, v, betas)
     m_hat = m / (1 - betas[0] ** step)
     v_hat = v / (1 - betas[1] ** step)
     p -= lr * m_hat / (np.sqrt(v_hat) + eps)
@@ -450,10 +568,95 @@ def adamw(p, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=
     adam(p, g, m, v, step, lr, betas, eps)
 
 
+def amsgrad(p, g, m, v, top, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    _moments(g + weight_decay * p, m, v, betas)
+    np.maximum(top, v, out=top)
+    root = np.sqrt(top / (1 - betas[1] ** step))
+    p -= lr * m / (1 - betas[0] ** step) / (root + eps)
+
+
+def nadam(p, g, m, v, step, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3,
+          decoupled_weight_decay=False):  # fmt: skip
+    g = _decayed(p, g, lr, weight_decay, decoupled_weight_decay)
+    _moments(g, m, v, betas)
+    mu = [betas[0] * (1 - 0.5 * 0.96 ** (t * momentum_decay)) for t in range(1, step + 2)]
+    size = np.sqrt(v / (1 - betas[1] ** step)) + eps
+    p -= lr * (1 - mu[-2]) / (1 - math.prod(mu[:-1])) * g / size
+    p -= lr * mu[-1] / (1 - math.prod(mu)) * m / size
+
+
+def radam(p, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
+          decoupled_weight_decay=False):  # fmt: skip
+    _moments(_decayed(p, g, lr, weight_decay, decoupled_weight_decay), m, v, betas)
+    m_hat, left = m / (1 - betas[0] ** step), 1 - betas[1] ** step
+    end = 2 / (1 - betas[1]) - 1
+    rho = end - 2 * step * betas[1] ** step / left
+    if rho > 5:
+        r = math.sqrt((rho - 4) * (rho - 2) * end / ((end - 4) * (end - 2) * rho))
+        m_hat = m_hat * r * math.sqrt(left) / (np.sqrt(v) + eps)
+    p -= lr * m_hat
+
+
+def _decayed(p, g, lr, weight_decay, decoupled):
+    """The gradient, with weight decay in it unless that is decoupled: then p itself shrinks."""
+    if decoupled:
+        p *= 1 - lr * weight_decay
+        return g
+    return g + weight_decay * p
+
+
+def adamax(p, g, m, u, step, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    g = g + weight_decay * p
+    m[...] = betas[0] * m + (1 - betas[0]) * g
+    u[...] = np.maximum(betas[1] * u, np.abs(g) + eps)
+    p -= lr / (1 - betas[0] ** step) * m / u
+
+
+def rmsprop(p, g, v, mean, buf, step, lr=0.01, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0,
+            centered=False):  # fmt: skip
+    g = g + weight_decay * p
+    v[...] = alpha * v + (1 - alpha) * g * g
+    if centered:
+        mean[...] = alpha * mean + (1 - alpha) * g
+    d = g / (np.sqrt(v - mean * mean) + eps)  # the mean stays 0 if not centered
+    buf[...] = momentum * buf + d
+    p -= lr * buf
+
+
+def adagrad(p, g, total, step, lr=0.01, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0,
+            eps=1e-10):  # fmt: skip
+    g = g + weight_decay * p
+    total += g * g
+    size = np.sqrt(initial_accumulator_value + total) + eps
+    p -= lr / (1 + (step - 1) * lr_decay) * g / size
+
+
+def adadelta(p, g, v, moved, step, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
+    g = g + weight_decay * p
+    v[...] = rho * v + (1 - rho) * g * g
+    d = np.sqrt(moved + eps) / np.sqrt(v + eps) * g
+    moved[...] = rho * moved + (1 - rho) * d * d
+    p -= lr * d
+
+
+def lion(p, g, m, step, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+    p *= 1 - lr * weight_decay
+    p -= lr * np.sign(betas[0] * m + (1 - betas[0]) * g)
+    m[...] = betas[1] * m + (1 - betas[1]) * g
+
+
 OPTIMIZERS = {  # name: (the update of one array, torch's names of its slots)
     "SGD": (sgd, ["momentum_buffer"]),
     "Adam": (adam, ["exp_avg", "exp_avg_sq"]),
     "AdamW": (adamw, ["exp_avg", "exp_avg_sq"]),
+    "AMSGrad": (amsgrad, ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"]),
+    "NAdam": (nadam, ["exp_avg", "exp_avg_sq"]),
+    "RAdam": (radam, ["exp_avg", "exp_avg_sq"]),
+    "Adamax": (adamax, ["exp_avg", "exp_inf"]),
+    "RMSprop": (rmsprop, ["square_avg", "grad_avg", "momentum_buffer"]),
+    "Adagrad": (adagrad, ["sum"]),
+    "Adadelta": (adadelta, ["square_avg", "acc_delta"]),
+    "Lion": (lion, ["exp_avg"]),
 }
 
 
@@ -465,27 +668,74 @@ def init_state(name, params):
     return state
 
 
-def update(name, params, grads, state, hyper):
-    """One optimizer step; params and state change in place. hyper: dict of the non-defaults."""
+def clipped(grads, clip_norm=None, clip_layer_norm=None, clip_value=None):
+    """Gradients scaled to a norm, over all parameters or each layer's, then cut off at +-clip_value."""
+
+    def scaled(part, limit):
+        norm = math.sqrt(sum((g * g).sum() for pair in part for g in pair))
+        return [(dW * min(1, limit / (norm + 1e-6)), db * min(1, limit / (norm + 1e-6))) for dW, db in part]
+
+    if clip_norm is not None:
+        grads = scaled(grads, clip_norm)
+    if clip_layer_norm is not None:
+        grads = [scaled([pair], clip_layer_norm)[0] for pair in grads]
+    if clip_value is not None:
+        grads = [tuple(np.clip(g, -clip_value, clip_value) for g in pair) for pair in grads]
+    return grads
+
+
+def update(name, params, grads, state, hyper, l1=0.0, decay_bias=True, lr_factors=None, max_norm=None,
+           ema=None):  # fmt: skip
+    """One optimizer step; params and state change in place. hyper: dict of the non-defaults.
+
+    l1 sign(p) is added to the gradient; without decay_bias biases have neither l1 nor weight decay;
+    lr_factors: one a layer; max_norm: of the columns of W after the step; ema: state["average"] follows.
+    """
     rule, slots = OPTIMIZERS[name]
     state["step"] += 1
     for k in range(len(params)):
         for i in range(2):  # W, then b: torch treats them alike, weight decay included
-            buffers = [state[slot][k][i] for slot in slots]
-            rule(params[k][i], grads[k][i], *buffers, step=state["step"], **hyper)
+            p, g, own = params[k][i], grads[k][i], dict(hyper)
+            if lr_factors is not None:
+                own["lr"] = hyper["lr"] * lr_factors[k]
+            if i == 0 or decay_bias:
+                g = g + l1 * np.sign(p)
+            else:
+                own["weight_decay"] = 0.0
+            rule(p, g, *[state[slot][k][i] for slot in slots], step=state["step"], **own)
+        if max_norm is not None:
+            norm = np.sqrt((params[k][0] ** 2).sum(axis=0))
+            params[k][0][...] *= np.where(norm > max_norm, max_norm / (norm + 1e-7), 1)
+    if ema is not None:
+        if state["step"] == 1:
+            state["average"] = [(W.copy(), b.copy()) for W, b in params]
+        for mean, pair in zip(state["average"], params, strict=True):
+            for m, p in zip(mean, pair, strict=True):
+                m += (1 - ema) * (p - m)
 
 
-def train(params, x, t, activations, loss, optimizer, hyper, batches, sample_weight=None):
+def train(params, x, t, activations, loss, optimizer, hyper, batches, sample_weight=None, state=None,
+          rates=None, accumulate=1, clip=None, **options):  # fmt: skip
     """Train from a fresh optimizer state on the given minibatches; params change in place.
 
-    batches: index arrays into x, t and sample_weight, one per step, in order.
+    batches: index arrays into x, t and sample_weight, one per step, in order. rates: None or dicts of
+    what changes in hyper, one an update; accumulate: batches an update, by the mean of their gradients;
+    clip, options: of `clipped` and `update`. state: one to go on from, as `init_state` gives it.
     Returns the mean loss of each batch, as it was before the batch's step.
     """
-    state = init_state(optimizer, params)
-    losses = []
-    for rows in batches:
+    state = init_state(optimizer, params) if state is None else state
+    losses, sums = [], []
+    for n, rows in enumerate(batches):
         w = None if sample_weight is None else sample_weight[rows]
         value, grads = gradients(params, x[rows], t[rows], activations, loss, w)
-        update(optimizer, params, grads, state, hyper)
         losses.append(value)
+        sums.append(grads)
+        if len(sums) < accumulate and n + 1 < len(batches):
+            continue
+        mean = [
+            tuple(sum(part) / len(sums) for part in zip(*k, strict=True)) for k in zip(*sums, strict=True)
+        ]
+        now = hyper if rates is None else hyper | rates[state["step"]]
+        update(optimizer, params, clipped(mean, **(clip or {})), state, now, **options)
+        sums = []
     return losses

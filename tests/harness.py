@@ -60,7 +60,8 @@ def forward(out, slope, keep, x, w, depth, code, row, last, column, end):
 def backward(out, a, delta, w, depth, inner, code, row, last, column, end, panel, tile, zeros):
     dense.dense_backward(pointer(out), out.shape[1], pointer(a), pointer(delta), delta.shape[1],
                          pointer(w), w.shape[1], depth, inner, code, row, last, column, end,
-                         pointer(panel), pointer(tile), pointer(zeros))  # fmt: skip
+                         pointer(panel), pointer(tile), pointer(zeros), 0, pointer(zeros), 0, 0,
+                         pointer(zeros))  # fmt: skip
 
 
 @njit
@@ -68,7 +69,8 @@ def weight_update(w, slots, x, delta, batch, inner, outer, code, row, last, colu
                   tile, zeros, one):  # fmt: skip
     dense.dense_update(pointer(w), pointer(slots), w.size, w.shape[1], pointer(x), x.shape[1],
                        pointer(delta), delta.shape[1], batch, inner, outer, code, 2, row, last, column,
-                       end, pointer(constants), pointer(tile), pointer(zeros), pointer(one))  # fmt: skip
+                       end, pointer(constants), pointer(constants), pointer(tile), pointer(zeros),
+                       pointer(one))  # fmt: skip
 
 
 @njit
@@ -98,7 +100,12 @@ def sums(x, out):
 
 @njit
 def convert(dtype, count, source, step, out):
-    data.convert_row(dtype, count, source, step, pointer(out))
+    return data.convert_row(dtype, count, source, step, pointer(out))
+
+
+@njit
+def scatter(dtype, count, stored, columns, values, out):
+    return data.scatter_row(dtype, count, stored, columns, values, pointer(out))
 
 
 @njit

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 STANDARD = set(sys.stdlib_module_names)
+EXTRAS = ("scipy", "torch", "onnx", "polars", "pyarrow", "sklearn")  # each for one format, lazily
 
 
 class Import(NamedTuple):
@@ -61,6 +62,10 @@ REST = {name: found for name, found in ALL.items() if name not in KERNELS}
 def broken(table, wrong):
     """One text, module:line imports name, for each import that is wrong(module, import)."""
     return [f"{m}:{i.line} imports {i.name}" for m, found in table.items() for i in found if wrong(m, i)]
+
+
+# What stands under fastbp.sklearn: subclasses of scikit-learn's base classes, which must be there at import.
+ESTIMATORS = {"fastbp.sklearn", "fastbp.estimator", "fastbp.transformer", "fastbp.course", "fastbp.tabular"}
 
 
 def outsider(i, *allowed):
@@ -149,7 +154,7 @@ def test_numba_is_behind_the_backend():
 
     def wrong(module, i):
         return i.name.partition(".")[0] in compilers and not (
-            module in ("fastbp.backend", "fastbp.cli") and i.lazy
+            module in ("fastbp.backend", "fastbp.cli_info") and i.lazy
         )
 
     assert broken(REST, wrong) == []
@@ -169,10 +174,19 @@ def test_the_reference_is_for_tests_and_benchmarks_only():
 
 
 def test_what_is_imported_at_once_is_numpy_only():
-    """tqdm, safetensors, matplotlib, numba wait until they are needed; the rest is not imported at all."""
-    assert broken(REST, lambda m, i: not i.lazy and outsider(i, "numpy")) == []
+    """tqdm, safetensors, matplotlib, numba wait until they are needed; so do readers and exports."""
+    rest = {m: found for m, found in REST.items() if m not in ESTIMATORS}
+    assert broken(rest, lambda m, i: not i.lazy and outsider(i, "numpy")) == []
     allowed = ("numpy", "numba", "numba_cuda", "llvmlite", "tqdm", "safetensors", "matplotlib")
-    assert broken(REST, lambda m, i: outsider(i, *allowed)) == []
+    assert broken(rest, lambda m, i: outsider(i, *allowed, *EXTRAS)) == []
+
+
+def test_only_the_estimators_see_scikit_learn_and_nobody_sees_them():
+    """import fastbp must not need scikit-learn; tests/test_estimators.py runs it."""
+    mine = {m: REST[m] for m in ESTIMATORS}
+    assert broken(mine, lambda m, i: outsider(i, "numpy", "scipy", "sklearn")) == []
+    rest = {m: found for m, found in REST.items() if m not in ESTIMATORS}
+    assert broken(rest, lambda m, i: any(within(i.name, e) for e in ESTIMATORS)) == []
 
 
 def test_every_package_is_installed():
@@ -183,9 +197,12 @@ def test_every_package_is_installed():
     packages = {name for name, path in modules() if path.stem == "__init__"}
     assert set(config["tool"]["setuptools"]["packages"]) == packages
     named = {re.match(r"[\w-]+", d)[0] for d in config["project"]["dependencies"]}
+    extras = {
+        re.match(r"[\w-]+", d)[0] for e in config["project"]["optional-dependencies"].values() for d in e
+    }
     used = {i.name.partition(".")[0] for found in ALL.values() for i in found} - STANDARD - {"fastbp"}
-    # numba brings the first; the others are extras
-    assert named == used - {"llvmlite", "matplotlib", "numba_cuda", "cuda"}
-    extras = config["project"]["optional-dependencies"]
-    assert all(extras[e][0].startswith(f"numba-cuda[{e[:2]}{e[4:]}]") for e in ("cuda12", "cuda13"))
-    assert any(d.startswith("matplotlib") for d in config["project"]["optional-dependencies"]["plot"])
+    # numba brings llvmlite; the others are extras
+    assert named == used - {"llvmlite", "matplotlib", "bench", "numba_cuda", "cuda", *EXTRAS}
+    assert {"matplotlib", *EXTRAS} - extras == {"sklearn"} and "scikit-learn" in extras
+    wheels = config["project"]["optional-dependencies"]
+    assert all(wheels[e][0].startswith(f"numba-cuda[{e[:2]}{e[4:]}]") for e in ("cuda12", "cuda13"))

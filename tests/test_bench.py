@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench import __main__ as command
-from bench import cases, compare, machine, peers, predictors, report, scale, startup
+from bench import cases, compare, features, machine, peers, predictors, report, scale, startup
 from bench.cases import Case
 
 SMALL = Case("small", (5, 9, 3), batch=8, steps=6, lr=1e-2)
@@ -217,3 +217,33 @@ def test_peak_is_of_this_machine():
     peak = machine.Peak(1)
     assert peak.lanes in (4, 8, 16)
     assert peak.gflops(tries=1) > 0.1
+
+
+def test_features_are_measured_beside_the_plain_step():
+    names = [feature.name for feature in features.FEATURES]
+    assert len(set(names)) == len(names) and names[0] == features.PLAIN
+    chosen = [f for f in features.FEATURES if f.name in ("Adam", "Lion", "lr_factors")]
+    found = features.measure(chosen, 1, 1, 8, sizes=(5, 4, 4, 3), samples=20)
+    table = features.rows({8: found})
+    assert [row[0] for row in table] == ["feature", "Adam", "Lion", "lr_factors"]
+    assert all(step > 0 and ratio > 0 for step, ratio in found.values()) and "us)" in table[1][1]
+
+
+def test_estimators_take_turns_on_the_same_folds():
+    pytest.importorskip("sklearn")
+    from bench import estimators, tables
+
+    assert len(list(tables.shipped())) == 6 and len(list(tables.real())) >= 2
+    name, classifies, X, y = next(tables.real())
+    models = estimators.rivals(classifies)
+    models["preset"].set_params(max_iter=2)
+    result = estimators.compare(name, classifies, X, y, models, 2, 1)
+    assert set(result["score"]) == {"preset", "plain", "scikit-learn", "boosted trees"}
+    assert all(len(s) == 2 and min(s) > 0.5 for s in result["score"].values())
+    assert all(min(s) > 0 for s in result["seconds"].values())
+    header, row = estimators.preset_rows([result])
+    assert row[:2] == ["breast_cancer", "569 x 30"] and len(row) == len(header) == 10
+    same = result | {"score": dict.fromkeys(("fastbp", "float32", "scikit-learn"), [0.5, 1.0])}
+    same |= {"seconds": {"fastbp": [1.0], "float32": [0.5], "scikit-learn": [4.0]}}
+    header, row = estimators.same_rows([same])
+    assert row[2:] == ["0.750"] * 3 + ["1 s", "500 ms", "4 s", "4.0x"] and len(row) == len(header)

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import pkgutil
@@ -65,6 +66,20 @@ FITS = [
     ([3, 7, 1], "relu", fb.losses.Huber(0.1), fb.Adam(), 10, "float32", 1),
     ([3, 7, 4], "relu", "poisson_nll", fb.Adam(), 10, "float32", 1),
     ([12, 7, 3], ["sigmoid"], "mse", fb.SGD(0.01, weight_decay=0.1), 100, "int64", 1),
+    ([7, 9, 2], "relu", "mse", fb.Lion(weight_decay=0.1), 9, "float32", 2),
+    ([7, 9, 2], "relu", "mse", fb.RMSprop(momentum=0.9, centered=True), 9, "float32", 1),
+]
+# what else is data of the program: each with NAdam on [4, 8, 3]
+OPTIONS = [
+    {"schedule": "cosine", "ema": 0.9, "clip_value": 1.0, "l1": 0.1},
+    {"schedule": lambda step: 0.1, "accumulate": 3, "lr_factors": [1, 2], "decay_bias": False},
+    {"schedule": fb.schedules.Plateau(), "max_norm": 1.0, "clip_layer_norm": 1.0},
+]
+# the same with what a network may have besides
+LAYERS = [
+    {"dropout": 0.3, "input_dropout": 0.1},
+    {"norm": "layer", "residual": [False, True, False]},
+    {"norm": "batch", "embeddings": {2: (9, 4), 5: (20, 17)}},
 ]
 
 
@@ -88,9 +103,23 @@ def test_after_one_fit_nothing_compiles(rng, precision):
             trainer = fb.Trainer(net, loss, optimizer, batch_size, threads=threads)
             trainer.fit(X, y, epochs=2, validation_data=(X, y), sample_weight=rng.uniform(1, 2, rows))
             trainer.evaluate(X, y), trainer.predict(X), trainer.forward(X), trainer.gradients(X, y)
+        for options, clip_norm in itertools.product(LAYERS, (None, 1.0)):
+            X, y = rng.integers(0, 9, (50, 6)), rng.integers(0, 3, 50)
+            net = fb.MLP([6, 10, 10, 7, 3], "gelu", **options, seed=0, dtype=precision)
+            trainer = fb.Trainer(net, batch_size=20, threads=2, clip_norm=clip_norm)
+            trainer.fit(X, y, epochs=2)
+            trainer.evaluate(X, y), trainer.predict(X), trainer.gradients(X, y)
+        for options in OPTIONS:
+            net = fb.MLP([4, 8, 3], seed=0, dtype=precision)
+            trainer = fb.Trainer(net, optimizer=fb.NAdam(weight_decay=0.1), **options)
+            trainer.fit(rng.standard_normal((200, 4)), rng.integers(0, 3, 200), epochs=2)
         soft = rng.dirichlet(np.ones(3), 20)
         clipped = fb.Trainer(fb.MLP([4, 3], seed=0, dtype=precision), clip_norm=0.1)
         clipped.fit(np.asfortranarray(rng.standard_normal((20, 4))), soft, shuffle=False)
+        pieces = rng.integers(0, 9, (20, 4)).astype("int16")
+        clipped.fit(fb.data.shards([pieces[:3], pieces[3:]]), soft)
+        sparse = pytest.importorskip("scipy.sparse")
+        clipped.fit(sparse.csr_matrix(pieces), soft), clipped.predict(sparse.csr_matrix(pieces))
         frozen = fb.Trainer(fb.MLP([4, 5, 3], seed=0, dtype=precision), clip_norm=0.1)
         frozen.net.freeze(0)
         for hook in (None, lambda pairs: None):

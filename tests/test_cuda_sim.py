@@ -5,7 +5,6 @@ test_devices.py for the command.
 """
 
 import os
-import sys
 
 import harness as h
 import numpy as np
@@ -19,6 +18,7 @@ from fastbp.kernels import reference as ref
 if not int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0):
     pytest.skip("takes NUMBA_ENABLE_CUDASIM=1 and a run of its own", allow_module_level=True)
 
+import simulator  # noqa: F401
 from numba import cuda
 
 from fastbp.kernels.cuda import dense, losses, program, scalar
@@ -92,8 +92,8 @@ def test_tiles(rng, dtype, shape, rows, inner, outer):
     mem = np.concatenate(mem).astype(dtype)
     table = np.zeros(codes.DEVICE + codes.HEADER + 2 * codes.LAYER_COLUMNS, np.int64)
     plan = table[codes.DEVICE :]
-    table[codes.D_ROWS], table[codes.D_PARTS], table[codes.D_MODE] = rows, 1, codes.TRAIN
-    table[codes.D_STORE] = where["slots"]
+    table[codes.G_ROWS], table[codes.G_PARTS], table[codes.G_MODE] = rows, 1, codes.TRAIN
+    table[codes.G_STORE] = where["slots"]
     plan[codes.P_LAYERS], plan[codes.P_SIZE] = 2, (inner + 1) * ld_out
     below, this = plan[codes.HEADER :][: codes.LAYER_COLUMNS], plan[codes.HEADER + codes.LAYER_COLUMNS :]
     below[[codes.L_A, codes.L_DELTA, codes.L_LDA]] = where["x"], where["below"], ld_in
@@ -183,9 +183,6 @@ def test_what_the_backend_says():
     assert "simulated" in backend.gpu_info()["gpu"]
 
 
-sys.setswitchinterval(1e-4)  # the simulator's threads hand over all the time: four times faster
-
-
 def test_the_gpu_benchmark(capsys, tmp_path):
     """Its correctness part, tiny, and the page made of it; the timings need a GPU."""
     import json
@@ -263,3 +260,40 @@ def test_what_the_gpu_does_not_know_is_refused():
             program.KNOWN[prefix], table[at] = codes_known, before
     with pytest.raises(ValueError, match="explain"):
         fb.Trainer(fb.MLP([2, 2], seed=0), device="cuda").explain()
+
+
+@pytest.mark.parametrize(
+    "network,options,said",
+    [
+        (dict(dropout=0.5), {}, "dropout"),
+        (dict(input_dropout=0.5), {}, "input_dropout"),
+        (dict(norm="layer"), {}, "norm"),
+        (dict(norm="batch"), {}, "norm"),
+        (dict(residual=True), {}, "residual"),
+        (dict(embeddings={0: (2, 3)}), {}, "embeddings"),
+        ({}, dict(clip_layer_norm=1.0), "clip_layer_norm"),
+        ({}, dict(max_norm=1.0), "max_norm"),
+        ({}, dict(accumulate=2), "accumulate"),
+        ({}, dict(ema=0.9), "ema"),
+        ({}, dict(lr_factors=(1, 0.5, 1)), "lr_factors"),
+        ({}, dict(decay_bias=False), "decay_bias"),
+    ],
+)
+def test_what_the_cpu_alone_does_is_refused_by_its_name(network, options, said):
+    net = fb.MLP([3, 4, 4, 2], seed=0, **network)
+    trainer = fb.Trainer(net, batch_size=4, device="cuda", **options)
+    before = net.params.copy()
+    with pytest.raises(
+        NotImplementedError, match=rf'device: got "cuda", .* \([^,]*{said}[^,]*\); takes "cpu"'
+    ):
+        trainer.fit(np.zeros((4, 3), "f4"), [0, 1, 0, 1])
+    assert np.array_equal(net.params, before)
+
+
+def test_data_that_the_cpu_alone_reads_is_refused():
+    sparse = pytest.importorskip("scipy.sparse")
+    X = np.ones((4, 3), "f4")
+    trainer = fb.Trainer(fb.MLP([3, 2], seed=0), batch_size=4, device="cuda")
+    for kind, data in (("sparse", sparse.csr_array(X)), ("shards", fb.data.shards([X[:2], X[2:]]))):
+        with pytest.raises(NotImplementedError, match=f"X: got {kind} data"):
+            trainer.fit(data, [0, 1, 0, 1])

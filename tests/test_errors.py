@@ -118,6 +118,19 @@ SETUP = {
     "clip text": (dict(clip_norm="1"), ValueError, "clip_norm: got '1'"),
     "loss list": (dict(loss=["mse"]), ValueError, "loss: got"),
     "clip": (dict(clip_norm=0), ValueError, "clip_norm: got 0"),
+    "clip twice": (dict(clip_norm=1, clip_layer_norm=2), ValueError, "clip_layer_norm: got 2.0 beside"),
+    "clip value": (dict(clip_value=-1), ValueError, "clip_value: got -1"),
+    "max_norm": (dict(max_norm=float("nan")), ValueError, "max_norm: got nan"),
+    "l1": (dict(l1=-1e-3), ValueError, "l1: got -0.001"),
+    "decay_bias": (dict(decay_bias="no"), TypeError, "decay_bias: got 'no'"),
+    "factors": (dict(lr_factors=[1, 2, 3]), ValueError, "lr_factors: got 3 numbers, takes 2"),
+    "factor": (dict(lr_factors=[1, -2]), ValueError, "lr_factors: got -2, takes 2 numbers"),
+    "one factor": (dict(lr_factors=0.5), TypeError, "lr_factors: got 0.5"),
+    "accumulate": (dict(accumulate=0), ValueError, "accumulate: got 0"),
+    "accumulate 1.5": (dict(accumulate=1.5), ValueError, "accumulate: got 1.5"),
+    "ema": (dict(ema=1), ValueError, "ema: got 1"),
+    "schedule": (dict(schedule="cosin"), ValueError, "schedule: got 'cosin'; did you mean 'cosine'"),
+    "schedule type": (dict(schedule=0.1), TypeError, "schedule: got 0.1"),
 }
 
 
@@ -157,6 +170,28 @@ HYPER = [
     (lambda: fb.SGD(momentum=1.5), "SGD momentum: got 1.5"),
     (lambda: fb.SGD(nesterov=True), "SGD nesterov: got True"),
     (lambda: fb.SGD(weight_decay=-0.1), "SGD weight_decay: got -0.1"),
+    (lambda: fb.NAdam(momentum_decay=-1), "NAdam momentum_decay: got -1"),
+    (lambda: fb.RAdam(0), "RAdam lr: got 0"),
+    (lambda: fb.Adamax(betas=(1, 0.9)), "Adamax betas: got 1"),
+    (lambda: fb.RMSprop(alpha=1), "RMSprop alpha: got 1"),
+    (lambda: fb.RMSprop(momentum=2), "RMSprop momentum: got 2"),
+    (lambda: fb.Adagrad(lr_decay=-1), "Adagrad lr_decay: got -1"),
+    (lambda: fb.Adagrad(initial_accumulator_value=-1), "Adagrad initial_accumulator_value: got -1"),
+    (lambda: fb.Adadelta(rho=1.5), "Adadelta rho: got 1.5"),
+    (lambda: fb.Lion(float("inf")), "Lion lr: got inf"),
+    (lambda: fb.LBFGS(history_size=0), "LBFGS history_size: got 0"),
+    (lambda: fb.LBFGS(tolerance_grad=-1), "LBFGS tolerance_grad: got -1"),
+    (lambda: fb.schedules.Step(0), "Step step_size: got 0"),
+    (lambda: fb.schedules.MultiStep([3, -1]), "MultiStep milestones"),
+    (lambda: fb.schedules.Exponential(-0.1), "Exponential gamma: got -0.1"),
+    (lambda: fb.schedules.Cosine(total=2.5), "Cosine total: got 2.5"),
+    (lambda: fb.schedules.Cosine(warmup=-1), "Cosine warmup: got -1"),
+    (lambda: fb.schedules.Cosine(by="batch"), "Cosine by: got 'batch'"),
+    (lambda: fb.schedules.OneCycle(pct_start=1.0), "OneCycle pct_start: got 1.0"),
+    (lambda: fb.schedules.Polynomial(power=0), "Polynomial power: got 0"),
+    (lambda: fb.schedules.Plateau(factor=1), "Plateau factor: got 1"),
+    (lambda: fb.schedules.Plateau(mode="least"), "Plateau mode: got 'least'"),
+    (lambda: fb.schedules.Adaptive(tol=-1), "Adaptive tol: got -1"),
 ]
 
 
@@ -212,3 +247,42 @@ def test_epochs_and_verbose():
         trainer().fit(X, Y, verbose=7)
     with pytest.raises(ValueError, match="validation_data: got int"):
         trainer().fit(X, Y, validation_data=3)
+
+
+@pytest.mark.parametrize(
+    "schedule,optimizer,text",
+    [
+        (fb.schedules.Cosine(total=2), "adam", "schedule: Cosine ends after 2 steps, this fit after 3"),
+        (fb.schedules.Polynomial(total=3, by="epoch"), "adam", None),
+        (fb.schedules.OneCycle(), "sgd", "OneCycle cycle_momentum: got True with SGD"),
+        (fb.schedules.OneCycle(), "nadam", "OneCycle cycle_momentum: got True with NAdam"),
+        (lambda step: -0.1 if step == 1 else 0.1, "adam", "schedule: gave -0.1 for update 1"),
+        (lambda step: float("nan"), "adam", "schedule: gave nan for update 0"),
+        (fb.schedules.Plateau(monitor="val_auc"), "adam", "Plateau monitor: got 'val_auc'"),
+    ],
+)
+def test_schedules_that_do_not_fit(schedule, optimizer, text):
+    t = trainer(schedule=schedule, optimizer=optimizer)
+    if text is None:
+        t.fit(X, Y, epochs=3)
+        text = "schedule: Polynomial ends after 3 epochs, this fit after 4"
+    with pytest.raises(ValueError, match=text):
+        t.fit(X, Y)
+
+
+def test_an_average_that_is_not_kept():
+    for call in (trainer().predict, trainer().forward):
+        with pytest.raises(ValueError, match="ema: got True, but no average is kept"):
+            call(X, ema=True)
+    with pytest.raises(ValueError, match="takes a new Trainer"):
+        late = trainer()
+        late.ema = 0.9
+        late.fit(X, Y)
+
+
+def test_lbfgs_without_scipy(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    with pytest.raises(ImportError, match="LBFGS: SciPy is needed: pip install"):
+        trainer(optimizer="lbfgs").fit(X, Y)

@@ -364,4 +364,4 @@ def test_idx_labels_in_place_of_images(tmp_path):
 def test_files_that_are_none(tmp_path):
     refuses(tmp_path / "gone.csv", "no such file", error=FileNotFoundError)
     refuses(tmp_path, "is a folder")
-    refuses(write(tmp_path / "t.xlsx", "x"), "unknown kind of file", ".npz, .npy, .csv")
+    refuses(write(tmp_path / "t.xlsx", "x"), "unknown kind of file", ".npz, .npy", ".csv", ".parquet")

@@ -120,50 +120,120 @@ def _constants(dtype, **values):
     return c
 
 
-UPDATES = {
-    "store": (codes.STORE, {}),
-    "sgd": (codes.SGD, {"C_LR": 0.1, "C_L2": 0.01}),
-    "sgd_momentum": (
-        codes.SGD_MOMENTUM,
-        {"C_LR": 0.1, "C_L2": 0.01, "C_MOMENTUM": 0.9, "C_FRESH": 0.8, "C_GRADIENT": 1, "C_BUFFER": 0.9},
-    ),
-    "adam": (
-        codes.ADAM,
-        {"C_LR": 0.01, "C_L2": 0, "C_DECAY": 1, "C_BETA1": 0.1, "C_BETA2": 0.001, "C_ROOT": 3.0,
-         "C_EPS": 1e-8},
-    ),
-    "adam_decay": (
-        codes.ADAM_DECAY,
-        {"C_LR": 0.01, "C_L2": 0.02, "C_DECAY": 0.99, "C_BETA1": 0.1, "C_BETA2": 0.001, "C_ROOT": 3.0,
-         "C_EPS": 1e-8},
-    ),
-}  # fmt: skip
+ADAM = {"C_LR": 0.01, "C_BETA1": 0.1, "C_BETA2": 0.001, "C_ROOT": 3.0, "C_EPS": 1e-8}
+SMOOTH = {"C_LR": 0.01, "C_BETA2": 0.1, "C_EPS": 1e-2}
+MOMENTUM = {"C_LR": 0.1, "C_MOMENTUM": 0.9, "C_FRESH": 0.8, "C_GRADIENT": 1, "C_BUFFER": 0.9}
+DECAY = {"C_L2": 0.02, "C_DECAY": 0.01}
+TERMS = DECAY | {"C_L1": 0.3, "C_CLIP": 1.5, "C_EMA": 0.0}
+RULES = {
+    "sgd": (codes.SGD, {"C_LR": 0.1}),
+    "sgd_momentum": (codes.SGD_MOMENTUM, MOMENTUM),
+    "adam": (codes.ADAM, ADAM),
+    "amsgrad": (codes.AMSGRAD, ADAM),
+    "nadam": (codes.NADAM, ADAM | {"C_SLOPE": 0.3, "C_MEAN": 0.8}),
+    "radam": (codes.RADAM, ADAM | {"C_SIZED": 0.1, "C_PLAIN": 0.0}),
+    "radam_begins": (codes.RADAM, ADAM | {"C_SIZED": 0.0, "C_PLAIN": 1.0}),
+    "adamax": (codes.ADAMAX, ADAM | {"C_KEEP": 0.9}),
+    "rmsprop": (codes.RMSPROP, SMOOTH),
+    "rmsprop_momentum": (codes.RMSPROP_MOMENTUM, SMOOTH | {"C_INERTIA": 0.7}),
+    "rmsprop_centered": (codes.RMSPROP_CENTERED, SMOOTH),
+    "rmsprop_centered_momentum": (codes.RMSPROP_CENTERED_MOMENTUM, SMOOTH | {"C_INERTIA": 0.7}),
+    "adagrad": (codes.ADAGRAD, {"C_LR": 0.1, "C_EPS": 1e-3, "C_START": 0.1}),
+    "adadelta": (codes.ADADELTA, SMOOTH),
+    "lion": (codes.LION, {"C_LR": 0.1, "C_BETA1": 0.1, "C_BETA2": 0.01}),
+}
+COMMON = ("sgd", "sgd_momentum", "adam")
+UPDATES = (
+    {"store": (codes.STORE, {}), "add": (codes.ADD, {})}
+    | RULES
+    | {f"{name}+decay": (RULES[name][0] + codes.DECAY, RULES[name][1] | DECAY) for name in COMMON}
+    | {f"{name}+full": (code + codes.FULL, c | TERMS) for name, (code, c) in RULES.items()}
+    | {"sgd+ema": (codes.SGD + codes.FULL, {"C_LR": 0.1} | TERMS | {"C_EMA": 0.3})}
+    | {"adam+ema": (codes.ADAM + codes.FULL, ADAM | TERMS | {"C_EMA": 0.3})}
+)
 
 
-def _updated(name, g, p, slots, c):
+def _updated(code, g, p, slots, c):
     """The update's formula in float64, from the same constants."""
-    c = dict(c)
-    if name == "store":
-        return p, [g]
-    g = g + c["C_L2"] * p
-    if name == "sgd":
-        return p - c["C_LR"] * g, []
-    if name == "sgd_momentum":
-        buffer = c["C_MOMENTUM"] * slots[0] + c["C_FRESH"] * g
-        return p - c["C_LR"] * (c["C_GRADIENT"] * g + c["C_BUFFER"] * buffer), [buffer]
-    first = slots[0] + c["C_BETA1"] * (g - slots[0])
-    second = slots[1] + c["C_BETA2"] * (g * g - slots[1])
-    step = first / (np.sqrt(second) * c["C_ROOT"] + c["C_EPS"])
-    return p * c["C_DECAY"] - c["C_LR"] * step, [first, second]
+    c = {name[2:].lower(): value for name, value in c.items()}
+    rule, variant = code % codes.RULES, code // codes.RULES * codes.RULES
+    if rule in (codes.STORE, codes.ADD):
+        return p, [g if rule == codes.STORE else slots[0] + g]
+    if variant == codes.FULL:
+        g = np.clip(g, -c["clip"], c["clip"]) + c["l1"] * np.sign(p)
+    if variant:
+        g, p = g + c["l2"] * p, p - c["decay"] * p
+    own, average = slots[: codes.SLOTS[code]], slots[codes.SLOTS[code] :]
+    step, state = _step(rule, g, own, c)
+    new = p - c["lr"] * step
+    return new, state + [a + c["ema"] * (new - a) for a in average]
+
+
+def _step(rule, g, slots, c):
+    """(what lr is multiplied by, the new slots)."""
+    beta1, beta2, eps = c.get("beta1"), c.get("beta2"), c.get("eps")
+    if rule == codes.SGD:
+        return g, []
+    if rule == codes.SGD_MOMENTUM:
+        buffer = c["momentum"] * slots[0] + c["fresh"] * g
+        return c["gradient"] * g + c["buffer"] * buffer, [buffer]
+    if rule == codes.ADAGRAD:
+        total = slots[0] + g * g
+        return g / (np.sqrt(total + c["start"]) + eps), [total]
+    if rule == codes.LION:
+        return np.sign(slots[0] + beta1 * (g - slots[0])), [slots[0] + beta2 * (g - slots[0])]
+    if rule == codes.ADADELTA:
+        second = slots[0] + beta2 * (g * g - slots[0])
+        step = g * np.sqrt(slots[1] + eps) / np.sqrt(second + eps)
+        return step, [second, slots[1] + beta2 * (step * step - slots[1])]
+    if "inertia" in c or rule in (codes.RMSPROP, codes.RMSPROP_CENTERED):
+        state = [slots[0] + beta2 * (g * g - slots[0])]
+        if rule in (codes.RMSPROP_CENTERED, codes.RMSPROP_CENTERED_MOMENTUM):
+            state.append(slots[1] + beta2 * (g - slots[1]))
+        spread = state[0] - state[1] ** 2 if len(state) > 1 else state[0]
+        step = g / (np.sqrt(np.maximum(spread, 0)) + eps)
+        if "inertia" not in c:
+            return step, state
+        step = c["inertia"] * slots[-1] + step
+        return step, [*state, step]
+    first = slots[0] + beta1 * (g - slots[0])
+    if rule == codes.ADAMAX:
+        largest = np.maximum(c["keep"] * slots[1], np.abs(g) + eps)
+        return first / largest, [first, largest]
+    second = slots[1] + beta2 * (g * g - slots[1])
+    if rule == codes.RADAM:
+        return c["sized"] * first / (np.sqrt(second) + eps) + c["plain"] * first, [first, second]
+    if rule == codes.AMSGRAD:
+        top = np.maximum(second, slots[2])
+        return first / (np.sqrt(top) * c["root"] + eps), [first, second, top]
+    mixed = c["slope"] * g + c["mean"] * first if rule == codes.NADAM else first
+    return mixed / (np.sqrt(second) * c["root"] + eps), [first, second]
+
+
+def _slots(rng, dtype, code, shape, average):
+    """Random slots as the rules leave them: second moments above the squares of the first."""
+    rule = code % codes.RULES
+    slots = [draw(rng, dtype, *shape) for _ in range(codes.SLOTS[code] + average)]
+    first = {codes.RMSPROP, codes.RMSPROP_MOMENTUM, codes.RMSPROP_CENTERED,
+             codes.RMSPROP_CENTERED_MOMENTUM, codes.ADAGRAD, codes.ADADELTA}  # fmt: skip
+    centered = {codes.RMSPROP_CENTERED, codes.RMSPROP_CENTERED_MOMENTUM}
+    squares = {codes.ADADELTA: [0, 1], codes.AMSGRAD: [1, 2]}.get(rule, [0] if rule in first else [1])
+    if rule not in (codes.STORE, codes.ADD, codes.SGD, codes.SGD_MOMENTUM, codes.LION):
+        for s in squares:
+            slots[s] = slots[s] ** 2 + (slots[1] ** 2 + 1 if rule in centered else 0)
+    return slots
+
+
+WHOLE = ("store", "add", "sgd", "sgd_momentum", "adam", "adam+decay", "adam+ema")  # run at all shapes
 
 
 @pytest.mark.parametrize("name", UPDATES)
 def test_dense_update(rng, dtype, name):
     code, values = UPDATES[name]
-    for batch, inner, outer in SHAPES:
+    for batch, inner, outer in SHAPES if name in WHOLE else SHAPES[::7]:
         x, delta = draw(rng, dtype, batch, inner), draw(rng, dtype, batch, outer)
         p = draw(rng, dtype, inner + 1, outer)
-        slots = [draw(rng, dtype, inner + 1, outer) ** (s + 1) for s in range(codes.SLOTS[code])]
+        slots = _slots(rng, dtype, code, p.shape, "ema" in name)
         w = h.padded(p, dtype)
         flat = arena(max(1, len(slots)) * w.size, dtype)
         for s, slot in enumerate(slots):
@@ -175,7 +245,7 @@ def test_dense_update(rng, dtype, name):
                         code, 0, inner + 1, 0, columns(outer, dtype), _constants(dtype, **values),
                         tile, zeros, one)  # fmt: skip
         ones = np.hstack([x, np.ones((batch, 1))]).astype(float)
-        exact, state = _updated(name, ones.T @ delta.astype(float), p.astype(float),
+        exact, state = _updated(code, ones.T @ delta.astype(float), p.astype(float),
                                 [s.astype(float) for s in slots], values)  # fmt: skip
         size = h.sum_size(ones.T, delta)
         assert h.relative(w[:, :outer], exact, size) < h.TOLERANCE[dtype]
@@ -184,6 +254,7 @@ def test_dense_update(rng, dtype, name):
             assert h.relative(got[s][:, :outer], slot, size) < h.TOLERANCE[dtype]
         if name != "store":
             assert (w[:, outer : columns(outer, dtype)] == 0).all()
+            assert (got[:, :, outer : columns(outer, dtype)] == 0).all()
 
 
 @pytest.mark.parametrize("row,last", [(0, 7), (5, 6), (13, 20), (19, 21), (20, 21), (0, 21)])
@@ -288,16 +359,38 @@ def test_convert_row(rng, dtype, source):
         assert np.isnan(out[-1])
 
 
+@pytest.mark.parametrize("source", ["f2", "f4", "f8", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "?"])
+def test_scatter_row(rng, dtype, source):
+    """Zeros and a row's numbers, twice in one place added; columns outside are left out."""
+    for count, stored in itertools.product((1, 7, 16, 17, 100), (0, 1, 5, 40)):
+        columns = rng.integers(-3, count + 4, stored).astype(np.int32)
+        columns[: stored // 8] = 2**31 - 1
+        values = rng.integers(0, 2 if source == "?" else 30, stored).astype(source)
+        exact = np.zeros(count)
+        inside = (columns >= 0) & (columns < count)
+        np.add.at(exact, columns[inside], values[inside].astype(float))
+        out = np.full(count + 1, np.nan, dtype)
+        code = codes.DTYPES[values.dtype.kind, values.dtype.itemsize]
+        row = count, stored, columns.ctypes.data, values.ctypes.data, out
+        assert h.scatter(code, *row) == 0
+        assert np.array_equal(out[:-1], exact)
+        assert np.isnan(out[-1])
+        if source[0] == "f" and inside.any():
+            values[rng.choice(np.flatnonzero(inside))] = rng.choice([np.nan, np.inf, -np.inf])
+            assert h.scatter(code, *row) == 1
+
+
 def test_convert_row_of_every_half(dtype):
-    """All finite 16-bit floats, denormals and both zeros."""
-    values = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    values = values[np.isfinite(values)]
-    for step in (1, 2):
-        row = np.repeat(values, step)[::step]
-        out = np.full(len(row), np.nan, dtype)
-        h.convert(codes.DTYPES["f", 2], len(row), row.ctypes.data, row.strides[0], out)
-        assert np.array_equal(out, values.astype(dtype))
-        assert np.array_equal(np.signbit(out), np.signbit(values))
+    """All 16-bit floats: denormals, both zeros, infinities, NaN; and those that are not finite are seen."""
+    whole = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    for values in (whole, whole[np.isfinite(whole)]):
+        for step in (1, 2):
+            row = np.repeat(values, step)[::step]
+            out = np.full(len(row), np.nan, dtype)
+            bad = h.convert(codes.DTYPES["f", 2], len(row), row.ctypes.data, row.strides[0], out)
+            assert bad == (values is whole)
+            assert np.array_equal(out, values.astype(dtype), equal_nan=True)
+            assert np.array_equal(np.signbit(out), np.signbit(values))
 
 
 def test_shuffle_is_a_permutation_and_repeats():

@@ -1,11 +1,15 @@
-"""Learning curves: a picture comes out of every kind of history, and without matplotlib a hint."""
+"""Pictures and reports: learning curves of every kind of history, and without matplotlib a hint."""
 
+import base64
 import struct
 import subprocess
 import sys
+from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
+from fastbp import cli, pictures
 from fastbp.plots import learning_curves
 
 FULL = {
@@ -92,3 +96,110 @@ def test_neither_pyplot_nor_matplotlib_is_imported_before_it_is_needed(tmp_path)
         "'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], check=True)
+
+
+# --- pictures of a model
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng()
+
+
+def is_picture(path):
+    wide, high = png_size(path)
+    return wide > 100 and high > 100
+
+
+def test_confusion_counts_and_draws(tmp_path, rng):
+    pytest.importorskip("matplotlib")
+    true, predicted = rng.integers(0, 3, 500), rng.integers(0, 3, 500)
+    counts = pictures.confusion(true, predicted, "abc")
+    assert counts.sum() == 500 and counts[1, 2] == ((true == 1) & (predicted == 2)).sum()
+    assert is_picture(
+        pictures.confusion_matrix(true, predicted, ["a", "b", "a longer name"], tmp_path / "c.png")
+    )
+    with pytest.raises(ValueError, match="got 31, takes up to 30"):
+        pictures.confusion_matrix(true, predicted, range(31), tmp_path / "x.png")
+
+
+def test_the_other_pictures(tmp_path, rng):
+    pytest.importorskip("matplotlib")
+    y = rng.standard_normal(9000)
+    assert is_picture(pictures.predicted_against_true(y, y + 1, tmp_path / "p.png", "price"))
+    weights = [rng.standard_normal((64, 50)), np.zeros((50, 3))]
+    assert is_picture(pictures.histograms(weights, None, tmp_path / "h.png"))
+    assert is_picture(pictures.histograms(weights, weights, tmp_path / "g.png"))
+    assert is_picture(pictures.filters(weights[0], tmp_path / "f.png"))
+    assert is_picture(pictures.filters(weights[0], tmp_path / "f.png", (4, 16), most=3))
+    with pytest.raises(ValueError, match="got 50 inputs"):
+        pictures.filters(weights[1], tmp_path / "x.png")
+    X = rng.standard_normal((300, 2))
+    right = (X[:, 0] > 0).astype(int)
+    plane = []
+
+    def predict(points):
+        plane.append(points)
+        return (points[:, 0] > 0).astype(int)
+
+    assert is_picture(pictures.decision_boundary(predict, X, right, ["no", "yes"], tmp_path / "d.png"))
+    assert (plane[0].min(axis=0) < X.min(axis=0)).all() and (plane[0].max(axis=0) > X.max(axis=0)).all()
+
+
+class _Page(HTMLParser):
+    """The tags, addresses and text of a page; unbalanced tags fail."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.sources, self.text = [], [], ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_reports_are_whole_pages(tmp_path, monkeypatch, rng):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    x = rng.standard_normal((300, 2))
+    table = np.column_stack([x, x[:, 0] + x[:, 1] > 0]).astype(object)
+    rows = [f"{a:.4f},{b:.4f},{'<yes>' if c else 'no & no'}" for a, b, c in table]
+    (tmp_path / "plane.csv").write_text("a,<b>,answer\n" + "\n".join(rows) + "\n")
+    (tmp_path / "line.csv").write_text("a,b,y\n" + "\n".join(f"{a},{b},{a - b + 0.5}" for a, b in x) + "\n")
+    expected = {
+        "plane.csv": ["Learning curves", "Confusion matrix", "Decision boundary", "Weights and gradients"],
+        "line.csv": ["Learning curves", "Predicted against true", "Weights and gradients"],
+        "digits": ["Learning curves", "Confusion matrix", "Weights and gradients", "Filters"],
+    }
+    for data, headings in expected.items():
+        argv = ["train", data, "--epochs", "3", "--hidden", "16", "--quiet", "--report", f"deep/{data}.html"]
+        assert cli.main(argv) == 0
+        text = (tmp_path / "deep" / f"{data}.html").read_text()
+        page = _Page(text)
+        assert all(word in page.text for word in [*headings, "Configuration", "processor", "test "])
+        assert len(page.sources) == len(headings)
+        for source in page.sources:  # nothing is fetched from anywhere
+            kind, _, code = source.partition(",")
+            assert kind == "data:image/png;base64" and base64.b64decode(code)[1:4] == b"PNG"
+    assert "<yes>" not in (tmp_path / "deep" / "plane.csv.html").read_text()
+
+
+def test_a_report_that_cannot_be_fails_before_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert cli.main(["train", "digits", "--report", "file/run.html"]) == 2
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert cli.main(["train", "digits", "--report", "run.html"]) == 2
+    assert "pip install 'fastbp[plot]'" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

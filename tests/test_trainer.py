@@ -69,7 +69,7 @@ def hyper(optimizer):
     """(name, hyperparameters) as the reference takes them: torch's names."""
     config = optimizer.config()
     del config["name"]
-    return type(optimizer).__name__, config
+    return "AMSGrad" if config.pop("amsgrad", False) else type(optimizer).__name__, config
 
 
 @pytest.mark.parametrize("dtype", h.DTYPES)
@@ -302,7 +302,9 @@ def test_bad_files_are_refused(rng, tmp_path):
         {"format": 99}, {"steps": -1}, {"steps": 10**30}, {"steps": float("inf")}, {"seed": 2**70},
         {"net": {**good["net"], "sizes": [10**9, 10**9]}}, {"net": {**good["net"], "sizes": "[4, 5, 2]"}},
         {"net": [1]}, {"optimizer": {"name": "os.system"}}, {"optimizer": None}, {"loss": ["mse"]},
-        {"batch_size": 0}, {"clip_norm": "1"}, {"epochs": True}, {"frozen": [2]}, {"frozen": ["0"]},
+        {"batch_size": 0}, {"options": {"clip_norm": "1"}}, {"epochs": True}, {"options": {"net": 1}},
+        {"options": None}, {"schedule": {"name": "os.system"}}, {"schedule": {"name": "step"}},
+        {"schedule_state": [1]}, {"schedule_state": {"best": "1"}}, {"frozen": [2]}, {"frozen": ["0"]},
         {"frozen": 0}, {"lr_scale": "1"}, {"lr_scale": -1}, {"lr_scale": float("nan")},
     ]  # fmt: skip
     for change in bad:

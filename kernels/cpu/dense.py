@@ -13,6 +13,7 @@ the result does not depend on how the work is cut: not on threads, nor on the ba
 import functools
 
 import numpy as np
+from llvmlite import ir
 
 from .. import codes, formulas
 from ..jit import jit
@@ -132,7 +133,7 @@ def _tile_loop(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_
         phi.add_incoming(step, loop)
 
 
-def _each_vector(e, times, rows, vectors, packed, body):
+def each_vector(e, times, rows, vectors, packed, body):
     """body(e, row, column) for every vector of a tile, both i64, the column in elements; ``times`` at once.
 
     A formula is a chain of 10 to 50 dependent instructions, and a core's scheduler looks some hundred
@@ -151,7 +152,7 @@ def _each_vector(e, times, rows, vectors, packed, body):
             body(e, r, e.b.mul(e.b.add(rest, v), e.int(e.lanes)))
 
 
-def _packed(e, vectors, *strides):
+def packed_rows(e, vectors, *strides):
     """i1: rows of ``vectors`` vectors fill all of these strides."""
     width = e.b.mul(vectors, e.int(e.lanes))
     full = [e.b.icmp_signed("==", width, stride) for stride in strides]
@@ -171,7 +172,7 @@ def activate(e, code, rows, vectors, a, a_row, slope, keep):
             at = e.b.add(e.b.mul(r, a_row), c)
             e.store(formula(e, e.load(a, at)), a, at)
 
-        return lambda: _each_vector(e, 2, rows, vectors, _packed(e, vectors, a_row), body)
+        return lambda: each_vector(e, 2, rows, vectors, packed_rows(e, vectors, a_row), body)
 
     e.switch(
         code,
@@ -192,12 +193,12 @@ def write_activation(e, formula, code, rows, vectors, a, a_row, slope, keep):
         with e.b.if_then(e.b.icmp_signed("!=", keep, e.int(0))):
             e.store(derivative, slope, at)
 
-    _each_vector(e, 2, rows, vectors, _packed(e, vectors, a_row), body)
+    each_vector(e, 2, rows, vectors, packed_rows(e, vectors, a_row), body)
 
 
 @emitted("i i i p i p p i")
 def derive(e, code, rows, vectors, grad, grad_row, delta, a, row):
-    """delta = grad * f'; f' from the output a, or, for STORED ones, what delta holds."""
+    """delta = grad * f'; f' from the output a, or, for STORED ones and KEPT, what delta holds."""
     at = lambda r, c: e.b.add(e.b.mul(r, row), c)  # noqa: E731
 
     def case(slope):
@@ -205,7 +206,7 @@ def derive(e, code, rows, vectors, grad, grad_row, delta, a, row):
             g = e.load(grad, e.b.add(e.b.mul(r, grad_row), c))
             e.store(g if slope is None else g * slope(e, at(r, c)), delta, at(r, c))
 
-        return lambda: _each_vector(e, 2, rows, vectors, _packed(e, vectors, grad_row, row), body)
+        return lambda: each_vector(e, 2, rows, vectors, packed_rows(e, vectors, grad_row, row), body)
 
     e.switch(
         code,
@@ -215,38 +216,106 @@ def derive(e, code, rows, vectors, grad, grad_row, delta, a, row):
     )
 
 
+@emitted("i i p i p i")
+def add_rows(e, rows, vectors, out, out_row, x, x_row):
+    """out += x"""
+
+    def body(e, r, c):
+        at = e.b.add(e.b.mul(r, out_row), c)
+        e.store(e.load(out, at) + e.load(x, e.b.add(e.b.mul(r, x_row), c)), out, at)
+
+    each_vector(e, 2, rows, vectors, packed_rows(e, vectors, out_row, x_row), body)
+
+
+@emitted("i i p i p i")
+def copy_rows(e, rows, vectors, out, out_row, x, x_row):
+    """out = x"""
+
+    def body(e, r, c):
+        e.store(e.load(x, e.b.add(e.b.mul(r, x_row), c)), out, e.b.add(e.b.mul(r, out_row), c))
+
+    each_vector(e, 2, rows, vectors, packed_rows(e, vectors, out_row, x_row), body)
+
+
 @emitted("i i i p i p p i i p")
 def update(e, code, rows, vectors, grad, grad_row, w, slots, stride, row, constants):
-    """(w, slots) = the optimizer's step for gradient grad; STORE: slots[0] = grad, w untouched.
+    """(w, slots) = the optimizer's step for gradient grad; STORE: slots[0] = grad, ADD: += grad, w untouched.
 
-    slots: laid out as w, slot k at slots + k * stride. constants: codes.CONSTANTS floats.
+    slots: laid out as w, slot k at slots + k * stride; behind them, where a FULL code has a C_EMA that
+    is not 0, the average of w. constants: codes.CONSTANTS floats.
     """
+
+    def each(body, times=4):
+        def run():
+            def place(e, r, col):
+                g = e.load(grad, e.b.add(e.b.mul(r, grad_row), col))
+                body(e, g, e.b.add(e.b.mul(r, row), col))
+
+            each_vector(e, times, rows, vectors, packed_rows(e, vectors, grad_row, row), place)
+
+        return run
 
     def case(name, formula):
         def run():
             numbers = [e.scalar(constants, i) for i in range(codes.CONSTANTS)]
+            averages = e.b.fcmp_ordered("!=", numbers[codes.C_EMA], ir.Constant(e.real, 0.0))
+            count = codes.SLOTS[name]
 
-            def body(e, r, col):
+            def body(e, g, at):
                 c = [e.splat(n) for n in numbers]
-                at = e.b.add(e.b.mul(r, row), col)
-                places = [e.b.add(at, e.b.mul(stride, e.int(s))) for s in range(codes.SLOTS[name])]
-                g = e.load(grad, e.b.add(e.b.mul(r, grad_row), col))
-                if formula is None:
-                    e.store(g, slots, at)
-                    return
+                places = [e.b.add(at, e.b.mul(stride, e.int(s))) for s in range(count)]
                 new, state = formula(e, g, e.load(w, at), [e.load(slots, p) for p in places], c)
                 e.store(new, w, at)
                 for place, value in zip(places, state, strict=True):
                     e.store(value, slots, place)
+                if name >= codes.FULL:
+                    with e.b.if_then(averages):
+                        last = e.b.add(at, e.b.mul(stride, e.int(count)))
+                        mean = formulas.average(e, e.load(slots, last), new, c[codes.C_EMA])
+                        e.store(mean, slots, last)
 
-            _each_vector(e, 4, rows, vectors, _packed(e, vectors, grad_row, row), body)
+            # several vectors side by side make a fifth of the update, and more to compile
+            each(body, 4 if name % codes.RULES in codes.COMMON and name < codes.FULL else 1)()
 
         return run
 
     e.switch(
         code,
-        {codes.STORE: case(codes.STORE, None)} | {n: case(n, f) for n, f in formulas.UPDATE.items()},
+        {
+            codes.STORE: each(lambda e, g, at: e.store(g, slots, at)),
+            codes.ADD: each(lambda e, g, at: e.store(e.load(slots, at) + g, slots, at)),
+        }
+        | {n: case(n, f) for n, f in formulas.UPDATE.items()},
     )
+
+
+@emitted("i p p r")
+def average(e, vectors, mean, w, share):
+    """mean += share * (w - mean), whole vectors."""
+    share = e.splat(share)
+    with e.loop(vectors) as v:
+        at = e.b.mul(v, e.int(e.lanes))
+        e.store(formulas.average(e, e.load(mean, at), e.load(w, at), share), mean, at)
+
+
+@emitted("i i p i r")
+def limit_columns(e, rows, vectors, w, row, most):
+    """w[:, c] *= most / (norm + 1e-7) where the norm of column c is above ``most``, as torch.renorm."""
+    limit = e.splat(most)
+    with e.loop(vectors) as v:
+        first = e.at(w, e.b.mul(v, e.int(e.lanes)))
+        total, add = e.cell(e.constant(0.0))
+        with e.loop(rows) as r:
+            x = e.load(first, e.b.mul(r, row))
+            add(e.fma(x, x, total()))
+        norm = e.sqrt(total())
+        above = norm > limit
+        factor = e.select(above, limit / (norm + 1e-7), 1.0)
+        lanes = ir.IntType(e.lanes)
+        with e.b.if_then(e.b.icmp_unsigned("!=", e.b.bitcast(above.ir, lanes), lanes(0))):
+            with e.loop(rows) as r:
+                at = e.b.mul(r, row)
+                e.store(e.load(first, at) * factor, first, at)
 
 
 @emitted("i p r")
@@ -292,6 +361,19 @@ def cut(count, most):
     """Size of the next part when count is cut into the fewest parts of at most ``most``, all alike."""
     parts = (count + most - 1) // most
     return (count + parts - 1) // parts
+
+
+@jit
+def whole_vectors(like, count):
+    """Vectors that hold ``count`` floats."""
+    lanes = lanes_of(like)
+    return (count + lanes - 1) // lanes
+
+
+@jit
+def share_of(count, share, shares):
+    """[first, last) of count, as number ``share`` of ``shares`` gets it."""
+    return count * share // shares, count * (share + 1) // shares
 
 
 @jit
@@ -345,11 +427,13 @@ def dense_forward(out, ldo, slope, keep, x, ldx, w, ldw, depth, code, row, last,
 
 @jit
 def dense_backward(out, ldo, a, delta, ldd, w, ldw, depth, inner, code, row, last, column, end,
-                   panel, buffer, zeros):  # fmt: skip
+                   panel, buffer, zeros, skips, skip, skip_row, keeps, total):  # fmt: skip
     """out = (delta @ w.T) * f'(a), rows [row, last), columns [column, end): overwrites out.
 
     delta (B, depth), w (inner, depth), a and out (B, inner). w is transposed panel by panel into
     ``panel``: 0.25 cycles an element, paid back over the rows. buffer: codes.BLOCK_ROWS rows of a panel.
+    Where ``skips``, skip (B, inner), what came past the layer, is added to delta @ w.T; where ``keeps``,
+    total (laid out as out) = that sum.
     """
     lanes = lanes_of(out)
     while column < end:
@@ -361,6 +445,10 @@ def dense_backward(out, ldo, a, delta, ldd, w, ldw, depth, inner, code, row, las
             rows = cut(last - i, codes.BLOCK_ROWS)
             product(buffer, width, rows, vectors, shift(delta, i * ldd), ldd, panel, width, zeros, depth)
             at = i * ldo + column
+            if skips:
+                add_rows(rows, vectors, buffer, width, shift(skip, i * skip_row + column), skip_row)
+            if keeps:
+                copy_rows(rows, vectors, shift(total, at), ldo, buffer, width)
             derive(code, rows, vectors, buffer, width, shift(out, at), shift(a, at), ldo)
             i += rows
         column += width
@@ -401,13 +489,13 @@ def narrow_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, outer, code,
 
 @jit
 def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, outer, code, arrays, row, last,
-                 column, end, constants, buffer, zeros, one):  # fmt: skip
+                 column, end, constants, bias_constants, buffer, zeros, one):  # fmt: skip
     """(w, slots) = step(x.T @ delta), rows [row, last), columns [column, end); row ``inner`` is b.
 
-    x (B, inner), delta (B, O). The gradient lives in registers and in ``buffer`` only; meanwhile
-    the tile's rows of w and its slots (``arrays`` in all, ``stride`` apart) are on their way. A few
-    rows over all columns, then the next rows: w and slots are read as they lie in memory. Batches
-    longer than DEPTH are summed in blocks of delta that stay in L1 while GROUP rows pass.
+    x (B, inner), delta (B, O); the bias has constants of its own. The gradient lives in registers and
+    in ``buffer`` only; meanwhile the tile's rows of w and its slots (``arrays`` in all, ``stride`` apart)
+    are on their way. A few rows over all columns, then the next rows: w and slots are read as they lie
+    in memory. Batches longer than DEPTH are summed in blocks of delta that stay in L1 while GROUP rows pass.
     """
     lanes = lanes_of(w)
     ahead = distance(w, slots)
@@ -420,10 +508,11 @@ def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, outer,
                       buffer, zeros)  # fmt: skip
     while i < last:
         if i < inner:
-            rows = cut(min(last, inner) - i, group)
+            rows, c = cut(min(last, inner) - i, group), constants
             left, across, down = shift(x, i), np.int64(1), ldx
         else:  # the bias: x is a column of ones
-            rows, left, across, down = np.int64(1), one, np.int64(0), np.int64(0)
+            rows, c = np.int64(1), bias_constants
+            left, across, down = one, np.int64(0), np.int64(0)
         j = column
         while j < end:
             vectors = panel_vectors(w, (end - j) // lanes)
@@ -445,7 +534,6 @@ def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, outer,
                          shift(fetch, at + r * ldw), ldw, jump, stride, next_fetched - fetched)  # fmt: skip
                     r += tall
                 k, block = k + count, block + 1
-            update(code, rows, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw,
-                   constants)  # fmt: skip
+            update(code, rows, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw, c)
             j += width
         i += rows

@@ -7,6 +7,7 @@ A step, as one thread of the team sees it:
     its weights:   tiles of all layers at once: gradient tile -> update in the epilogue
     barrier
 
+Layers with norm, dropout or a skip finish their rows in layers.py; batch norm alone makes threads meet there.
 Two barriers a step, because rows do not meet before the update. Wide layers on many threads would
 read all weights in every core: then the team is also split over columns (K_COLUMNS groups), with a
 barrier after each layer. Every sum has one order, so no split changes a bit.
@@ -20,6 +21,9 @@ from numba import float64, from_dtype, int32, int64, prange
 
 from .. import codes
 from ..codes import (
+    E_CATEGORIES,
+    E_LD,
+    E_TABLE,
     K_COLUMNS,
     K_FIRST,
     K_LAST,
@@ -27,6 +31,7 @@ from ..codes import (
     K_ORDER,
     K_OUT,
     K_OUT_ROW,
+    K_RATES,
     K_SAMPLES,
     K_SEED,
     K_STEP,
@@ -44,22 +49,34 @@ from ..codes import (
     L_A,
     L_ACTIVATION,
     L_DELTA,
+    L_DERIVE,
     L_FROZEN,
     L_IN,
     L_LDA,
     L_LDW,
     L_LDX,
+    L_NORM,
     L_OUT,
+    L_ROWS,
+    L_SKIP,
+    L_SLOPE,
+    L_SPECIAL,
+    L_TOTAL,
     L_W,
     L_X,
     P_BATCH,
+    P_DROPOUT,
+    P_DX,
+    P_EMBEDDINGS,
     P_GRADIENT,
     P_INPUTS,
     P_LAYERS,
+    P_LDDX,
     P_LDT,
     P_LDX,
     P_LOSS,
     P_LOWEST,
+    P_MEETS,
     P_NUMBERS,
     P_OPTIMIZER,
     P_OUTPUTS,
@@ -81,10 +98,23 @@ from ..codes import (
 )  # fmt: skip
 from ..jit import jit, program
 from ..random import shuffle
-from .data import convert_row, fetch
-from .dense import dense_backward, dense_forward, dense_update, scale, update
+from .data import convert_row, fetch, read_row
+from .dense import (
+    average,
+    dense_backward,
+    dense_forward,
+    dense_update,
+    limit_columns,
+    scale,
+    share_of,
+    update,
+    whole_vectors,
+)
+from .embeddings import drop_input_gradients, embedded_from, embedding, embedding_update, gather_mixed
+from .layers import drop_inputs, finish_layer
 from .losses import link_rows, loss_rows, square_sum_row, sum_row
 from .measure import multiply_adds
+from .norms import batch_statistics, norm_backward, norm_update, track_running
 from .simd import LEAVES, address, bind_leaves, emit_leaves, get, item_of, lanes_of, pointer, put, shift
 from .team import barrier, float_mode, gather_team, lap, ticks
 
@@ -100,24 +130,17 @@ def layer(plan, index):
 
 
 @jit
-def whole_vectors(like, count):
-    """Vectors that hold ``count`` floats."""
-    lanes = lanes_of(like)
-    return (count + lanes - 1) // lanes
-
-
-@jit
-def gather(work, plan, call, order, start, row, last):
+def gather(params, work, plan, call, order, start, row, last):
     """Rows [row, last) of the batch that starts at sample ``start``: inputs and targets.
 
     Shuffled rows lie anywhere: those to come are asked for AHEAD bytes before they are read.
     Returns in how many rows an input is not finite.
     """
-    bad = 0
+    bad, plain = 0, get(plan, P_EMBEDDINGS) == 0
     shuffled = get(call, K_ORDER) != 0
     size = get(plan, P_INPUTS) * abs(get(call, K_X_COL))
     ahead = max(1, min(16, AHEAD // (size + 1)))
-    fetched = row
+    fetched = row if get(call, K_X_TYPE) < codes.SPARSE else last  # other rows are long to find
     for r in range(row, last):
         while shuffled and fetched < min(last, r + ahead + 1):
             sample = np.int64(get(order, start + fetched))
@@ -128,9 +151,13 @@ def gather(work, plan, call, order, start, row, last):
         sample = start + r
         if shuffled:
             sample = np.int64(get(order, sample))
-        bad += convert_row(get(call, K_X_TYPE), get(plan, P_INPUTS),
-                           get(call, K_X) + sample * get(call, K_X_ROW), get(call, K_X_COL),
-                           shift(work, get(plan, P_X) + r * get(plan, P_LDX)))  # fmt: skip
+        if plain:
+            bad += read_row(get(call, K_X_TYPE), get(plan, P_INPUTS), get(call, K_X), get(call, K_X_ROW),
+                            get(call, K_X_COL), sample, plan,
+                            shift(work, get(plan, P_X) + r * get(plan, P_LDX)))  # fmt: skip
+        else:
+            source = get(call, K_X) + sample * get(call, K_X_ROW)
+            bad += gather_mixed(params, work, plan, get(call, K_X_TYPE), source, get(call, K_X_COL), r)
         if get(call, K_Y) != 0:
             convert_row(get(call, K_Y_TYPE), get(plan, P_TARGETS),
                         get(call, K_Y) + sample * get(call, K_Y_ROW), get(call, K_Y_COL),
@@ -164,8 +191,12 @@ def weigh(work, plan, call, order, start, batch, row, last):
 
 
 @jit
-def forward(params, work, plan, keep, row, last, group, groups, sync, threads, trace):
-    """All layers, rows [row, last), this group's share of the columns."""
+def forward(params, work, plan, call, keep, drops, batch, row, last, own, own_last, group, groups, sync,
+            thread, threads, trace):  # fmt: skip
+    """All layers, rows [row, last), this group's share of the columns; [own, own_last) where rows are whole.
+
+    drops: number of the step, for what is dropped, or 0.
+    """
     lanes = lanes_of(work)
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
@@ -180,33 +211,67 @@ def forward(params, work, plan, keep, row, last, group, groups, sync, threads, t
         if groups > 1:
             barrier(sync, threads)
             lap(trace, codes.T_WAIT)
+        if get(this, L_SPECIAL) != 0:
+            if get(this, L_NORM) == codes.BATCH_NORM:
+                batch_statistics(params, work, this, batch, keep, sync, thread, threads)
+            finish_layer(params, work, this, index, keep, get(call, K_SEED), drops, own, own_last)
+            lap(trace, codes.T_LAYERS + 3 * index + codes.T_FORWARD)
+            if groups > 1:
+                barrier(sync, threads)
+                lap(trace, codes.T_WAIT)
 
 
 @jit
-def backward(params, work, plan, scratch, row, last, group, groups, sync, threads, trace):
-    """The deltas of the hidden layers down to the lowest that trains, rows [row, last), this group's
-    share of the columns."""
+def backward(params, work, plan, call, scratch, drops, batch, row, last, own, own_last, group, groups, sync,
+             thread, threads, trace):  # fmt: skip
+    """The deltas of the hidden layers down to the lowest that trains, rows and columns as in ``forward``,
+    and of embedded inputs."""
     lanes = lanes_of(work)
     for index in range(get(plan, P_LAYERS) - 1, get(plan, P_LOWEST), -1):
         this, below = layer(plan, index), layer(plan, index - 1)
         inner = get(this, L_IN)
         vectors = whole_vectors(work, inner)
         dense_backward(
-            shift(work, get(below, L_DELTA)), get(below, L_LDA), shift(work, get(below, L_A)),
+            shift(work, get(below, L_SLOPE)), get(below, L_LDA), shift(work, get(below, L_A)),
             shift(work, get(this, L_DELTA)), get(this, L_LDA), shift(params, get(this, L_W)),
-            get(this, L_LDW), get(this, L_OUT), inner, get(below, L_ACTIVATION), row, last,
+            get(this, L_LDW), get(this, L_OUT), inner, get(below, L_DERIVE), row, last,
             vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
             shift(scratch, get(plan, P_PANEL)), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
+            get(this, L_SKIP), shift(work, get(this, L_TOTAL)), get(this, L_LDA),
+            get(below, L_SKIP), shift(work, get(below, L_TOTAL)),
         )  # fmt: skip
         lap(trace, codes.T_LAYERS + 3 * index + codes.T_BACKWARD)
         if groups > 1:
             barrier(sync, threads)
             lap(trace, codes.T_WAIT)
+        if get(below, L_NORM) != 0:
+            norm_backward(params, work, below, batch, own, own_last, sync, thread, threads)
+            lap(trace, codes.T_LAYERS + 3 * index + codes.T_BACKWARD)
+            if groups > 1:
+                barrier(sync, threads)
+                lap(trace, codes.T_WAIT)
+    if get(plan, P_EMBEDDINGS) != 0 and get(plan, P_LOWEST) == 0:
+        first = layer(plan, 0)
+        numeric = embedded_from(plan)
+        vectors = whole_vectors(work, get(first, L_IN) - numeric)
+        dense_backward(
+            shift(work, get(plan, P_DX)), get(plan, P_LDDX), work, shift(work, get(first, L_DELTA)),
+            get(first, L_LDA), shift(params, get(first, L_W) + numeric * get(first, L_LDW)),
+            get(first, L_LDW), get(first, L_OUT), get(first, L_IN) - numeric, codes.IDENTITY, row, last,
+            vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
+            shift(scratch, get(plan, P_PANEL)), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
+            get(first, L_SKIP), shift(work, get(first, L_TOTAL) + numeric), get(first, L_LDA), 0, work,
+        )  # fmt: skip
+        if drops != 0 and get(plan, P_DROPOUT) != 0:
+            if groups > 1:
+                barrier(sync, threads)
+            drop_input_gradients(work, plan, get(call, K_SEED), drops, own, own_last)
+        lap(trace, codes.T_LAYERS + codes.T_BACKWARD)
 
 
 @jit
-def weight_gradients(params, slots, stride, work, plan, scratch, batch, mine, mine_last, code, arrays,
-                     share, threads, trace):  # fmt: skip
+def weight_gradients(params, slots, stride, work, plan, hyper, scratch, batch, mine, mine_last, code,
+                     arrays, share, threads, trace):  # fmt: skip
     """This thread's share of the weight tiles of all layers that train: gradient, and what ``code``
     does with it.
 
@@ -218,16 +283,22 @@ def weight_gradients(params, slots, stride, work, plan, scratch, batch, mine, mi
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
         if get(this, L_FROZEN) == 0:
-            total += (get(this, L_IN) + 1) * whole_vectors(work, get(this, L_OUT))
+            total += get(this, L_ROWS) * whole_vectors(work, get(this, L_OUT))
     begin, end = total * share // threads, total * (share + 1) // threads
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
         if get(this, L_FROZEN) != 0:
             continue
         inner, w, vectors = get(this, L_IN), get(this, L_W), whole_vectors(work, get(this, L_OUT))
+        rows = get(this, L_ROWS)
         # rows that start in [begin, end)
-        row = min(inner + 1, max(0, (begin + vectors - 1) // vectors))
-        last = min(inner + 1, max(0, (end + vectors - 1) // vectors))
+        row = min(rows, max(0, (begin + vectors - 1) // vectors))
+        last = min(rows, max(0, (end + vectors - 1) // vectors))
+        if last > inner + 1:  # gain and shift of a norm
+            norm_update(params, slots, stride, work, this, batch, code, max(0, row - inner - 1),
+                        last - inner - 1, layer_constants(scratch, hyper, index, 2),
+                        shift(scratch, S_TILE))  # fmt: skip
+            last = inner + 1
         if row < last:
             x, delta = shift(work, get(this, L_X)), shift(work, get(this, L_DELTA))
             if threads > 1:
@@ -239,85 +310,229 @@ def weight_gradients(params, slots, stride, work, plan, scratch, batch, mine, mi
                 shift(params, w), shift(slots, w), stride, get(this, L_LDW),
                 x, get(this, L_LDX), delta, get(this, L_LDA), batch, inner, get(this, L_OUT),
                 code, arrays, row, last, np.int64(0), vectors * lanes,
-                shift(scratch, S_CONSTANTS), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
-                shift(scratch, S_ONE),
+                layer_constants(scratch, hyper, index, 1), layer_constants(scratch, hyper, index, 2),
+                shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)), shift(scratch, S_ONE),
             )  # fmt: skip
-        begin -= vectors * (inner + 1)
-        end -= vectors * (inner + 1)
+        begin -= vectors * rows
+        end -= vectors * rows
         lap(trace, codes.T_LAYERS + 3 * index + codes.T_UPDATE)
 
 
 @jit
-def square_norm(work, plan, share, threads, sync):
-    """Sum of squares of the gradient arena: blocks over the threads, then one order for all."""
-    size, gradient = get(plan, P_SIZE), shift(work, get(plan, P_GRADIENT))
-    partials = shift(work, get(plan, P_PARTIALS))
-    blocks = (size + codes.BLOCK - 1) // codes.BLOCK
-    for b in range(blocks * share // threads, blocks * (share + 1) // threads):
-        at = b * codes.BLOCK
-        square_sum_row(min(codes.BLOCK, size - at), shift(gradient, at), shift(partials, b))
-    barrier(sync, threads)
-    total = 0.0
-    for b in range(blocks):
-        total += get(partials, b)
+def parameter_groups(plan):
+    """How many there are: the layers, then the tables of embeddings."""
+    return get(plan, P_LAYERS) + get(plan, P_EMBEDDINGS)
+
+
+@jit
+def parameter_group(plan, index):
+    """(first place, size, whether it trains) of group ``index`` in params."""
+    layers = get(plan, P_LAYERS)
+    if index < layers:
+        this = layer(plan, index)
+        return get(this, L_W), get(this, L_ROWS) * get(this, L_LDW), get(this, L_FROZEN) == 0
+    this = embedding(plan, index - layers)
+    size = get(this, E_CATEGORIES) * get(this, E_LD)
+    return get(this, E_TABLE), size, get(layer(plan, 0), L_FROZEN) == 0
+
+
+@jit
+def blocks_of(size):
+    """Blocks of a group's gradient whose squares are summed as one."""
+    return (size + codes.BLOCK - 1) // codes.BLOCK
+
+
+@jit
+def square_sums(work, plan, share, threads):
+    """Sums of squares of the gradient arena, block by block: this thread's share."""
+    partials, total = shift(work, get(plan, P_PARTIALS)), 0
+    for index in range(parameter_groups(plan)):
+        total += blocks_of(parameter_group(plan, index)[1])
+    begin, end = share_of(total, share, threads)
+    done = 0
+    for index in range(parameter_groups(plan)):
+        start, size, _ = parameter_group(plan, index)
+        gradient = shift(work, get(plan, P_GRADIENT) + start)
+        for b in range(max(begin, done), min(end, done + blocks_of(size))):
+            at = (b - done) * codes.BLOCK
+            square_sum_row(min(codes.BLOCK, size - at), shift(gradient, at), shift(partials, b))
+        done += blocks_of(size)
+
+
+@jit
+def square_norm(work, plan, only):
+    """Sum of squares of group ``only``'s gradient, or, for -1, of all: one order."""
+    partials, total, done = shift(work, get(plan, P_PARTIALS)), 0.0, 0
+    for index in range(parameter_groups(plan)):
+        blocks = blocks_of(parameter_group(plan, index)[1])
+        if only < 0 or index == only:
+            for b in range(done, done + blocks):
+                total += get(partials, b)
+        done += blocks
     return total
 
 
 @jit
-def apply(params, slots, work, plan, scratch, factor, share, threads):
-    """The update from factor * the gradient arena: each layer that trains is one long row, cut over
-    the threads."""
+def apply_block(params, slots, work, plan, gradient, factor, at, end, constants):
+    """The update of parameters [at, end) from factor * their gradient: one long row."""
+    if at < end:
+        count = (end - at) // lanes_of(work)
+        scale(count, shift(gradient, at), factor)
+        update(get(plan, P_OPTIMIZER), 1, count, shift(gradient, at), 0, shift(params, at), shift(slots, at),
+               get(plan, P_SIZE), 0, constants)  # fmt: skip
+
+
+@jit
+def apply(params, slots, work, plan, hyper, scratch, factor, share, threads):
+    """The update from factor * the gradient arena: each group that trains is one long row, cut over
+    the threads.
+
+    Where layers are clipped, factor * a group's gradient is first scaled to H_CLIP_LAYER.
+    """
+    lanes, most = lanes_of(work), get(hyper, codes.H_CLIP_LAYER)
+    gradient = shift(work, get(plan, P_GRADIENT))
+    for index in range(parameter_groups(plan)):
+        start, size, trains = parameter_group(plan, index)
+        if not trains:
+            continue
+        first, last = share_of(size // lanes, share, threads)
+        first, last = start + first * lanes, start + last * lanes
+        own = factor
+        if most > 0.0:
+            own *= min(1.0, most / (factor * sqrt(square_norm(work, plan, index)) + 1e-6))
+        owner, bare = 0, last  # the layer that it belongs to; where biases, gains and shifts begin
+        if index < get(plan, P_LAYERS):
+            owner, bare = index, start + get(layer(plan, index), L_IN) * get(layer(plan, index), L_LDW)
+        apply_block(params, slots, work, plan, gradient, own, first, min(last, bare),
+                    layer_constants(scratch, hyper, owner, 1))  # fmt: skip
+        apply_block(params, slots, work, plan, gradient, own, max(first, bare), last,
+                    layer_constants(scratch, hyper, owner, 2))  # fmt: skip
+
+
+@jit
+def constrain(params, slots, work, plan, hyper, scratch, number, share, threads, sync):
+    """Columns of W no longer than H_MAX_NORM; then the average of the weights, if one is kept."""
     lanes, size = lanes_of(work), get(plan, P_SIZE)
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
         if get(this, L_FROZEN) != 0:
             continue
-        vectors = (get(this, L_IN) + 1) * get(this, L_LDW) // lanes
-        first, last = vectors * share // threads, vectors * (share + 1) // threads
-        at = get(this, L_W) + first * lanes
-        gradient = shift(work, get(plan, P_GRADIENT) + at)
-        scale(last - first, gradient, factor)
-        update(get(plan, P_OPTIMIZER), 1, last - first, gradient, 0, shift(params, at), shift(slots, at),
-               size, 0, shift(scratch, S_CONSTANTS))  # fmt: skip
+        vectors = whole_vectors(work, get(this, L_OUT))
+        begin, end = vectors * share // threads, vectors * (share + 1) // threads
+        limit_columns(get(this, L_IN), end - begin, shift(params, get(this, L_W) + begin * lanes),
+                      get(this, L_LDW), get(hyper, codes.H_MAX_NORM))  # fmt: skip
+    if get(hyper, codes.H_EMA) > 0.0:
+        barrier(sync, threads)
+        first, last = size // lanes * share // threads, size // lanes * (share + 1) // threads
+        mean = shift(slots, (get(plan, P_SLOTS) - 1) * size + first * lanes)
+        average(last - first, mean, shift(params, first * lanes), ema_share(hyper, number))
 
 
 @jit
-def update_constants(scratch, plan, hyper, step):
-    """What the update's vectors need at step number ``step`` (from 1)."""
+def ema_share(hyper, number):
+    """Share of the weights in their moving average: all at the first update, as torch's swa_utils."""
+    return 1.0 if number == 1 else 1.0 - get(hyper, codes.H_EMA)
+
+
+@jit
+def layer_constants(scratch, hyper, index, block):
+    """The update's constants for a layer's weights (block 1) or biases, gains and shifts (2), from those of
+    the step. Embeddings have those of layer 0's weights."""
+    base = shift(scratch, S_CONSTANTS)
+    if get(hyper, codes.H_PER_LAYER) == 0.0:
+        return base
+    c, factor = shift(base, block * codes.CONSTANTS), get(hyper, codes.HYPER + index)
+    for k in range(codes.CONSTANTS):
+        put(c, k, get(base, k))
+    put(c, codes.C_LR, factor * get(base, codes.C_LR))
+    put(c, codes.C_DECAY, factor * get(base, codes.C_DECAY))
+    if block == 2 and get(hyper, codes.H_BARE_BIAS) != 0.0:
+        put(c, codes.C_L1, 0.0)
+        put(c, codes.C_L2, 0.0)
+        put(c, codes.C_DECAY, 0.0)
+    return c
+
+
+@jit
+def update_constants(scratch, plan, hyper, call, update, number):
+    """What the update's vectors need at update ``number`` (from 1), the epoch's ``update`` (from 0)."""
     c = shift(scratch, S_CONSTANTS)
-    decoupled = get(hyper, codes.H_DECOUPLED) != 0.0
-    lr, decay = get(hyper, codes.H_LR), get(hyper, codes.H_WEIGHT_DECAY)
+    lr, momentum, product = get(hyper, codes.H_LR), get(hyper, codes.H_MOMENTUM), 0.0
+    if get(call, K_RATES) != 0:
+        rates = shift(address(hyper, get(call, K_RATES)), update * codes.RATES)
+        lr, momentum, product = get(rates, 0), get(rates, 1), get(rates, 2)
+    decoupled, decay = get(hyper, codes.H_DECOUPLED) != 0.0, get(hyper, codes.H_WEIGHT_DECAY)
     put(c, codes.C_LR, lr)
     put(c, codes.C_L2, 0.0 if decoupled else decay)
-    put(c, codes.C_DECAY, 1.0 - lr * decay if decoupled else 1.0)
-    optimizer = get(plan, P_OPTIMIZER)
-    if optimizer == codes.ADAM or optimizer == codes.ADAM_DECAY:
-        b1, b2 = get(hyper, codes.H_BETA1), get(hyper, codes.H_BETA2)
-        put(c, codes.C_BETA1, 1.0 - b1)
-        put(c, codes.C_BETA2, 1.0 - b2)
-        put(c, codes.C_LR, lr / (1.0 - b1**step))
-        put(c, codes.C_ROOT, 1.0 / sqrt(1.0 - b2**step))
-        put(c, codes.C_EPS, max(get(hyper, codes.H_EPS), 1e-37))  # never 0 / 0, in padding above all
-    elif optimizer == codes.SGD_MOMENTUM:
-        momentum, nesterov = get(hyper, codes.H_MOMENTUM), get(hyper, codes.H_NESTEROV)
+    put(c, codes.C_DECAY, lr * decay if decoupled else 0.0)
+    clip, ema = get(hyper, codes.H_CLIP_VALUE), get(hyper, codes.H_EMA)
+    put(c, codes.C_L1, get(hyper, codes.H_L1))
+    put(c, codes.C_CLIP, clip if clip > 0.0 else np.inf)
+    fused = ema > 0.0 and get(hyper, codes.H_MAX_NORM) == 0.0  # else of what the constraint leaves
+    put(c, codes.C_EMA, ema_share(hyper, number) if fused else 0.0)
+    rule = get(plan, P_OPTIMIZER) % codes.RULES
+    if rule == codes.SGD_MOMENTUM:
+        nesterov = get(hyper, codes.H_NESTEROV)
         put(c, codes.C_MOMENTUM, momentum)
-        put(c, codes.C_FRESH, 1.0 if step == 1 else 1.0 - get(hyper, codes.H_DAMPENING))
+        put(c, codes.C_FRESH, 1.0 if number == 1 else 1.0 - get(hyper, codes.H_DAMPENING))
         put(c, codes.C_GRADIENT, nesterov)
         put(c, codes.C_BUFFER, momentum if nesterov != 0.0 else 1.0)
+    elif rule != codes.SGD:
+        moment_constants(c, rule, hyper, lr, momentum, product, number)
 
 
 @jit
-def clipped_update(params, slots, work, plan, scratch, hyper, clip, number, share, threads, sync):
-    """Update ``number`` from the whole gradient arena, scaled to norm ``clip`` where that is above 0
-    and exceeded. Returns the norm (0 where nobody asked); changes nothing where it is not finite."""
-    factor, norm = 1.0, 0.0
-    if clip > 0.0:
-        norm = sqrt(square_norm(work, plan, share, threads, sync))
+def moment_constants(c, rule, hyper, lr, b1, product, t):
+    """The part of update_constants for rules that divide by a mean, all but SGD."""
+    b2 = get(hyper, codes.H_BETA2)
+    put(c, codes.C_BETA1, 1.0 - b1)
+    put(c, codes.C_BETA2, 1.0 - b2)
+    put(c, codes.C_EPS, max(get(hyper, codes.H_EPS), 1e-37))  # never 0 / 0, in padding above all
+    if rule == codes.ADAM or rule == codes.AMSGRAD:
+        put(c, codes.C_LR, lr / (1.0 - b1**t))
+        put(c, codes.C_ROOT, 1.0 / sqrt(1.0 - b2**t))
+    elif rule == codes.NADAM:
+        decay = get(hyper, codes.H_MOMENTUM_DECAY)
+        now, after = b1 * (1.0 - 0.5 * 0.96 ** (t * decay)), b1 * (1.0 - 0.5 * 0.96 ** ((t + 1) * decay))
+        put(c, codes.C_ROOT, 1.0 / sqrt(1.0 - b2**t))
+        put(c, codes.C_SLOPE, (1.0 - now) / (1.0 - product))
+        put(c, codes.C_MEAN, after / (1.0 - product * after))
+    elif rule == codes.RADAM:
+        end, power = 2.0 / (1.0 - b2) - 1.0, b2**t
+        rho = end - 2.0 * t * power / (1.0 - power)
+        sized = rho > 5.0
+        rectified = (
+            sqrt((rho - 4.0) * (rho - 2.0) * end / ((end - 4.0) * (end - 2.0) * rho)) if sized else 0.0
+        )
+        put(c, codes.C_LR, lr / (1.0 - b1**t))
+        put(c, codes.C_SIZED, rectified * sqrt(1.0 - power))
+        put(c, codes.C_PLAIN, 0.0 if sized else 1.0)
+    elif rule == codes.ADAMAX:
+        put(c, codes.C_LR, lr / (1.0 - b1**t))
+        put(c, codes.C_KEEP, b2)
+    elif rule == codes.ADAGRAD:
+        put(c, codes.C_LR, lr / (1.0 + (t - 1) * get(hyper, codes.H_LR_DECAY)))
+        put(c, codes.C_START, get(hyper, codes.H_START))
+    elif rule != codes.ADADELTA and rule != codes.LION:
+        put(c, codes.C_INERTIA, b1)
+
+
+@jit
+def stored_update(params, slots, work, plan, scratch, hyper, norms, factor, share, threads, sync):
+    """The update from factor * the gradient arena, clipped by norms where ``norms``.
+
+    Returns the norm (0 where nobody asked); changes nothing where it is not finite.
+    """
+    norm = 0.0
+    if norms:
+        square_sums(work, plan, share, threads)
+        barrier(sync, threads)
+        norm = factor * sqrt(square_norm(work, plan, -1))
         if not isfinite(norm):
             return norm
-        factor = min(1.0, clip / (norm + 1e-6))
-    update_constants(scratch, plan, hyper, number)
-    apply(params, slots, work, plan, scratch, factor, share, threads)
+        if get(hyper, codes.H_CLIP_NORM) > 0.0:
+            factor *= min(1.0, get(hyper, codes.H_CLIP_NORM) / (norm + 1e-6))
+    apply(params, slots, work, plan, hyper, scratch, factor, share, threads)
     return norm
 
 
@@ -328,12 +543,18 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
     groups = get(call, K_COLUMNS) if threads > 1 else 1
     group, team, teams = thread % groups, thread // groups, threads // groups
     trains = mode == codes.TRAIN
-    backwards = trains or mode == codes.GRADIENTS
-    clip = get(hyper, codes.H_CLIP_NORM) if trains or mode == codes.APPLY else 0.0
+    learns = trains or mode == codes.COLLECT  # a step of training: drops, and moves running statistics
+    backwards = learns or mode == codes.GRADIENTS
+    changes = trains or mode == codes.APPLY
+    norms = get(hyper, codes.H_CLIP_NORM) > 0.0 or get(hyper, codes.H_CLIP_LAYER) > 0.0
+    constrains = changes and get(hyper, codes.H_MAX_NORM) > 0.0
+    every = max(1, np.int64(get(hyper, codes.H_ACCUMULATE)))  # batches an update
+    steps = (get(call, K_SAMPLES) + get(plan, P_BATCH) - 1) // get(plan, P_BATCH)
     scratch = shift(work, get(plan, P_SCRATCH) + thread * get(plan, P_SCRATCH_SIZE))
     put(scratch, S_ONE, 1.0)
     # where the weight tiles go: fused into the update, or, on the second path, stored
-    store, place, stride, fate = clip > 0.0 or not trains, slots, get(plan, P_SIZE), get(plan, P_OPTIMIZER)
+    store, place, stride, fate = norms or every > 1, slots, get(plan, P_SIZE), get(plan, P_OPTIMIZER)
+    store = store or not trains
     if store:
         fate, stride = codes.STORE, 0
         if trains:
@@ -349,10 +570,18 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
     put(trace, codes.T_LAST, ticks() if get(call, codes.K_TRACE) != 0 else 0)
     before = float_mode(1, 0)
     for step in range(get(call, K_FIRST), get(call, K_LAST)):
+        part = step % every
+        updates = changes and (part == every - 1 or step == steps - 1)
+        number = get(call, K_STEP) + step // every + 1
+        if updates:
+            update_constants(scratch, plan, hyper, call, step // every, number)
+            lap(trace, codes.T_CONSTANTS)
         if mode == codes.APPLY:
-            norm = clipped_update(params, slots, work, plan, scratch, hyper, clip, get(call, K_STEP) + 1,
-                                  thread, threads, sync)  # fmt: skip
+            norm = stored_update(params, slots, work, plan, scratch, hyper, norms, 1.0, thread, threads, sync)
             done += 1 if isfinite(norm) else 0
+            if constrains and isfinite(norm):
+                barrier(sync, threads)
+                constrain(params, slots, work, plan, hyper, scratch, number, thread, threads, sync)
             break
         start = step * get(plan, P_BATCH)
         batch = min(get(plan, P_BATCH), get(call, K_SAMPLES) - start)
@@ -362,11 +591,15 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
             row + (last - row) * group // groups,
             row + (last - row) * (group + 1) // groups,
         )
-        bad = gather(work, plan, call, order, start, own, own_last)
+        bad = gather(params, work, plan, call, order, start, own, own_last)
+        drops = (number - 1) * every + part + 1 if learns else 0  # counts batches, also of several an update
+        if drops != 0 and get(plan, P_DROPOUT) != 0:
+            drop_inputs(work, plan, get(call, K_SEED), drops, own, own_last)
         lap(trace, codes.T_GATHER)
         if groups > 1:
             barrier(sync, threads)
-        forward(params, work, plan, 1 if backwards else 0, row, last, group, groups, sync, threads, trace)
+        forward(params, work, plan, call, 1 if backwards else 0, drops, batch, row, last, own, own_last,
+                group, groups, sync, thread, threads, trace)  # fmt: skip
         z, delta = shift(work, get(top, L_A)), shift(work, get(top, L_DELTA))
         if mode == codes.PREDICT or mode == codes.FORWARD:
             code = get(plan, P_LOSS) if mode == codes.PREDICT else -1
@@ -389,7 +622,8 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
             if groups > 1:
                 barrier(sync, threads)
                 lap(trace, codes.T_WAIT)
-            backward(params, work, plan, scratch, row, last, group, groups, sync, threads, trace)
+            backward(params, work, plan, call, scratch, drops, batch, row, last, own, own_last, group, groups,
+                     sync, thread, threads, trace)  # fmt: skip
         barrier(sync, threads)
         lap(trace, codes.T_WAIT)
         sum_row(batch, losses, shift(scratch, S_TILE))
@@ -401,20 +635,29 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
         weight_sum += weight
         done += 1
         if backwards:
-            number = get(call, K_STEP) + done
-            if not store:
-                update_constants(scratch, plan, hyper, number)
-                lap(trace, codes.T_CONSTANTS)
-            weight_gradients(params, place, stride, work, plan, scratch, batch, row, last, fate, arrays,
-                             thread, threads, trace)  # fmt: skip
-            if clip > 0.0:
+            if store:
+                fate = codes.ADD if trains and part > 0 else codes.STORE
+            weight_gradients(params, place, stride, work, plan, hyper, scratch, batch, row, last, fate,
+                             arrays, thread, threads, trace)  # fmt: skip
+            if get(plan, P_EMBEDDINGS) != 0 and get(plan, P_LOWEST) == 0:
+                embedding_update(params, place, stride, work, plan, batch, fate, store, thread, threads,
+                                 layer_constants(scratch, hyper, 0, 1))  # fmt: skip
+                lap(trace, codes.T_EMBED)
+            if store and updates:
                 barrier(sync, threads)
-                norm = clipped_update(params, slots, work, plan, scratch, hyper, clip, number, thread,
-                                      threads, sync)  # fmt: skip
+                norm = stored_update(params, slots, work, plan, scratch, hyper, norms, 1.0 / (part + 1),
+                                     thread, threads, sync)  # fmt: skip
                 if not isfinite(norm):
                     loss_sum, done = norm, done - 1
                     break
                 lap(trace, codes.T_CLIP)
+            if learns and get(plan, P_MEETS) != 0 and isfinite(loss):
+                track_running(params, work, plan, batch, thread, threads)
+                lap(trace, codes.T_CONSTANTS)
+            if constrains and updates:
+                barrier(sync, threads)
+                constrain(params, slots, work, plan, hyper, scratch, number, thread, threads, sync)
+                lap(trace, codes.T_CONSTRAIN)
         barrier(sync, threads)
         lap(trace, codes.T_WAIT)
     float_mode(0, before)

@@ -102,15 +102,35 @@ class Value:
 
 
 class Integers:
-    """Integer lanes beside Value, for bit tricks only."""
+    """Integer lanes (or one integer) beside Value, for bit tricks only."""
 
     __slots__ = ("e", "ir")
 
     def __init__(self, emitter, value):
         self.e, self.ir = emitter, value
 
+    def _with(self, op, other):
+        if not isinstance(other, Integers):
+            single = isinstance(self.ir.type, ir.IntType)
+            size = (self.ir.type if single else self.ir.type.element).width
+            signed = other - (1 << size) if other >> (size - 1) else other
+            other = Integers(self.e, ir.Constant(self.ir.type, signed if single else [signed] * self.e.lanes))
+        return Integers(self.e, getattr(self.e.b, op)(self.ir, other.ir))
+
     def __rsub__(self, constant):
         return Integers(self.e, self.e.b.sub(ir.Constant(self.ir.type, [constant] * self.e.lanes), self.ir))
+
+    def __add__(self, other):
+        return self._with("add", other)
+
+    def __mul__(self, other):
+        return self._with("mul", other)
+
+    def __xor__(self, other):
+        return self._with("xor", other)
+
+    def __rshift__(self, by):
+        return self._with("lshr", by)
 
 
 class Emitter:
@@ -250,6 +270,20 @@ class Emitter:
 
     def shuffle(self, x, y, lanes):
         return self.b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(lanes)), lanes))
+
+    def word(self, x):
+        """The low 32 bits of an i64, as one of Integers."""
+        return Integers(self, self.b.trunc(x, I32))
+
+    def words(self, x):
+        """A word in every lane."""
+        undefined = ir.Constant(ir.VectorType(I32, self.lanes), ir.Undefined)
+        first = self.b.insert_element(undefined, x.ir, ir.Constant(I32, 0))
+        return Integers(self, self.shuffle(first, undefined, [0] * self.lanes))
+
+    def lane_words(self):
+        """0, 1, 2, ... as 32-bit Integers."""
+        return Integers(self, ir.Constant(ir.VectorType(I32, self.lanes), list(range(self.lanes))))
 
     def first(self, x):
         """Lane 0 as a scalar."""

@@ -13,32 +13,32 @@ def build(names):
 
     @kernel
     def gather(x, mem, table, order, y, weight):
-        """The rows of step D_STEP, converted: inputs, targets, weights. A block a row and 128 columns.
+        """The rows of step G_STEP, converted: inputs, targets, weights. A block a row and 128 columns.
 
         x: flat, any dtype, its strides in the table; y (N * targets,), weight (N,): in mem's dtype.
-        To predict, what is not finite is counted in D_HITS.
+        To predict, what is not finite is counted in G_HITS.
         Compiled for each dtype of x: this kernel alone, since addresses have types.
         """
         row, column = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-        start = table[codes.D_STEP] * table[DEVICE + codes.P_BATCH]
-        rows = min(table[DEVICE + codes.P_BATCH], table[codes.D_SAMPLES] - start)
+        start = table[codes.G_STEP] * table[DEVICE + codes.P_BATCH]
+        rows = min(table[DEVICE + codes.P_BATCH], table[codes.G_SAMPLES] - start)
         if row == 0 and column == 0:
-            table[codes.D_ROWS] = rows
+            table[codes.G_ROWS] = rows
         if row >= rows:
             return
-        sample = start + row - table[codes.D_FIRST]
-        if table[codes.D_ORDERED] != 0:
+        sample = start + row - table[codes.G_FIRST]
+        if table[codes.G_ORDERED] != 0:
             sample = order[sample]
         if column < table[DEVICE + codes.P_INPUTS]:
             place = table[DEVICE + codes.P_X] + row * table[DEVICE + codes.P_LDX] + column
-            number = real(x[sample * table[codes.D_X_ROW] + column * table[codes.D_X_COL]])
+            number = real(x[sample * table[codes.G_X_ROW] + column * table[codes.G_X_COL]])
             mem[place] = number
-            if number - number != zero and table[codes.D_MODE] >= codes.PREDICT:
-                cuda.atomic.add(table, codes.D_HITS, 1)
-        if column < table[codes.D_TARGETED]:
+            if number - number != zero and table[codes.G_MODE] >= codes.PREDICT:
+                cuda.atomic.add(table, codes.G_HITS, 1)
+        if column < table[codes.G_TARGETED]:
             place = table[DEVICE + codes.P_TARGET] + row * table[DEVICE + codes.P_LDT] + column
-            mem[place] = y[sample * table[codes.D_TARGETED] + column]
-        if column == 0 and table[codes.D_WEIGHTED] != 0:
+            mem[place] = y[sample * table[codes.G_TARGETED] + column]
+        if column == 0 and table[codes.G_WEIGHTED] != 0:
             mem[table[DEVICE + codes.P_ROWSCALE] + row] = weight[sample]
 
     return {"gather": gather}
@@ -102,9 +102,9 @@ class Feed:
 
     def describe(self, state):
         """Into the table's state: how the gather finds its numbers."""
-        state[codes.D_SAMPLES], state[codes.D_FIRST], state[codes.D_ORDERED] = self.samples, 0, self.ordered
-        state[codes.D_X_ROW], state[codes.D_X_COL] = self.strides
-        state[codes.D_TARGETED], state[codes.D_WEIGHTED] = self.targets, self.weighted
+        state[codes.G_SAMPLES], state[codes.G_FIRST], state[codes.G_ORDERED] = self.samples, 0, self.ordered
+        state[codes.G_X_ROW], state[codes.G_X_COL] = self.strides
+        state[codes.G_TARGETED], state[codes.G_WEIGHTED] = self.targets, self.weighted
 
     def pieces(self, first, count, run):
         """Numbers of steps that can be launched one after the other, ``count`` together."""
@@ -161,9 +161,9 @@ class Streamed:
 
     def describe(self, state):
         """Into the table's state: how the gather finds its numbers."""
-        state[codes.D_SAMPLES], state[codes.D_FIRST], state[codes.D_ORDERED] = self.samples, 0, 0
-        state[codes.D_X_ROW], state[codes.D_X_COL] = self.host[0].shape[1], 1
-        state[codes.D_TARGETED], state[codes.D_WEIGHTED] = self.targets, self.weighted
+        state[codes.G_SAMPLES], state[codes.G_FIRST], state[codes.G_ORDERED] = self.samples, 0, 0
+        state[codes.G_X_ROW], state[codes.G_X_COL] = self.host[0].shape[1], 1
+        state[codes.G_TARGETED], state[codes.G_WEIGHTED] = self.targets, self.weighted
 
     def pieces(self, first, count, run):
         """Numbers of steps that can be launched one after the other, ``count`` together."""
@@ -190,7 +190,7 @@ class Streamed:
         copied = cuda.event()
         copied.record(self.copies)
         copied.wait(run.stream)
-        run.table[codes.D_FIRST : codes.D_FIRST + 1].copy_to_device(first, stream=run.stream)
+        run.table[codes.G_FIRST : codes.G_FIRST + 1].copy_to_device(first, stream=run.stream)
         self.x, self.y, self.weight = self.there[slot]
 
     def fetch(self, stream):

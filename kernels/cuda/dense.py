@@ -60,7 +60,7 @@ def build(names):
     @kernel
     def apply(mem, table, numbers, source, parts, destination):
         """Update from the sum of ``parts`` gradient arrays at source; or, destination > 0, store it there."""
-        if table[codes.D_STOPPED] != 0:
+        if table[codes.G_STOPPED] != 0:
             return
         size, code = table[DEVICE + codes.P_SIZE], table[DEVICE + codes.P_OPTIMIZER]
         constants = table[DEVICE + codes.P_SCRATCH] + codes.S_CONSTANTS
@@ -78,7 +78,7 @@ def build(names):
                 if destination > 0:
                     mem[destination + at] = g
                 else:
-                    g *= real(numbers[codes.N_FACTOR])
+                    g *= real(numbers[codes.U_FACTOR])
                     update(code, g, mem, at, size + at, size, constants)
                 at += cuda.gridDim.x * THREADS
 
@@ -109,19 +109,19 @@ def build(names):
 
     @kernel
     def clip(mem, table, numbers):
-        """N_FACTOR = min(1, clip_norm / norm); a norm that is not finite takes the step back and stops."""
-        if cuda.threadIdx.x > 0 or table[codes.D_STOPPED] != 0:
+        """U_FACTOR = min(1, clip_norm / norm); a norm that is not finite takes the step back and stops."""
+        if cuda.threadIdx.x > 0 or table[codes.G_STOPPED] != 0:
             return
         total = 0.0
         for b in range((table[DEVICE + codes.P_SIZE] + codes.BLOCK - 1) // codes.BLOCK):
             total += float(mem[table[DEVICE + codes.P_PARTIALS] + b])
         norm = math.sqrt(total)
         if not math.isfinite(norm):
-            table[codes.D_STOPPED] = 1
-            table[codes.D_STEP] -= 1
-            table[codes.D_NUMBER] -= 1
-            numbers[codes.N_LOSS] = norm
+            table[codes.G_STOPPED] = 1
+            table[codes.G_STEP] -= 1
+            table[codes.G_NUMBER] -= 1
+            numbers[codes.U_LOSS] = norm
             return
-        numbers[codes.N_FACTOR] = min(1.0, numbers[codes.H_CLIP_NORM] / (norm + 1e-6))
+        numbers[codes.U_FACTOR] = min(1.0, numbers[codes.H_CLIP_NORM] / (norm + 1e-6))
 
     return kernels | {"apply": apply, "square_norm": square_norm, "clip": clip}

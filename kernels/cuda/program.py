@@ -3,7 +3,7 @@
     gather -> forward, layer by layer -> loss and delta -> the sum of the loss, the update's constants
     -> delta back, layer by layer -> all weight tiles at once, the update in their epilogue
 
-Every number that changes from step to step lies in the table (codes.D_...) or in ``numbers``, and the
+Every number that changes from step to step lies in the table (codes.G_...) or in ``numbers``, and the
 kernels move it on themselves, so that all steps launch the same and a run of them is one CUDA graph.
 The arena: parameters, slots, the work arena of the plan, then gradients of parts of a batch.
 """
@@ -34,18 +34,28 @@ COLUMNS = 4 if SIMULATED else 128  # threads of a gathering block
 # columns of the plan that are places in the work arena
 PLACES = (codes.P_X, codes.P_TARGET, codes.P_ROWLOSS, codes.P_ROWSCALE, codes.P_SCRATCH, codes.P_GRADIENT,
           codes.P_PARTIALS, codes.P_ZERO, codes.P_NUMBERS)  # fmt: skip
-LAYER_PLACES = (codes.L_X, codes.L_A, codes.L_DELTA)
-# What this program understands; a table with anything else in it is refused, not half obeyed
+LAYER_PLACES = (codes.L_X, codes.L_A, codes.L_DELTA, codes.L_SLOPE)
+# What this program understands; a table with anything else in it is refused, not half obeyed.
 KNOWN = {
     "P": "LAYERS BATCH INPUTS OUTPUTS LOSS OPTIMIZER SIZE X LDX TARGET LDT TARGETS ROWLOSS ROWSCALE SCRATCH "
     "SCRATCH_SIZE PANEL GRADIENT PARTIALS ZERO SLOTS LOWEST NUMBERS",
-    "L": "IN OUT ACTIVATION W LDW X LDX A LDA DELTA FROZEN",
-    "H": "LR WEIGHT_DECAY MOMENTUM DAMPENING NESTEROV BETA1 BETA2 EPS DECOUPLED CLIP_NORM",
+    "L": "IN OUT ACTIVATION W LDW X LDX A LDA DELTA FROZEN ROWS SLOPE DERIVE",
+    "H": "LR WEIGHT_DECAY MOMENTUM DAMPENING NESTEROV BETA2 EPS DECOUPLED LR_DECAY MOMENTUM_DECAY START "
+    "CLIP_NORM CLIP_VALUE L1",
 }
+# columns as who set them calls them
+NAMES = {
+    "P_DROPOUT": "input_dropout", "P_MEETS": "norm", "P_EMBEDDINGS": "embeddings", "L_NORM": "norm",
+    "L_DROPOUT": "dropout", "L_SKIP": "residual", "H_CLIP_LAYER": "clip_layer_norm", "H_MAX_NORM": "max_norm",
+    "H_ACCUMULATE": "accumulate", "H_EMA": "ema", "H_PER_LAYER": "lr_factors or decay_bias",
+}  # fmt: skip
+# set together with others that say more
+BESIDE = ("P_DX", "P_LDDX", "P_CODES", "P_RUNS", "L_SPECIAL", "L_LATE", "L_HAT", "L_STAT", "L_RUNNING",
+          "L_TOTAL", "H_BARE_BIAS")  # fmt: skip
 
 
 def unknown(prefix, table):
-    """Names of the columns of a table (..., columns) that are set and that this program does not know."""
+    """Columns of a table (..., columns) that are set and that this program does not know, by name."""
     known = {f"{prefix}_{name}" for name in KNOWN[prefix].split()}
     columns = {name: at for name, at in vars(codes).items() if name.startswith(f"{prefix}_")}
     return [name for name, at in columns.items() if name not in known and np.any(table[..., at])]
@@ -53,16 +63,26 @@ def unknown(prefix, table):
 
 def refuse(plan, hyper):
     """Raises NotImplementedError for a plan or an optimizer that asks for what only the CPU does."""
-    layers = plan[codes.HEADER :][: int(plan[codes.P_LAYERS]) * codes.LAYER_COLUMNS]
-    found = unknown("P", plan) + unknown("L", layers.reshape(-1, codes.LAYER_COLUMNS)) + unknown("H", hyper)
+    layers = layer_rows(plan)
+    hyper = np.array(hyper[: codes.HYPER])
+    hyper[codes.H_ACCUMULATE] *= hyper[codes.H_ACCUMULATE] > 1
+    found = unknown("P", plan) + unknown("L", layers) + unknown("H", hyper)
+    found = [name for name in found if name not in BESIDE] or found
+    found = [NAMES.get(name, name[2:].lower()) for name in found]
     if int(plan[codes.P_LOSS]) not in loss_formulas.LOSS:
-        found.append("P_your own loss")
-    used = set(map(int, layers[codes.L_ACTIVATION :: codes.LAYER_COLUMNS]))
+        found.append("your own loss")
+    used = set(map(int, layers[:, codes.L_ACTIVATION])) | set(map(int, layers[:, codes.L_LATE]))
     if not used <= formulas.ACTIVATION.keys() | formulas.ACTIVATION_AND_SLOPE.keys():
-        found.append("L_your own activation")
+        found.append("your own activation")
     if found:
-        what = ", ".join(name[2:].lower() for name in found)
+        what = ", ".join(dict.fromkeys(found))
         raise NotImplementedError(f'device: got "cuda", which does not do this yet ({what}); takes "cpu"')
+
+
+def layer_rows(plan):
+    """The layers' columns of a plan, (layers, columns): a view."""
+    rows = plan[codes.HEADER :][: int(plan[codes.P_LAYERS]) * codes.LAYER_COLUMNS]
+    return rows.reshape(-1, codes.LAYER_COLUMNS)
 
 
 @functools.cache
@@ -123,7 +143,7 @@ class Run:
         self.params, self.slots, self.plan = params, slots, plan
         self.kernels = load(params.dtype)
         size, item = params.size, params.dtype.itemsize
-        layers = plan[codes.HEADER :].reshape(-1, codes.LAYER_COLUMNS)
+        layers = layer_rows(plan)
         self.layers = [(int(row[codes.L_IN]), int(row[codes.L_OUT])) for row in layers]
         frozen = layers[:, codes.L_FROZEN]
         self.trained = [shape for shape, out in zip(self.layers, frozen, strict=True) if not out]
@@ -150,6 +170,7 @@ class Run:
             self.mem[place : place + given.size].copy_to_device(given, stream=self.stream)
             self.stream.synchronize()
         self.table = data.allocate(DEVICE + plan.size, np.int64, "the plan")
+        self.rates = np.empty(0)
         self.numbers = data.allocate(codes.NUMBERS, np.float64, "the sums")
         self.state, self.sums = np.zeros(DEVICE, np.int64), np.zeros(codes.NUMBERS)
         self.feed = None
@@ -176,26 +197,36 @@ class Run:
             self.mem[size : self.work].copy_to_device(self.slots, stream=self.stream)
         plan = self.plan.copy()
         plan[list(PLACES)] += self.work
-        plan[codes.HEADER :].reshape(-1, codes.LAYER_COLUMNS)[:, list(LAYER_PLACES)] += self.work
+        layer_rows(plan)[:, list(LAYER_PLACES)] += self.work
         state = self.state
         self.feed.describe(state)
-        state[codes.D_MODE], state[codes.D_NUMBER] = mode, number
-        state[[codes.D_STEP, codes.D_HITS, codes.D_STOPPED]] = 0
+        state[codes.G_MODE], state[codes.G_NUMBER] = mode, number
+        state[[codes.G_STEP, codes.G_HITS, codes.G_STOPPED]] = 0
         self.clips = mode == codes.TRAIN and hyper[codes.H_CLIP_NORM] > 0
         # where the gradient goes that is not used at once
         second = self.clips or stored
         self.aim = int(plan[codes.P_GRADIENT]) if second else size if mode == codes.GRADIENTS else 0
-        state[codes.D_PARTS] = self.parts
-        state[codes.D_STORE] = self.spare if self.parts > 1 else self.aim
+        state[codes.G_PARTS] = self.parts
+        state[codes.G_STORE] = self.spare if self.parts > 1 else self.aim
+        state[codes.G_RATED] = self.rates.size > 0
         self.table.copy_to_device(np.concatenate([state, plan]), stream=self.stream)
         self.sums[:] = 0
-        self.hyper = np.array(hyper)
-        self.sums[: codes.HYPER], self.sums[codes.N_FACTOR] = hyper, 1.0
-        self.numbers.copy_to_device(self.sums, stream=self.stream)
+        self.hyper = np.array(hyper[: codes.HYPER])
+        self.sums[: codes.HYPER], self.sums[codes.U_FACTOR] = self.hyper, 1.0
+        self._send_numbers()
         self.stream.synchronize()  # the copies are from memory that may change now
+
+    def _send_numbers(self):
+        """hyper, sums and rates; in a larger array where there are more rates: graphs know the old one."""
+        needed = codes.NUMBERS + self.rates.size
+        if self.numbers.size < needed:
+            self.graphs = {}
+            self.numbers = data.allocate(needed, np.float64, "the rates of an epoch")
+        self.numbers[:needed].copy_to_device(np.concatenate([self.sums, self.rates]), stream=self.stream)
 
     def set_hyper(self, hyper):
         """The optimizer's numbers for the steps that follow."""
+        hyper = hyper[: codes.HYPER]
         if not np.array_equal(hyper, self.hyper):
             self.hyper[:] = hyper
             self.numbers[: codes.HYPER].copy_to_device(self.hyper, stream=self.stream)
@@ -212,7 +243,7 @@ class Run:
 
     def layer_rows(self, layer, rows):
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them."""
-        row = self.plan[codes.HEADER :].reshape(-1, codes.LAYER_COLUMNS)[layer]
+        row = layer_rows(self.plan)[layer]
         width, ld = int(row[codes.L_OUT]), int(row[codes.L_LDA])
         found = []
         for place in (codes.L_A, codes.L_DELTA):
@@ -235,11 +266,11 @@ class Run:
     def read(self):
         """(steps done, loss sum, weight sum, right answers) since the pass began; waits for the GPU."""
         self.table[:DEVICE].copy_to_host(self.state, stream=self.stream)
-        self.numbers.copy_to_host(self.sums, stream=self.stream)
+        self.numbers[: codes.NUMBERS].copy_to_host(self.sums, stream=self.stream)
         self.stream.synchronize()
         sums = self.sums
-        return int(self.state[codes.D_STEP]), sums[codes.N_LOSS], sums[codes.N_WEIGHT], int(
-            self.state[codes.D_HITS]
+        return int(self.state[codes.G_STEP]), sums[codes.U_LOSS], sums[codes.U_WEIGHT], int(
+            self.state[codes.G_HITS]
         )  # fmt: skip
 
     def launches(self, mode):
@@ -247,7 +278,7 @@ class Run:
         k, mem, table, numbers, feed = self.kernels, self.mem, self.table, self.numbers, self.feed
         tiles, outputs = dense.TILES[self.params.dtype.itemsize], self.layers[-1][1]
         batch = min(self.batch, feed.samples)
-        width = max(self.layers[0][0], int(self.state[codes.D_TARGETED]))
+        width = max(self.layers[0][0], int(self.state[codes.G_TARGETED]))
         found = [("gather", (batch, over(width, COLUMNS)), COLUMNS,
                   (feed.x, mem, table, feed.order, feed.y, feed.weight))]  # fmt: skip
         for i, (_, o) in enumerate(self.layers):

@@ -5,6 +5,8 @@ dictionaries of formulas.py become functions that choose by code: what is added 
 The same source runs in the simulator and in the compiler.
 """
 
+import re
+
 import numpy as np
 
 from .. import codes, formulas
@@ -208,23 +210,40 @@ def _choice(name, arguments, cases, otherwise, namespace):
 def _update(namespace, dtype):
     """def update(code, g, mem, at, slots, stride, c): what the weight tile's epilogue does.
 
-    mem: the arena; the weight lies at ``at``, slot k at slots + k * stride, the constants at c.
+    mem: the arena; the weight lies at ``at``, slot k at slots + k * stride, the constants at c. What the
+    variants add to a rule is written once, in front of all rules, not once a rule as on the CPU.
     """
-    lines = ["def update(code, g, mem, at, slots, stride, c):",
-             f"    if code == {codes.STORE}:", "        store1(mem, slots, g)"]  # fmt: skip
-    for code, formula in formulas.UPDATE.items():
-        m, count = Writer(namespace, dtype, f"v{code}_"), codes.SLOTS[code]
-        states = [Name(m, f"s{k}") for k in range(count)]
+    lines = ["def update(code, g, mem, at, slots, stride, c):", f"    if code == {codes.STORE}:",
+             "        store1(mem, slots, g)", "        return", "    p = load1(mem, at)"]  # fmt: skip
+
+    def traced(prefix, formula, level, finish):
+        """The lines of a formula and of what ``finish`` makes of its results; constants loaded first."""
+        m = Writer(namespace, dtype, prefix)
         constants = [Name(m, f"c{k}") for k in range(codes.CONSTANTS)]
-        new, after = formula(m, Name(m, "g"), Name(m, "p"), states, constants)
-        body = " ".join(m.lines)
-        lines.append(f"    elif code == {code}:")
-        loads = ["p = load1(mem, at)"]
-        loads += [f"s{k} = load1(mem, slots + {k} * stride)" for k in range(count)]
-        loads += [f"c{k} = load1(mem, c + {k})" for k in range(codes.CONSTANTS) if f"c{k}" in body]
-        stores = [f"store1(mem, at, {new.text})"]
-        stores += [f"store1(mem, slots + {k} * stride, {s.text})" for k, s in enumerate(after)]
-        lines += ["        " + line for line in (*loads, *m.lines, *stores)]
+        after = finish(m, formula(m, Name(m, "g"), Name(m, "p"), constants))
+        body = [*m.lines, *after]
+        used = [k for k in range(codes.CONSTANTS) if re.search(rf"\bc{k}\b", " ".join(body))]
+        loads = [f"c{k} = load1(mem, c + {k})" for k in used]
+        lines.extend("    " * level + line for line in (*loads, *body))
+
+    lines.append(f"    if code >= {codes.FULL}:")
+    traced("f", formulas.limit, 2, lambda m, g: [f"g = {g.text}"])
+    lines.append(f"    if code >= {codes.DECAY}:")
+    traced("d", formulas.decay, 2, lambda m, both: [f"g, p = {both[0].text}, {both[1].text}"])
+    lines.append(f"    rule = code % {codes.RULES}")
+    for number, (code, rule) in enumerate(formulas.RULES.items()):
+        count = codes.SLOTS[code]
+        lines.append(f"    {'el' if number else ''}if rule == {code}:")
+        lines += [f"        s{k} = load1(mem, slots + {k} * stride)" for k in range(count)]
+
+        def formula(m, g, p, constants, rule=rule, count=count):
+            return rule(m, g, p, [Name(m, f"s{k}") for k in range(count)], constants)
+
+        def stores(m, results):
+            states = [f"store1(mem, slots + {k} * stride, {s.text})" for k, s in enumerate(results[1])]
+            return [f"store1(mem, at, {results[0].text})", *states]
+
+        traced(f"v{code}_", formula, 2, stores)
     compiled("\n".join(lines) + "\n", namespace, ["update"])
     _decorate(namespace, "update")
 

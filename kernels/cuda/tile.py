@@ -230,14 +230,14 @@ def forward(name, tile, vector):
         f"this = {THIS}",
         f"a_base, a_ld = table[this + {codes.L_X}], table[this + {codes.L_LDX}]",
         f"b_base, b_ld = table[this + {codes.L_W}], table[this + {codes.L_LDW}]",
-        f"a_limit, b_limit = table[{codes.D_ROWS}], table[this + {codes.L_OUT}]",
+        f"a_limit, b_limit = table[{codes.G_ROWS}], table[this + {codes.L_OUT}]",
         f"depth = table[this + {codes.L_IN}]",
         f"a_first, b_first = cuda.blockIdx.x * {tile.rows}, cuda.blockIdx.y * {tile.columns}",
         "if a_first >= a_limit:",
         "    return",
     ]
     middle = [
-        f"code, keep = table[this + {codes.L_ACTIVATION}], table[{codes.D_MODE}] <= {codes.GRADIENTS}",
+        f"code, keep = table[this + {codes.L_ACTIVATION}], table[{codes.G_MODE}] <= {codes.GRADIENTS}",
         f"stored = {' or '.join(f'code == {c}' for c in codes.STORED)}",
         f"out, ld, kept = table[this + {codes.L_A}], table[this + {codes.L_LDA}], "
         f"table[this + {codes.L_DELTA}]",
@@ -265,7 +265,7 @@ def backward(name, tile, vector):
         f"this = {THIS}",
         f"a_base, a_ld = table[this + {codes.L_DELTA}], table[this + {codes.L_LDA}]",
         f"b_base, b_ld = table[this + {codes.L_W}], table[this + {codes.L_LDW}]",
-        f"a_limit, b_limit = table[{codes.D_ROWS}], table[this + {codes.L_IN}]",
+        f"a_limit, b_limit = table[{codes.G_ROWS}], table[this + {codes.L_IN}]",
         f"depth = table[this + {codes.L_OUT}]",
         f"a_first, b_first = cuda.blockIdx.x * {tile.rows}, cuda.blockIdx.y * {tile.columns}",
         "if a_first >= a_limit:",
@@ -295,11 +295,11 @@ def backward(name, tile, vector):
 def update(name, tile, vector):
     """w, slots = step(x.T @ delta), the bias's gradient the sum of delta: all layers' tiles in one grid.
 
-    Block y sums the y-th of D_PARTS parts of the batch; where there are several each leaves its sum in
+    Block y sums the y-th of G_PARTS parts of the batch; where there are several each leaves its sum in
     an array of its own, for ``apply`` to add up.
     """
     begin = [
-        f"if table[{codes.D_STOPPED}] != 0:",
+        f"if table[{codes.G_STOPPED}] != 0:",
         "    return",
         "number = cuda.blockIdx.x",
         f"this = {DEVICE + codes.HEADER - codes.LAYER_COLUMNS}",
@@ -315,9 +315,9 @@ def update(name, tile, vector):
         f"b_base, b_ld = table[this + {codes.L_DELTA}], table[this + {codes.L_LDA}]",
         f"a_limit, b_limit = table[this + {codes.L_IN}], table[this + {codes.L_OUT}]",
         f"a_first, b_first = number // across * {tile.rows}, number % across * {tile.columns}",
-        f"parts, part = table[{codes.D_PARTS}], cuda.blockIdx.y",
-        f"each = (table[{codes.D_ROWS}] + parts - 1) // parts",
-        f"depth = min(each, table[{codes.D_ROWS}] - part * each)",  # 0 or less: a part without rows
+        f"parts, part = table[{codes.G_PARTS}], cuda.blockIdx.y",
+        f"each = (table[{codes.G_ROWS}] + parts - 1) // parts",
+        f"depth = min(each, table[{codes.G_ROWS}] - part * each)",  # 0 or less: a part without rows
         "a_base += part * each * a_ld",
         "b_base += part * each * b_ld",
     ]
@@ -325,8 +325,8 @@ def update(name, tile, vector):
         f"size, code = {_place(codes.P_SIZE)}, {_place(codes.P_OPTIMIZER)}",
         f"w, ldw = table[this + {codes.L_W}], table[this + {codes.L_LDW}]",
         "slots, stride = size + w, size",
-        f"if table[{codes.D_STORE}] != 0:",
-        f"    code, slots = {codes.STORE}, table[{codes.D_STORE}] + cuda.blockIdx.y * size + w",
+        f"if table[{codes.G_STORE}] != 0:",
+        f"    code, slots = {codes.STORE}, table[{codes.G_STORE}] + cuda.blockIdx.y * size + w",
         f"constants = {_place(codes.P_SCRATCH)} + {codes.S_CONSTANTS}",
     ]
     step = "update(code, {g}, mem, w + {at}, slots + {at}, stride, constants)"

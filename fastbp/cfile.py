@@ -1,0 +1,332 @@
+"""Models as one C99 file that needs nothing, not even math.h: the kernels' own formulas, written as C."""
+
+import json
+import re
+
+import numpy as np
+
+from .kernels import codes, formulas
+
+_HELPERS = {  # of the formulas' maths; {r}: the float type, {i}, {u}: integers of its size
+    "pow2": """\
+static {r} pow2({r} n) /* 2**n, n whole */
+{{
+    union {{ {u} bits; {r} value; }} v;
+    v.bits = ({u})(({i})n + {bias}) << {mantissa};
+    return v.value;
+}}""",
+    "nearest": """\
+static {r} nearest({r} x) /* the nearest whole number, |x| < 2**30 */
+{{
+    return x < 0 ? ({r})({i})(x - {half}) : x >= 0 ? ({r})({i})(x + {half}) : 0;
+}}""",
+    "mantissa_of": """\
+static {r} mantissa_of({r} x) /* x = mantissa_of(x) * 2**exponent_of(x), mantissa from sqrt(1/2) to sqrt(2) */
+{{
+    union {{ {r} value; {u} bits; }} v;
+    v.value = x;
+    v.bits = ((v.bits - {root}) & {field}) + {root};
+    return v.value;
+}}""",
+    "exponent_of": """\
+static {r} exponent_of({r} x) /* x > 0 */
+{{
+    union {{ {r} value; {u} bits; }} v;
+    v.value = x;
+    return ({r})(({i})(v.bits >> {mantissa}) - ({i})({root} >> {mantissa})
+               - ((v.bits & {field}) < ({root} & {field})));
+}}""",
+    "root_of": """\
+static {r} root_of({r} x) /* sqrt(x), by Newton's iteration from above */
+{{
+    {r} y = x > 1 ? x : 1, next;
+    int k;
+    if (!(x > 0)) return x;
+    for (k = 0; k < 2000; k++) {{
+        next = {half} * (y + x / y);
+        if (!(next < y)) break;
+        y = next;
+    }}
+    return y;
+}}""",
+}
+_TYPES = {
+    np.dtype("f4"): {
+        "r": "float", "i": "int32_t", "u": "uint32_t", "bias": "127", "mantissa": "23", "half": "0.5f",
+        "root": "0x3F3504F3u", "field": "0x7FFFFFu",
+    },
+    np.dtype("f8"): {
+        "r": "double", "i": "int64_t", "u": "uint64_t", "bias": "1023", "mantissa": "52", "half": "0.5",
+        "root": "UINT64_C(0x3FE6A09E667F3BCD)", "field": "UINT64_C(0xFFFFFFFFFFFFF)",
+    },
+}  # fmt: skip
+
+
+class _Value:
+    """A C variable or constant: arithmetic on it writes a statement."""
+
+    __slots__ = ("c", "text")
+
+    def __init__(self, c, text):
+        self.c, self.text = c, text
+
+    def __add__(self, other):
+        return self.c.binary("+", self, other)
+
+    def __sub__(self, other):
+        return self.c.binary("-", self, other)
+
+    def __rsub__(self, other):
+        return self.c.binary("-", other, self)
+
+    def __mul__(self, other):
+        return self.c.binary("*", self, other)
+
+    def __truediv__(self, other):
+        return self.c.binary("/", self, other)
+
+    def __rtruediv__(self, other):
+        return self.c.binary("/", other, self)
+
+    def __neg__(self):
+        return self.c.let(f"-{self.text}")
+
+    def __lt__(self, other):
+        return self.c.compare("<", self, other)
+
+    def __gt__(self, other):
+        return self.c.compare(">", self, other)
+
+    def __eq__(self, other):
+        return self.c.compare("==", self, other)
+
+    __radd__, __rmul__, __hash__ = __add__, __mul__, None
+
+
+class _Function:
+    """The maths of formulas.py, writing C: the body of one function of a float."""
+
+    def __init__(self, dtype):
+        self.dtype, self.is64 = np.dtype(dtype), np.dtype(dtype) == np.float64
+        self.lines, self.helpers = [], set()
+
+    def let(self, expression):
+        name = f"v{len(self.lines)}"
+        self.lines.append(f"    const {_TYPES[self.dtype]['r']} {name} = {expression};")
+        return _Value(self, name)
+
+    def lift(self, x):
+        return x.text if isinstance(x, _Value) else self.constant(x).text
+
+    def binary(self, sign, x, y):
+        return self.let(f"{self.lift(x)} {sign} {self.lift(y)}")
+
+    def compare(self, sign, x, y):
+        return _Value(self, f"{self.lift(x)} {sign} {self.lift(y)}")
+
+    def helper(self, name, x):
+        self.helpers.add(name)
+        return self.let(f"{name}({self.lift(x)})")
+
+    def constant(self, x):
+        text = number(x, self.dtype)
+        return _Value(self, f"({text})" if text.startswith("-") else text)
+
+    def fma(self, x, y, z):
+        return self.let(f"{self.lift(x)} * {self.lift(y)} + {self.lift(z)}")
+
+    def select(self, condition, x, y):
+        return self.let(f"{condition.text} ? {self.lift(x)} : {self.lift(y)}")
+
+    def maximum(self, x, low):
+        return self.select(self.compare("<", x, low), low, x)
+
+    def minimum(self, x, high):
+        return self.select(self.compare(">", x, high), high, x)
+
+    def clip(self, x, low, high):
+        return self.minimum(self.maximum(x, low), high)
+
+    def abs(self, x):
+        return self.let(f"{self.lift(x)} < 0 ? -{self.lift(x)} : {self.lift(x)}")
+
+    def copysign(self, x, sign):
+        size = self.abs(x)
+        return self.let(f"{self.lift(sign)} < 0 ? -{size.text} : {size.text}")
+
+    def round(self, x):
+        return self.helper("nearest", x)
+
+    def pow2(self, n):
+        return self.helper("pow2", n)
+
+    def split(self, x):
+        return self.helper("mantissa_of", x), self.helper("exponent_of", x)
+
+    def sqrt(self, x):
+        return self.helper("root_of", x)
+
+
+def number(x, dtype):
+    """A C constant that reads back as exactly this float."""
+    x = float(np.dtype(dtype).type(x))
+    if x != x:
+        raise ValueError("export: got NaN, takes finite weights")
+    if abs(x) == float("inf"):
+        return "-INFINITE" if x < 0 else "INFINITE"
+    text = f"{x:.17g}" if dtype == np.float64 else f"{x:.9g}"
+    text = text if "." in text or "e" in text else f"{text}.0"
+    return text if dtype == np.float64 else f"{text}f"
+
+
+def _function(name, dtype, formula):
+    """(text of static float name(float z), the helpers that it calls)."""
+    f = _Function(dtype)
+    result = formula(f, _Value(f, "z"))
+    real = _TYPES[f.dtype]["r"]
+    text = [f"static {real} {name}({real} z)", "{", *f.lines, f"    return {f.lift(result)};", "}"]
+    return "\n".join(text), f.helpers
+
+
+def _activation(name):
+    """The formula of an activation, (m, z) -> value."""
+    code = codes.ACTIVATIONS[name]
+    if code in formulas.ACTIVATION_AND_SLOPE:
+        return lambda m, z: formulas.ACTIVATION_AND_SLOPE[code](m, z)[0]
+    return formulas.ACTIVATION[code]
+
+
+def _used(text):
+    """A function's text without the statements that nothing reads (slopes, for one)."""
+    lines = text.split("\n")
+    while True:
+        dead = [
+            i for i, line in enumerate(lines)
+            if (m := re.match(r"    const \w+ (v\d+) = ", line))
+            and not any(re.search(rf"\b{m[1]}\b", other) for j, other in enumerate(lines) if j != i)
+        ]  # fmt: skip
+        if not dead:
+            return "\n".join(lines)
+        lines = [line for i, line in enumerate(lines) if i not in dead]
+
+
+def _array(kind, name, values, dtype, width=8):
+    """static const float name[] = {...};"""
+    texts = [number(v, np.dtype(dtype)) for v in np.ravel(values).tolist()]
+    rows = [", ".join(texts[i : i + width]) for i in range(0, len(texts), width)]
+    return f"static const {kind} {name}[{len(texts)}] = {{\n    " + ",\n    ".join(rows) + "\n};"
+
+
+def source(model, name="predict"):
+    """The text of the file: ``void name(const float *x, float *y)``, one row in, one row out.
+
+    Also NAME_INPUTS, NAME_OUTPUTS, and, for classes, name_classes[]. float for a float32 network,
+    double for a float64 one. Against ``trainer.predict`` it differs by rounding: about 1e-6 of the
+    largest output in float32, 1e-14 in float64. Raises ValueError for a name that C does not take.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f"name: got {name!r}, takes a C identifier such as 'predict'")
+    dtype = model.dtype
+    types = _TYPES[dtype]
+    real = types["r"]
+    functions, helpers = {}, set()
+    wanted = {n: _activation(n) for n in model.activations if n != "identity"}
+    if model.link in ("softmax", "exp"):
+        wanted["exponential"] = formulas.exp
+    elif model.link == "sigmoid":
+        wanted["sigmoid"] = formulas.sigmoid
+    for label, formula in wanted.items():
+        functions[label], needs = _function(f"{name}_{label}", dtype, formula)
+        helpers |= needs
+    parts = [_head(model, name)]
+    body = [_used(text) for text in functions.values()]
+    if any("INFINITE" in text for text in body):
+        parts.append(f"static const {real} zero = 0;\n#define INFINITE (1 / zero)")
+    parts += [_HELPERS[h].format(**types) for h in sorted(helpers)] + body
+    if model.mean is not None:
+        parts += [_array("double", f"{name}_mean", model.mean, "f8", 4)]
+        parts += [_array("double", f"{name}_scale", model.scale, "f8", 4)]
+    for k, (w, b) in enumerate(model.layers):
+        parts += [_array(real, f"{name}_w{k}", w, dtype), _array(real, f"{name}_b{k}", b, dtype)]
+    if model.y_mean is not None:
+        parts += [_array("double", f"{name}_y_mean", model.y_mean, "f8", 4)]
+        parts += [_array("double", f"{name}_y_scale", model.y_scale, "f8", 4)]
+    if model.classes is not None:
+        labels = ",\n    ".join(json.dumps(str(label)) for label in model.classes)
+        parts.append(f"const char *const {name}_classes[{len(model.classes)}] = {{\n    {labels}\n}};")
+    parts.append(_layer(name, real))
+    parts.append(_main(model, name, real))
+    return "\n\n".join(parts) + "\n"
+
+
+def _comment(text):
+    return (
+        text.replace("*/", "* /")
+        .replace("/*", "/ *")
+        .replace("\n", " ")
+        .replace("\\", "/")
+        .replace("??", "? ?")
+    )
+
+
+def _head(model, name):
+    sizes, real = model.sizes, _TYPES[model.dtype]["r"]
+    lines = [
+        f"/* {'-'.join(map(str, sizes))}, {', '.join(model.activations) or 'linear'}; written by fastbp.",
+        f" * void {name}(const {real} *x, {real} *y): x[{sizes[0]}] raw inputs, y[{sizes[-1]}] "
+        + ("probabilities" if model.link in ("softmax", "sigmoid") else "outputs")
+        + ". Reads and writes nothing else; C99, no library.",
+    ]
+    if model.inputs is not None:
+        lines.append(" * Inputs:")
+        lines += [_comment(f" *   x[{i}] {label}") for i, label in enumerate(model.inputs)]
+    lines += [
+        " */", "#include <stdint.h>", "", f"#define {name.upper()}_INPUTS {sizes[0]}",
+        f"#define {name.upper()}_OUTPUTS {sizes[-1]}",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _layer(name, real):
+    return f"""\
+static void {name}_layer(const {real} *x, int inputs, const {real} *w, const {real} *b,
+    int outputs, {real} *z)
+{{
+    int i, j;
+    for (j = 0; j < outputs; j++) z[j] = 0;
+    for (i = 0; i < inputs; i++)
+        for (j = 0; j < outputs; j++) z[j] += x[i] * w[(long)i * outputs + j];
+    for (j = 0; j < outputs; j++) z[j] += b[j];
+}}"""
+
+
+def _main(model, name, real):
+    sizes = model.sizes
+    widest = max(sizes)
+    lines = [
+        f"void {name}(const {real} *x, {real} *y);", "", f"void {name}(const {real} *x, {real} *y)", "{",
+        f"    {real} a[{widest}], z[{widest}];", "    int i;",
+    ]  # fmt: skip
+    get = "x[i]" if model.mean is None else f"({real})((x[i] - {name}_mean[i]) / {name}_scale[i])"
+    lines.append(f"    for (i = 0; i < {sizes[0]}; i++) a[i] = {get};")
+    for k, (_, b) in enumerate(model.layers):
+        lines.append(f"    {name}_layer(a, {sizes[k]}, {name}_w{k}, {name}_b{k}, {len(b)}, z);")
+        if k < len(model.activations):
+            activation = model.activations[k]
+            value = "z[i]" if activation == "identity" else f"{name}_{activation}(z[i])"
+            lines.append(f"    for (i = 0; i < {len(b)}; i++) a[i] = {value};")
+    n = sizes[-1]
+    if model.link == "softmax":
+        lines += [
+            "    a[0] = z[0];", f"    for (i = 1; i < {n}; i++) a[0] = z[i] > a[0] ? z[i] : a[0];",
+            f"    for (i = 0; i < {n}; i++) y[i] = {name}_exponential(z[i] - a[0]);",
+            "    a[0] = 0;", f"    for (i = 0; i < {n}; i++) a[0] += y[i];",
+            f"    for (i = 0; i < {n}; i++) y[i] /= a[0];",
+        ]  # fmt: skip
+    else:
+        link = {"sigmoid": f"{name}_sigmoid(z[i])", "exp": f"{name}_exponential(z[i])", None: "z[i]"}
+        value = link[model.link]
+        if model.y_mean is not None:
+            value = f"({real})({value} * {name}_y_scale[i] + {name}_y_mean[i])"
+        lines.append(f"    for (i = 0; i < {n}; i++) y[i] = {value};")
+    return "\n".join([*lines, "}"])

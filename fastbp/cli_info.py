@@ -1,0 +1,147 @@
+"""`fastbp info`, `cache` and `bench`: the machine, the machine code on disk, the measurements."""
+
+import importlib
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+from . import __version__, backend
+from .cli_train import print_rows
+
+PRECISIONS = ("float32", "float64")
+
+
+def info(args):
+    """A short report: for questions such as why one machine is slower than another."""
+    rows = {**_versions(), **_machine(), **_speed(), **_cache_rows()}
+    if args.json:
+        print(json.dumps({"command": "info", **rows}))
+    else:
+        print_rows(rows.items())
+    return 0
+
+
+def _versions():
+    import numba
+    import numpy
+
+    return {
+        "fastbp": __version__,
+        "python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        "numpy": numpy.__version__,
+        "numba": numba.__version__,
+    }
+
+
+def _machine():
+    from llvmlite import binding
+
+    from .machine import caches, cpu_model
+
+    features = [name for name, on in binding.get_host_cpu_features().items() if on]
+    wide = [name for name in ("avx512f", "avx512_bf16", "avx2", "fma", "neon", "sve") if name in features]
+    sizes = ", ".join(f"{name} {size}" for name, size in caches().items())
+    return {
+        "cpu": f"{cpu_model()}, {binding.get_host_cpu_name()}",
+        "features": f"{', '.join(wide)}; {len(features)} in all" + (f"; {sizes}" if sizes else ""),
+        "cores usable": f"{backend.usable_cores()} of {os.cpu_count()}",
+        "threads": f"up to {backend.max_threads()}, layer {_threading_layer()}",
+        **_gpu(),
+    }
+
+
+def _speed():
+    """The measured peak; compiles the kernels where they are not on disk yet."""
+    from .machine import Peak
+
+    threads = min(backend.usable_cores(), backend.max_threads())
+    peak = Peak(threads)
+    one = f"{peak.gflops(1):.0f} GFLOP/s with one thread"
+    every = f", {peak.gflops():.0f} with {threads}" if threads > 1 else ""
+    return {
+        "peak": f"{one}{every} (float32)",
+        "loading": f"{backend.compile_seconds():.2f} s for float32's kernels",
+    }
+
+
+def _gpu():
+    reason = backend.no_gpu()
+    return {"cuda": f"none: {reason}"} if reason else {"cuda": "yes", **backend.gpu_info()}
+
+
+def _threading_layer():
+    """The layer numba will choose: the first of its order that loads here."""
+    import numba
+
+    asked = numba.config.THREADING_LAYER
+    if asked in ("tbb", "omp", "workqueue"):
+        return asked
+    for name in numba.config.THREADING_LAYER_PRIORITY:
+        try:
+            importlib.import_module(f"numba.np.ufunc.{name}{'pool' * (name != 'workqueue')}")
+        except ImportError:
+            continue
+        return name
+    return "unknown"
+
+
+# --- the cache
+
+
+def _files():
+    """The files of machine code of these kernels, of all their versions."""
+    place = backend.cache_place()
+    return (
+        [] if place is None else [f for kind in ("nbi", "nbc") for f in sorted(Path(place).glob(f"*.{kind}"))]
+    )
+
+
+def _size(files):
+    return f"{sum(f.stat().st_size for f in files) / 1e6:.1f} MB in {len(files)} files"
+
+
+def _cache_rows():
+    place = backend.cache_place()
+    if place is None:
+        return {"cache": "none: no writable place; each process compiles. Set NUMBA_CACHE_DIR"}
+    return {"cache": str(place), "cached": _size(_files())}
+
+
+def cache(args):
+    """Remove the machine code on disk, or compile all of it now."""
+    files = _files()
+    if args.action == "clear":
+        rows = {**_cache_rows(), "removed": _size(files)}
+        for file in files:
+            file.unlink()
+        rows.pop("cached", None)
+    else:
+        for precision in PRECISIONS:
+            backend.load(backend.np.dtype(precision))
+        rows = {"compiled": f"{', '.join(PRECISIONS)} in {backend.compile_seconds():.1f} s", **_cache_rows()}
+    if args.json:
+        print(json.dumps({"command": f"cache {args.action}", **rows}))
+    else:
+        print_rows(rows.items())
+    return 0
+
+
+# --- the benchmark
+
+
+def bench(args):
+    """Run the repository's benchmark with the arguments that follow."""
+    root = Path(__file__).resolve().parent.parent
+    if (root / "bench" / "cases.py").is_file():
+        sys.path.insert(0, str(root))
+    try:
+        command = importlib.import_module("bench.__main__")
+        importlib.import_module("bench.cases")
+    except ImportError:
+        raise ValueError(
+            "bench: the measurements are not installed with the package: run fastbp bench in a clone of the "
+            "repository (pip install -e '.[compare]')"
+        ) from None
+    return command.main(args.arguments)

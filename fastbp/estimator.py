@@ -1,0 +1,383 @@
+"""What the estimators of fastbp.sklearn share: scikit-learn's parameters and rules over a Trainer.
+
+Imports scikit-learn and SciPy, so only fastbp.sklearn imports it.
+"""
+
+import copy
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+from scipy import optimize, sparse
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _check_sample_weight,
+    _check_y,
+    check_consistent_length,
+    validate_data,
+)
+
+from . import parameters, tabular
+from .course import Course, Objective
+from .errors import unknown
+from .kernels import codes
+from .mlp import MLP
+from .optimizers import SGD, Adam
+from .optimizers import optimizer as make_optimizer
+from .trainer import Trainer
+
+STOCHASTIC = ("sgd", "adam")
+DENSE_ROWS = 4096  # rows of a sparse matrix that predict makes dense at a time
+
+
+class Estimator(BaseEstimator):
+    """Parameters checked, weights drawn, solvers run; subclasses say what targets and scores are."""
+
+    # --- what subclasses tell
+
+    def _targets(self, X, y, incremental, reset):
+        """(X, y) validated; y as Trainer.fit takes it. Sets _loss, n_outputs_, out_activation_."""
+        raise NotImplementedError
+
+    def _score_of(self, outputs, y, sample_weight):
+        """The score of predictions against targets as _targets gives them, a float."""
+        raise NotImplementedError
+
+    def _constant(self, y, weight):
+        """What scikit-learn's loss has beside the Trainer's and no gradient sees."""
+        return 0.0
+
+    def _softened(self, y):
+        """The targets to train on: y, or, with the preset, smoothed labels."""
+        return y
+
+    def _stratify(self, y):
+        """Labels by which early stopping splits, or None."""
+        return None
+
+    def _sizes(self, inputs):
+        return [inputs, *self._hidden(), self.n_outputs_]
+
+    # --- parameters
+
+    def _hidden(self):
+        sizes = self._p.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if not all(parameters.whole(n) for n in sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [int(n) for n in sizes]
+
+    def _names(self):
+        """The activations that were asked for, one for all or a list, by fastbp's names."""
+        given = self._p.activation
+        names = [given] if isinstance(given, str) else list(given)
+        known = ["logistic", *codes.ACTIVATIONS]
+        for name in names:
+            if name not in known:
+                raise unknown("activation", name, known)
+        return ["sigmoid" if name == "logistic" else name for name in names]
+
+    def _activations(self):
+        names = self._names()
+        return names * len(self._hidden()) if isinstance(self._p.activation, str) else names
+
+    def _settle(self):
+        """Set _p: the parameters that hold for this fit, checked. A preset's stand where the user left
+        the default.
+        """
+        given = {name: getattr(self, name) for name in parameters.defaults(type(self))}
+        parameters.check(given)
+        if given.setdefault("preset", None) is not None:
+            given = tabular.preset(given, parameters.defaults(type(self)), is_classifier(self))
+        self._p = SimpleNamespace(**given)
+        if self._p.optimizer is not None and self._p.solver == "lbfgs":
+            raise ValueError("optimizer: got one with solver='lbfgs', takes None, or another solver")
+        if self._p.solver == "lbfgs" and np.any(self._p.dropout):
+            raise ValueError(f"dropout: got {self._p.dropout} with solver='lbfgs', takes 0")
+
+    def _check_solver(self):
+        if self.solver not in STOCHASTIC:
+            raise AttributeError(
+                f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
+            )
+        return True
+
+    def _net_dtype(self, X):
+        """ "auto": float32 for float32 data, else float64, as scikit-learn computes."""
+        if self._p.dtype != "auto":
+            return self._p.dtype
+        return "float32" if X.dtype == np.float32 else "float64"
+
+    # --- fitted attributes that are views of the network
+
+    def _layer_arrays(self, name):
+        if "_trainer" not in vars(self):
+            raise AttributeError(f"{type(self).__name__} has no {name}_: it is not fitted yet")
+        return getattr(self._trainer.net, {"coefs": "weights", "intercepts": "biases"}[name])
+
+    @property
+    def coefs_(self):
+        """Weight matrices (fan_in, fan_out), writable views of the network's parameters."""
+        return list(self._layer_arrays("coefs"))
+
+    @coefs_.setter
+    def coefs_(self, arrays):
+        for view, array in zip(self._layer_arrays("coefs"), arrays, strict=True):
+            view[...] = array
+
+    @property
+    def intercepts_(self):
+        """Bias vectors (fan_out,), writable views of the network's parameters."""
+        return list(self._layer_arrays("intercepts"))
+
+    @intercepts_.setter
+    def intercepts_(self, arrays):
+        for view, array in zip(self._layer_arrays("intercepts"), arrays, strict=True):
+            view[...] = array
+
+    # --- data
+
+    def _features(self, X, y="no_validation", reset=True, **options):
+        """X (and y) checked as scikit-learn does; any numeric dtype is kept and read in place."""
+        if self.preset is None:
+            return validate_data(
+                self, X, y, reset=reset, accept_sparse=["csr", "csc"], dtype="numeric", **options
+            )
+        if reset:
+            self._table = tabular.TabularPreprocessor().fit(X)
+        _check_feature_names(self, X, reset=reset)
+        prepared = self._table.transform(X)
+        self.n_features_in_ = self._table.n_features_in_
+        if isinstance(y, str) and y == "no_validation":
+            return prepared
+        y = _check_y(y, multi_output=True, y_numeric=options.get("y_numeric", False), estimator=self)
+        check_consistent_length(prepared, y)
+        return prepared, y
+
+    def _weights(self, sample_weight, X, y):
+        """Sample weights (N,) float64, or None."""
+        if sample_weight is None:
+            return None
+        return _check_sample_weight(sample_weight, X, dtype=np.float64)
+
+    # --- fitting
+
+    def _fit(self, X, y, sample_weight=None, validation_data=None, incremental=False):
+        self._settle()
+        self._hidden()
+        first = "_trainer" not in vars(self) or (not self._p.warm_start and not incremental)
+        X, y = self._targets(X, y, incremental, first)
+        weight = self._weights(sample_weight, X, y)
+        random = check_random_state(self._p.random_state)
+        if first:
+            self._begin(X, random)
+        elif self._trainer.net.sizes != self._sizes(X.shape[1]):
+            raise ValueError(
+                f"warm_start: the network was {self._trainer.net.sizes}, takes the same sizes "
+                f"(now {self._sizes(X.shape[1])})"
+            )
+        if validation_data is not None:
+            validation_data = self._held_out(validation_data)
+        if self._p.solver == "lbfgs":
+            self._open(X, random, True, weight)
+            self._fit_lbfgs(_dense(X, self._trainer.net.dtype), y, weight)
+        else:
+            self._fit_stochastic(X, y, weight, validation_data, incremental, random)
+        if not np.isfinite(self._trainer.net.params).all():
+            raise ValueError(NOT_FINITE)
+        return self
+
+    def _begin(self, X, random):
+        """The first fit: a network with scikit-learn's initial weights, all records empty."""
+        self.n_iter_ = self.t_ = 0
+        sizes = self._sizes(X.shape[1])
+        self.n_layers_ = len(sizes)
+        net = MLP(sizes, self._activations(), dropout=self._p.dropout, seed=0, dtype=self._net_dtype(X))
+        self._draw(net, random)
+        self._trainer = Trainer(net, self._loss)
+        if self._p.solver in STOCHASTIC:
+            self.loss_curve_, self._no_improvement_count = [], 0
+            stops = self._p.early_stopping
+            self.validation_scores_ = [] if stops else None
+            self.best_validation_score_ = -np.inf if stops else None
+            self.best_loss_ = None if stops else np.inf
+
+    def _draw(self, net, random):
+        """Uniform in +-sqrt(6 / (fan_in + fan_out)), for logistic sqrt(2 / ...), biases too: the numbers
+        that scikit-learn draws from the same random_state (Glorot and Bengio, AISTATS 2010).
+        """
+        factor = 2.0 if self._p.activation == "logistic" else 6.0
+        for w, b in zip(net.weights, net.biases, strict=True):
+            bound = np.sqrt(factor / sum(w.shape))
+            w[:] = random.uniform(-bound, bound, w.shape)
+            b[:] = random.uniform(-bound, bound, b.shape)
+
+    def _scales(self):
+        """(k, c): scikit-learn's gradient is k times that of the Trainer's loss, its loss c times.
+
+        scikit-learn sums log losses over outputs; of squared errors it takes the gradient of half the
+        sum and reports half the mean.
+        """
+        n = self.n_outputs_
+        return {"bce_with_logits": (n, n), "poisson_nll": (n, n), "mse": (n / 2, 0.5)}.get(self._loss, (1, 1))
+
+    def _optimizer(self, decay):
+        """The solver; decay: the L2 penalty per step, in units of scikit-learn's gradient.
+
+        The Trainer's gradient is 1/k of scikit-learn's: lr (SGD) or eps (Adam) and decay make up for it.
+        """
+        if self._p.optimizer is not None:
+            return copy.copy(make_optimizer(self._p.optimizer))
+        k, _ = self._scales()
+        if self._p.solver == "sgd":
+            nesterov = bool(self._p.nesterovs_momentum and self._p.momentum > 0)
+            return SGD(self._p.learning_rate_init * k, self._p.momentum, 0.0, decay / k, nesterov)
+        betas = (self._p.beta_1, self._p.beta_2)
+        return Adam(self._p.learning_rate_init, betas, self._p.epsilon / k, decay / k)
+
+    def _open(self, X, random, anew, weight=None):
+        """Set the trainer up for this fit; anew: with a fresh optimizer, as fit has it."""
+        rows = X.shape[0]
+        batch = min(200, rows) if self._p.batch_size == "auto" else self._p.batch_size
+        if batch > rows and self.batch_size != "auto":
+            warnings.warn(f"batch_size: got {batch}, clipped to {rows} samples", stacklevel=4)
+        batch = min(batch, rows)
+        mean = 1.0 if weight is None else weight.mean()
+        optimizer = self._optimizer(self._p.alpha / (batch * mean))
+        self._first_lr = optimizer.lr
+        if anew:
+            seed = int(random.randint(np.iinfo(np.int32).max))
+            own = self._p.optimizer is None  # then alpha is its weight_decay, which spares the biases
+            self._trainer = Trainer(
+                self._trainer.net, self._loss, optimizer, batch,
+                device=self._p.device, threads=self._p.threads, seed=seed, decay_bias=not own,
+            )  # fmt: skip
+        else:
+            optimizer.lr = self._trainer.optimizer.lr  # what the schedule has made of it
+            self._trainer.optimizer, self._trainer.batch_size = optimizer, batch
+        self._penalty = 0.5 * self._p.alpha / (rows * mean) if self._p.optimizer is None else 0.0
+
+    def _squares(self):
+        """Sum of all squared weights, biases apart."""
+        net = self._trainer.net
+        rows = (net.params[start : start + i * ld] for i, _, start, ld in net.layers)  # padding is 0
+        return float(sum(np.dot(row, row) for row in rows))
+
+    def _fit_stochastic(self, X, y, weight, held_out, incremental, random):
+        if self._p.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        rows = X.shape[0]
+        if self._p.early_stopping and held_out is None:
+            X, y, weight, held_out = self._split(X, y, weight, random)
+        self._open(X, random, not (incremental and self._trainer.steps), weight)
+        self._shift = self._constant(y, weight)
+        X, y = _dense(X, self._trainer.net.dtype), self._softened(y)
+        course = Course(self, rows, len(X), held_out)
+        epochs = 1 if incremental else self._p.max_iter
+        try:
+            history = self._trainer.fit(
+                X, y, epochs, shuffle=bool(self._p.shuffle), sample_weight=weight,
+                callbacks=[course, *(self._p.callbacks or ())], verbose=0,
+            )  # fmt: skip
+        except FloatingPointError as error:
+            if not self._p.early_stopping:
+                raise ValueError(NOT_FINITE) from error
+            self.validation_scores_.append(float("nan"))
+        else:
+            if history.epochs == epochs and not (course.converged or incremental or self._p.preset):
+                warnings.warn(
+                    f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
+                    "optimization hasn't converged yet.",
+                    ConvergenceWarning,
+                    stacklevel=4,
+                )
+        course.restore()
+
+    def _split(self, X, y, weight, random):
+        """(X, y, weight, (X, y, weight) held out): scikit-learn's split for early stopping."""
+        labels, dtype = self._stratify(y), self._trainer.net.dtype
+        rows = np.arange(X.shape[0])
+        train, test = train_test_split(
+            rows, random_state=random, test_size=self._p.validation_fraction, stratify=labels
+        )
+        if len(test) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        part = lambda array, at: None if array is None else _safe_indexing(array, at)  # noqa: E731
+        held_out = (_dense(X[test], dtype), y[test], part(weight, test))
+        return X[train], y[train], part(weight, train), held_out
+
+    def _held_out(self, pair):
+        try:
+            X, y = pair
+        except (TypeError, ValueError):
+            raise ValueError(f"validation_data: got {type(pair).__name__}, takes (X, y)") from None
+        X, y = self._targets(X, y, True, False)
+        return _dense(X, self._trainer.net.dtype), y, None
+
+    def _fit_lbfgs(self, X, y, weight):
+        """Minimise the loss of all data by SciPy's L-BFGS-B, on the parameter arena as it lies in memory."""
+        k, scale = self._scales()
+        net = self._trainer.net
+        total = len(X) if weight is None else weight.sum()
+        evaluate, shift = Objective(self._trainer, X, y, weight), self._constant(y, weight)
+
+        def objective(flat):
+            net.params[:] = flat
+            loss, gradient = evaluate()
+            gradient *= k
+            for i, _, start, ld in net.layers:
+                here = slice(start, start + i * ld)
+                gradient[here] += (self._p.alpha / total) * flat[here]
+            return loss * scale + shift + 0.5 * self._p.alpha / total * self._squares(), gradient
+
+        found = optimize.minimize(
+            objective,
+            net.params.astype(np.float64),
+            method="L-BFGS-B",
+            jac=True,
+            options={"maxfun": self._p.max_fun, "maxiter": self._p.max_iter, "gtol": self._p.tol},
+        )
+        net.params[:] = found.x
+        self.loss_, self.n_iter_ = float(found.fun), min(found.nit, self._p.max_iter)
+        if found.status:
+            warnings.warn(
+                f"lbfgs failed to converge after {found.nit} iteration(s) (status={found.status}): "
+                f"{found.message}. Increase max_iter or scale the data.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    # --- using
+
+    def _outputs(self, X):
+        """(N, outputs) after the link, for validated X; sparse rows become dense in pieces."""
+        if not sparse.issparse(X):
+            return self._trainer.predict(X)
+        X = X.tocsr()
+        pieces = range(0, X.shape[0], DENSE_ROWS)
+        return np.concatenate([self._trainer.predict(X[i : i + DENSE_ROWS].toarray()) for i in pieces])
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = self.preset is None
+        tags.input_tags.allow_nan = tags.input_tags.string = self.preset is not None
+        return tags
+
+
+NOT_FINITE = (
+    "Solver produced non-finite parameter weights. The input data may contain large values and need to "
+    "be preprocessed."
+)
+
+
+def _dense(X, dtype=None):
+    """A sparse matrix as an array (N, inputs), in the network's dtype; anything else as it is."""
+    if not sparse.issparse(X):
+        return X
+    return X.astype(dtype).toarray() if dtype is not None else X.toarray()

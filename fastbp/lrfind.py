@@ -1,0 +1,111 @@
+"""The learning-rate range test of Smith (WACV 2017): losses while the rate grows from step to step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import data
+from .errors import number
+from .kernels import codes
+from .layout import arena
+from .optimizers import LBFGS
+from .options import Options
+
+SMOOTHING = 0.9  # share of the past in the smoothed loss
+HOPELESS = 4.0  # it stops where the smoothed loss is that many times the best one
+
+
+@dataclass
+class RangeTest:
+    """lr, losses, smoothed : (K,) float64, one number an update, K at most the steps asked for.
+
+    suggestion : the rate at which the smoothed loss fell fastest for a given growth of the rate: a
+    good lr, or max_lr of a OneCycle a few times larger.
+    """
+
+    lr: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    suggestion: float
+
+    def plot(self, path, title=None):
+        """Draw losses against rates into an image file. Raises ImportError without matplotlib."""
+        from .plots import range_test
+
+        return range_test(self, path, title)
+
+    def __repr__(self):
+        span = f"lr {self.lr[0]:.2g} to {self.lr[-1]:.2g}"
+        return f"RangeTest({len(self.lr)} steps, {span}; suggestion {self.suggestion:.2g})"
+
+
+def lr_find(trainer, X, y, *, start=1e-7, end=10.0, steps=100, sample_weight=None):
+    """Train ``steps`` updates on a copy of the weights, the rate growing from start to end; a RangeTest.
+
+    The trainer is not changed. X, y, sample_weight as in fit; more than an epoch goes through the
+    samples again. It ends early where the loss explodes. Raises ValueError for start, end or steps that
+    do not fit, and where already the first updates lead nowhere.
+    """
+    number("start", start, lambda v: 0 < v < float("inf"), "a number above 0")
+    number("end", end, lambda v: start < v < float("inf"), f"a number above start, {start}")
+    number("steps", steps, lambda v: 3 <= v < 1e9 and v == int(v), "a whole number from 3 on")
+    if isinstance(trainer.optimizer, LBFGS):
+        raise ValueError("optimizer: got LBFGS, which has no learning rate")
+    X, code, y = trainer._checked(X, y)
+    weight = data.weights(sample_weight, len(X), trainer.net.dtype)
+    table = np.zeros((int(steps), codes.RATES))
+    table[:, 0] = np.geomspace(start, end, int(steps))
+    table[:, 1] = trainer.optimizer.inertia
+    products = trainer.optimizer.products(trainer.steps, len(table))
+    table[:, 2] = 0.0 if products is None else products
+    losses = np.array(_losses(trainer, X, code, y, weight, table))
+    smoothed = _smooth(losses)
+    hopeless = np.flatnonzero(smoothed > HOPELESS * np.minimum.accumulate(smoothed))
+    count = hopeless[0] + 1 if len(hopeless) else len(losses)
+    if count < 3:
+        raise ValueError(f"start: got {start}, at which the loss explodes at once; takes a smaller one")
+    lr, losses, smoothed = table[:count, 0].copy(), losses[:count], smoothed[:count]
+    return RangeTest(lr, losses, smoothed, _steepest(lr, smoothed))
+
+
+def _losses(trainer, X, code, y, weight, table):
+    """The mean loss of each update's batches, as it was before the update; ends where it is not finite."""
+    batch, every = min(trainer.batch_size, len(X)), Options.of(trainer).accumulate
+    params, slots = (arena(a.size, a.dtype) for a in (trainer.net.params, trainer.slots))
+    params[:], slots[:] = trainer.net.params, trainer.slots
+    second, frozen = Options.of(trainer).stores, trainer.net.frozen
+    session = trainer._open(batch, code, slots, second, frozen, params, trainer.num_threads)
+    trainer._bind(session, X, code, y, weight)
+    whole, losses, epoch = -(-len(X) // batch), [], 0
+    while len(losses) < len(table):
+        session.shuffle(trainer.seed, trainer.epochs + epoch)
+        first = len(losses)
+        session.set_rates(table[first:])
+        steps, before, sums = min(whole, every * (len(table) - first)), 0, np.zeros(2)
+        session.window = every
+        for done, loss, mass, _ in session.windows(codes.TRAIN, steps, trainer.steps + first):
+            session.window = every
+            if done < min(before + every, steps):
+                return losses
+            now = np.array([loss, mass])
+            gained, weighed = now - sums
+            losses.append(gained / weighed if weighed else 0.0)
+            before, sums = done, now
+        epoch += 1
+    return losses
+
+
+def _smooth(losses):
+    """Exponential mean, its beginning corrected as Adam's."""
+    mean, result = 0.0, []
+    for k, loss in enumerate(losses):
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        result.append(mean / (1 - SMOOTHING ** (k + 1)))
+    return np.array(result)
+
+
+def _steepest(lr, smoothed):
+    """The rate where the smoothed loss falls fastest, but for the first tenth: single batches' noise."""
+    slope = np.gradient(smoothed, np.log(lr))
+    first = len(lr) // 10
+    return float(lr[first + int(np.argmin(slope[first:]))])

@@ -1,0 +1,101 @@
+"""Models as ONNX: standard operators of opset 13, float32, checked by onnx's own checker."""
+
+import json
+import os
+
+import numpy as np
+
+OPSET, IR = 13, 8  # of 2020: what runtimes of the last years read
+SQRT_HALF = 0.7071067811865476
+
+
+class _Graph:
+    """Nodes and constants in the order in which they are made; each call returns its output's name."""
+
+    def __init__(self, helper, numpy_helper):
+        self.helper, self.numpy_helper = helper, numpy_helper
+        self.nodes, self.constants = [], []
+
+    def constant(self, value):
+        name = f"c{len(self.constants)}"
+        array = np.asarray(value, np.float32, order="C")
+        self.constants.append(self.numpy_helper.from_array(array, name))
+        return name
+
+    def op(self, kind, *inputs, name=None, **attributes):
+        name = name or f"n{len(self.nodes)}"
+        self.nodes.append(self.helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+
+def _gelu(g, z):
+    cdf = g.op("Add", g.op("Erf", g.op("Mul", z, g.constant(SQRT_HALF))), g.constant(1.0))
+    return g.op("Mul", g.op("Mul", z, g.constant(0.5)), cdf)
+
+
+def _gelu_tanh(g, z):
+    """z sigmoid(2 sqrt(2 / pi) (z + 0.044715 z^3))"""
+    scale = 2 * 0.7978845608028654
+    inner = g.op("Add", g.op("Mul", g.op("Mul", z, z), g.constant(0.044715 * scale)), g.constant(scale))
+    return g.op("Mul", z, g.op("Sigmoid", g.op("Mul", z, inner)))
+
+
+ACTIVATIONS = {
+    "identity": lambda g, z: z,
+    "relu": lambda g, z: g.op("Relu", z),
+    "leaky_relu": lambda g, z: g.op("LeakyRelu", z, alpha=0.01),
+    "sigmoid": lambda g, z: g.op("Sigmoid", z),
+    "tanh": lambda g, z: g.op("Tanh", z),
+    "elu": lambda g, z: g.op("Elu", z, alpha=1.0),
+    "gelu": _gelu,
+    "silu": lambda g, z: g.op("Mul", z, g.op("Sigmoid", z)),
+    "celu": lambda g, z: g.op("Celu", z, alpha=1.0),
+    "selu": lambda g, z: g.op("Selu", z),
+    "gelu_tanh": _gelu_tanh,
+    "mish": lambda g, z: g.op("Mul", z, g.op("Tanh", g.op("Softplus", z))),
+    "softplus": lambda g, z: g.op("Softplus", z),
+    "softsign": lambda g, z: g.op("Softsign", z),
+    "hardtanh": lambda g, z: g.op("Clip", z, g.constant(-1.0), g.constant(1.0)),
+    "hardswish": lambda g, z: g.op("Mul", z, g.op("HardSigmoid", z, alpha=1 / 6, beta=0.5)),
+    "sin": lambda g, z: g.op("Sin", z),
+}
+
+
+def write(model, path):
+    """Write an export.Model as ONNX: input X (N, inputs), output Y (N, outputs), float32.
+
+    Raises ImportError without onnx, ValueError for an activation that has no operators here.
+    """
+    try:
+        from onnx import TensorProto, checker, helper, numpy_helper
+    except ImportError as error:
+        raise ImportError("onnx is needed to write ONNX: pip install 'fastbp[onnx]'") from error
+    g = _Graph(helper, numpy_helper)
+    sizes, x = model.sizes, "X"
+    if model.mean is not None:
+        x = g.op("Div", g.op("Sub", x, g.constant(model.mean)), g.constant(model.scale))
+    for k, (w, b) in enumerate(model.layers):
+        x = g.op("Gemm", x, g.constant(w), g.constant(b))
+        if k < len(model.activations):
+            name = model.activations[k]
+            if name not in ACTIVATIONS:
+                raise ValueError(f"activation: {name!r} has no ONNX here; takes {', '.join(ACTIVATIONS)}")
+            x = ACTIVATIONS[name](g, x)
+    if model.link:
+        kind = {"softmax": "Softmax", "sigmoid": "Sigmoid", "exp": "Exp"}[model.link]
+        x = g.op(kind, x, **({"axis": -1} if kind == "Softmax" else {}))
+    if model.y_mean is not None:
+        x = g.op("Add", g.op("Mul", x, g.constant(model.y_scale)), g.constant(model.y_mean))
+    g.op("Identity", x, name="Y")
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size])
+        for name, size in (("X", sizes[0]), ("Y", sizes[-1]))
+    ]
+    graph = helper.make_graph(g.nodes, "fastbp", ends[:1], ends[1:], g.constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR,
+                              producer_name="fastbp")  # fmt: skip
+    facts = {"inputs": model.inputs, "classes": model.classes}
+    helper.set_model_props(proto, {k: json.dumps(v) for k, v in facts.items() if v is not None})
+    checker.check_model(proto)
+    with open(os.fspath(path), "wb") as file:
+        file.write(proto.SerializeToString())

@@ -1,0 +1,262 @@
+"""Preparation: what raw columns go through before the network, and outputs after; saved with it."""
+
+import numpy as np
+
+from . import frames
+from .prepare import Standardizer
+
+_CHUNK = 1 << 18  # numbers prepared at a time
+
+
+def _categories(name, column):
+    """The sorted values of a text column. Raises ValueError where they are names, not categories."""
+    values = np.unique(column).tolist()
+    if len(values) > max(20, min(1000, len(column) // 2)):
+        raise ValueError(
+            f"column {name!r}: {len(values)} different texts in {len(column)} rows, such as {values[0]!r}; "
+            "takes categories, up to 1000 and half the rows: drop the column, or encode it as numbers"
+        )
+    return values
+
+
+class Preparation:
+    """Raw columns -> the network's inputs, labels or raw targets -> its targets; and back.
+
+    names : list of str or None
+        The columns, in order; frames are read by these names.
+    categories : dict of int to list of str
+        For each text column its values: one input each, 1 where the row has it (one-hot).
+    mean, scale : (inputs,) float64 or None
+        Inputs are (encoded - mean) / scale; None: as they are.
+    y_mean, y_scale : (outputs,) float64 or None
+        The same for the targets of a regression; predictions come back in the target's own units.
+    classes : list or None
+        Labels (str, int, float or bool), in the order of the outputs.
+    target : str or None
+        The target's name, where it has one.
+    """
+
+    TENSORS = ("mean", "scale", "y_mean", "y_scale")
+
+    def __init__(self, columns, names=None, categories=None, *, mean=None, scale=None, y_mean=None,
+                 y_scale=None, classes=None, target=None):  # fmt: skip
+        self.columns, self.names, self.categories = columns, names, dict(categories or {})
+        self.mean, self.scale, self.y_mean, self.y_scale = mean, scale, y_mean, y_scale
+        self.classes, self.target = classes, target
+
+    @classmethod
+    def fit(cls, X, y=None, *, names=None, classes=None, target=None, common=None):
+        """Learn it from training data: X a Frame, (N, n) numbers, or a sparse matrix (not scaled).
+
+        y : (N, outputs) targets of a regression to be standardised, or None. common : one scale for
+        all columns, right for pixels; None: for uint8.
+        """
+        if not isinstance(X, (np.ndarray, frames.Frame)):  # sparse: centring would fill it
+            self = cls(X.shape[1], names, classes=classes, target=target)
+        else:
+            self = cls(X.shape[1], names, classes=classes, target=target)
+            if isinstance(X, frames.Frame):
+                self.names = X.names
+                self.categories = {
+                    i: _categories(name, column)
+                    for i, (name, column) in enumerate(zip(X.names, X.columns, strict=True))
+                    if column.dtype.kind == "U"
+                }
+            common = getattr(X, "dtype", None) == np.uint8 if common is None else common
+            scaler = Standardizer(self._encoded(X), common=common)
+            for place, column in zip(self._places(), range(self.columns), strict=True):
+                if column in self.categories:  # 0 or 1 already
+                    scaler.mean[place], scaler.scale[place] = 0.0, 1.0
+            self.mean, self.scale = scaler.mean, scaler.scale
+        if y is not None:
+            scaler = Standardizer(y)
+            self.y_mean, self.y_scale = scaler.mean, scaler.scale
+        return self
+
+    def _places(self):
+        """For each column the slice of the network's inputs that it becomes."""
+        at, places = 0, []
+        for column in range(self.columns):
+            width = len(self.categories.get(column, "x"))
+            places.append(slice(at, at + width))
+            at += width
+        return places
+
+    @property
+    def inputs(self):
+        """The network's inputs."""
+        return self._places()[-1].stop
+
+    @property
+    def input_names(self):
+        """A name for each input: the column's, or column=category; None without names."""
+        names = self.names or [f"column {i}" for i in range(self.columns)]
+        return [
+            name if value is None else f"{name}={value}"
+            for i, name in enumerate(names)
+            for value in self.categories.get(i, [None])
+        ]
+
+    def summary(self):
+        """What it does to the columns, in words."""
+        numbers = self.columns - len(self.categories)
+        scaled = "as they are" if self.mean is None else "standardised"
+        if (
+            self.mean is not None
+            and numbers > 1
+            and not self.categories
+            and len(set(self.scale.tolist())) == 1
+        ):
+            scaled = "standardised, by one common scale"
+        parts = [f"{numbers} number{'s'[: numbers > 1]} {scaled}"] if numbers else []
+        for i, values in self.categories.items():
+            parts.append(f"{self.names[i]}: {len(values)} categories, one-hot")
+        return "; ".join(parts)
+
+    # --- inputs
+
+    def _label(self, column):
+        return f"column {self.names[column]!r}" if self.names else f"column {column}"
+
+    def _table(self, X):
+        """X as a Frame or an (N, columns) array or sparse matrix, its columns those of the training."""
+        table = frames.frame(X)
+        if table is not None and self.names:
+            return table.select(self.names)
+        if table is not None:
+            X = table.numbers()
+        if not hasattr(X, "tocsr"):
+            X = np.asarray(X)
+        if X.ndim != 2 or X.shape[1] != self.columns:
+            raise ValueError(
+                f"X: got shape {X.shape}, takes (N, {self.columns}): the columns of the training"
+            )
+        if self.categories:
+            if X.dtype.kind not in "OUS":
+                column = min(self.categories)
+                raise TypeError(
+                    f"X: {self._label(column)} is text, got dtype {X.dtype}; takes a frame or an object array"
+                )
+            names = self.names or [str(i) for i in range(self.columns)]
+            return frames.Frame(names, [frames.column_array(X[:, i], n) for i, n in enumerate(names)])
+        return X
+
+    def _encoded(self, X, first=0):
+        """One-hot where there is text: (N, inputs) numbers. first: the number of the first row."""
+        if not isinstance(X, frames.Frame):
+            return X
+        out = np.zeros((len(X), self.inputs))
+        for i, (place, column) in enumerate(zip(self._places(), X.columns, strict=True)):
+            if i not in self.categories:
+                if column.dtype.kind not in "fiub":
+                    raise TypeError(f"X: {self._label(i)} has dtype {column.dtype}, takes numbers")
+                out[:, place.start] = column
+                continue
+            values = np.asarray(self.categories[i])
+            column = column.astype(str)
+            found = np.minimum(np.searchsorted(values, column), len(values) - 1)
+            wrong = values[found] != column
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                got = f"{column[row].item()!r} in row {first + row}"
+                known = ", ".join(map(repr, values[:8].tolist())) + (", ..." if len(values) > 8 else "")
+                raise ValueError(f"X: {self._label(i)} has {got}, takes {known}")
+            out[np.arange(len(X)), place.start + found] = 1.0
+        return out
+
+    def transform(self, X, dtype=np.float32):
+        """The network's inputs, (N, inputs) of dtype, from raw columns: a new array, made in pieces.
+
+        Raises ValueError for missing columns or unknown categories, TypeError for what is no number.
+        """
+        table = self._table(X)
+        if self.mean is None:
+            return table.numbers() if isinstance(table, frames.Frame) else table
+        if not isinstance(table, frames.Frame) and table.dtype.kind not in "fiub":
+            raise TypeError(f"X: got dtype {table.dtype}, takes numbers (float, int, uint or bool)")
+        out = np.empty((len(table), self.inputs), dtype)
+        rows = max(1, _CHUNK // max(1, self.inputs))
+        for at in range(0, len(table), rows):
+            part = slice(at, at + rows)
+            piece = table.rows(part) if isinstance(table, frames.Frame) else table[part]
+            out[part] = (self._encoded(piece, at) - self.mean) / self.scale
+        return out
+
+    # --- targets and outputs
+
+    def targets(self, y):
+        """Labels as places among the classes; a regression's targets standardised; others as they are."""
+        if self.classes is not None:
+            return self._places_of(y)
+        if self.y_mean is None:
+            return y
+        y = np.asarray(y, np.float64)
+        return (y.reshape(len(y), -1) - self.y_mean) / self.y_scale
+
+    def _places_of(self, y):
+        labels = frames.column_array(y).tolist() if np.ndim(y) < 2 else None
+        if labels is None:  # one-hot or probabilities
+            return y
+        place = {label: i for i, label in enumerate(self.classes)}
+        try:
+            return np.array([place[label] for label in labels])
+        except KeyError as error:
+            known = ", ".join(map(repr, self.classes[:8])) + (", ..." if len(self.classes) > 8 else "")
+            raise ValueError(f"y: got label {error.args[0]!r}, takes {known}") from None
+
+    def outputs(self, z):
+        """A regression's outputs in the target's own units; others as they are."""
+        if self.y_mean is None:
+            return z
+        return (z * self.y_scale + self.y_mean).astype(z.dtype)
+
+    def labels(self, probabilities):
+        """The likeliest class of each row, as a list of labels; one output is that of the second class."""
+        if self.classes is None:
+            raise ValueError("labels: this model has no classes, it predicts numbers")
+        if probabilities.shape[1] == 1:
+            return [self.classes[int(p > 0.5)] for p in probabilities[:, 0]]
+        return [self.classes[i] for i in probabilities.argmax(axis=1)]
+
+    # --- files
+
+    def config(self):
+        """What JSON holds of it; the numbers are tensors beside the weights."""
+        return {
+            "columns": self.columns,
+            "names": self.names,
+            "categories": {str(i): values for i, values in self.categories.items()},
+            "classes": self.classes,
+            "target": self.target,
+        }
+
+    def tensors(self):
+        return {name: getattr(self, name) for name in self.TENSORS if getattr(self, name) is not None}
+
+    @classmethod
+    def restore(cls, config, tensors, inputs, outputs):
+        """From ``config`` and ``tensors``; raises ValueError where they do not fit the network."""
+        names, classes = config["names"], config["classes"]
+        categories = {int(i): list(values) for i, values in config["categories"].items()}
+        self = cls(
+            int(config["columns"]), names, categories, classes=classes, target=config["target"], **tensors
+        )
+        texts = all(isinstance(t, str) for values in categories.values() for t in values)
+        good = (
+            0 < self.columns <= inputs and all(0 <= i < self.columns for i in categories) and texts
+            and all(values and values == sorted(set(values)) for values in categories.values())
+            and self.inputs == inputs
+            and (names is None or (len(names) == self.columns and all(isinstance(n, str) for n in names)))
+            and (classes is None or len(classes) == (outputs if outputs > 1 else 2))
+            and all(isinstance(label, (str, int, float)) for label in classes or [])
+            and (config["target"] is None or isinstance(config["target"], str))
+            and (self.mean is None) == (self.scale is None)
+            and (self.y_mean is None) == (self.y_scale is None)
+        )  # fmt: skip
+        for name, array in tensors.items():
+            shape = (outputs,) if name.startswith("y_") else (inputs,)
+            good = good and array.shape == shape and array.dtype == np.float64 and np.isfinite(array).all()
+            good = good and (not name.endswith("scale") or (array != 0).all())
+        if not good:
+            raise ValueError("its preparation does not fit the network")
+        return self

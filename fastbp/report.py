@@ -1,0 +1,159 @@
+"""A run as one HTML page that needs nothing else: scores, curves, pictures, configuration, machine."""
+
+import base64
+import html
+import os
+import platform
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from . import __version__, pictures
+from .machine import cpu_model, usable_cores
+from .plots import learning_curves
+
+_GRADIENT_ROWS = 1024  # of the training data, for the histogram of gradients
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #333;
+  max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; color: #4878a8 }
+table { border-collapse: collapse } td { padding: .15rem 1.2rem .15rem 0; vertical-align: top }
+td:first-child { color: #777; white-space: nowrap } img { max-width: 100%; height: auto }
+figure { margin: 0 0 1rem } figcaption { color: #777; font-size: .9rem } p { margin-top: .2rem; color: #777 }
+"""
+
+
+def write(path, trainer, title, chosen, scores, train, test, seconds):
+    """Write the report of a run of ``fastbp train``.
+
+    chosen, scores : what was chosen and how well it does, {label: text}. train, test : (X, y) raw, as
+    the trainer takes them. seconds : of training. Returns the Path; raises ImportError without
+    matplotlib, OSError where nothing can be written.
+    """
+    net = trainer.net
+    parts = [
+        _table(
+            "Result",
+            {
+                **scores,
+                "training": f"{seconds:.2f} s, {trainer.epochs} epochs, "
+                f"{trainer.steps:,} steps, {trainer.num_threads} threads",
+            },
+        )
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        for heading, caption, draw in _drawings(trainer, train, test):
+            file = draw(Path(folder) / "picture.png")
+            image = base64.b64encode(file.read_bytes()).decode()
+            parts.append(
+                f'<h2>{html.escape(heading)}</h2>\n<figure><img alt="{html.escape(heading)}" '
+                f'src="data:image/png;base64,{image}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+            )
+    parts.append(_table("What was chosen", chosen))
+    parts.append(_table("Configuration", _configuration(trainer)))
+    parts.append(f"<h2>Network</h2>\n<pre>{html.escape(net.summary())}</pre>")
+    parts.append(_table("Machine", _machine()))
+    page = (
+        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
+        f"<h1>{html.escape(title)}</h1>\n<p>fastbp {__version__}</p>\n"
+        + "\n".join(parts)
+        + "\n</body>\n</html>\n"
+    )
+    path = Path(path)
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _table(heading, rows):
+    lines = [
+        f"<tr><td>{html.escape(str(label))}</td><td>{html.escape(str(value))}</td></tr>"
+        for label, value in rows.items()
+    ]
+    return f"<h2>{html.escape(heading)}</h2>\n<table>\n" + "\n".join(lines) + "\n</table>"
+
+
+def _configuration(trainer):
+    rows = {
+        "loss": trainer.loss,
+        "batch size": trainer.batch_size,
+        "seed": trainer.seed,
+        "dtype": trainer.net.dtype,
+    }
+    rows |= {"clip norm": trainer.clip_norm} if trainer.clip_norm else {}
+    return rows | {f"optimizer {name}": value for name, value in trainer.optimizer.config().items()}
+
+
+def _machine():
+    return {
+        "processor": cpu_model(),
+        "cores usable": f"{usable_cores()} of {os.cpu_count()}",
+        "python": f"{platform.python_version()}, NumPy {np.__version__}",
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _drawings(trainer, train, test):
+    """(heading, caption, path -> picture) of all that this model has."""
+    history = trainer.history.history
+    preparation, (X, y) = trainer.preparation, test
+    if history.get("loss"):
+        yield (
+            "Learning curves",
+            "Training while the weights change, validation after each epoch.",
+            (lambda path: learning_curves(history, path)),
+        )
+    classes = preparation.classes
+    if classes is not None:
+        places = preparation.targets(y)
+        outputs = trainer.predict(X)
+        if len(classes) <= 30:
+            yield (
+                "Confusion matrix",
+                "Counts on the test samples; shades are shares of the true class.",
+                (lambda path: pictures.confusion_matrix(places, _answers(outputs), classes, path)),
+            )
+        if preparation.columns == 2 and not preparation.categories and isinstance(X, np.ndarray):
+            names = preparation.names or ("column 0", "column 1")
+            yield (
+                "Decision boundary",
+                "What is predicted over the plane, and the test samples.",
+                (
+                    lambda path: pictures.decision_boundary(
+                        lambda plane: _answers(trainer.predict(plane)), X, places, classes, path, names
+                    )
+                ),
+            )
+    elif preparation.y_mean is not None:
+        yield (
+            "Predicted against true",
+            "Test samples; on the line they are equal.",
+            (
+                lambda path: pictures.predicted_against_true(
+                    y, trainer.predict(X), path, preparation.target or "target"
+                )
+            ),
+        )
+    rows = slice(0, _GRADIENT_ROWS)
+    some = train[0].rows(rows) if hasattr(train[0], "rows") else train[0][rows]
+    _, gradients = trainer.gradients(some, train[1][rows])
+    yield (
+        "Weights and gradients",
+        f"After training; gradients of the first {len(train[1][rows]):,} samples.",
+        (lambda path: pictures.histograms(trainer.net.weights, [dW for dW, _ in gradients], path)),
+    )
+    inputs = trainer.net.sizes[0]
+    if getattr(X, "dtype", None) == np.uint8 and inputs >= 16 and round(inputs**0.5) ** 2 == inputs:
+        yield (
+            "Filters of the first layer",
+            "Units with the largest weights; red positive, blue negative.",
+            (lambda path: pictures.filters(trainer.net.weights[0], path)),
+        )
+
+
+def _answers(outputs):
+    """Places of the likeliest classes."""
+    return (outputs[:, 0] > 0.5).astype(int) if outputs.shape[1] == 1 else outputs.argmax(axis=1)

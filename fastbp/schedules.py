@@ -1,0 +1,464 @@
+"""Learning rates over time: torch.optim.lr_scheduler's formulas, one number for every update.
+
+A schedule is evaluated for a whole epoch at once, before it; the compiled program reads a rate per
+update. ``Trainer(schedule=...)`` takes one of these, its name in lower case, or a function of the
+number of the update (from 0) that returns the learning rate. The optimizer's lr is the base that
+they scale.
+
+``by`` says what time t counts: "step", updates made by the trainer, or "epoch", its epochs: then the
+rate stays the same within an epoch, as where torch's scheduler steps once an epoch. ``total`` is the
+time at which a schedule ends, counted from the trainer's first update (over all fits); None: the
+schedule spans one fit, from its beginning to its end.
+"""
+
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from .errors import number, unknown
+from .kernels import codes
+
+_WHOLE = (lambda v: 1 <= v < 2**62 and v == int(v), "a whole number from 1 on")
+_FROM_0 = (lambda v: 0 <= v < float("inf"), "a number from 0 on")
+_ABOVE_0 = (lambda v: 0 < v < float("inf"), "a number above 0")
+_SHARE = (lambda v: 0 < v < 1, "a number between 0 and 1")
+_CHECKS = {
+    "step_size": _WHOLE,
+    "period": _WHOLE,
+    "multiply": _WHOLE,
+    "total": _WHOLE,
+    "warmup": (lambda v: 0 <= v < 2**62 and v == int(v), "a whole number from 0 on"),
+    "gamma": _ABOVE_0,
+    "eta_min": _FROM_0,
+    "end_lr": _FROM_0,
+    "power": _ABOVE_0,
+    "power_t": _FROM_0,
+    "max_lr": _ABOVE_0,
+    "pct_start": _SHARE,
+    "base_momentum": (lambda v: 0 <= v < 1, "a number in [0, 1)"),
+    "max_momentum": (lambda v: 0 <= v < 1, "a number in [0, 1)"),
+    "div_factor": _ABOVE_0,
+    "final_div_factor": _ABOVE_0,
+    "factor": _SHARE,
+    "patience": _FROM_0,
+    "cooldown": _FROM_0,
+    "threshold": _FROM_0,
+    "min_lr": _FROM_0,
+    "tol": _FROM_0,
+}
+_OPTIONAL = ("total", "period", "max_lr")
+
+
+class Schedule:
+    """What all schedules share. Raises ValueError for numbers out of range, naming them."""
+
+    by = "step"
+    total = None
+    ends = False  # whether it is made for a stretch of time: total, or one fit
+    cycles_momentum = False
+
+    def __post_init__(self):
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name in _CHECKS and not (value is None and name in _OPTIONAL):
+                number(f"{type(self).__name__} {name}", value, *_CHECKS[name])
+        if self.by not in ("step", "epoch", "sample"):
+            raise ValueError(f"{type(self).__name__} by: got {self.by!r}, takes 'step' or 'epoch'")
+
+    def config(self):
+        """{"name": ..., its numbers}: what ``schedule(**config)`` takes back."""
+        return {"name": type(self).__name__.lower(), **asdict(self)}
+
+    def rates(self, t, lr, total):
+        """The learning rate at times t (array) for the base lr; total: where it ends, if it does."""
+        raise NotImplementedError
+
+    def after_epoch(self, state, record, lr):
+        """The base lr from the next epoch on; state: a dict that is kept between calls, empty at first."""
+        return lr
+
+
+def _warm(rates, t, lr, warmup):
+    """Rates behind a linear way up to lr: lr (t + 1) / warmup while t < warmup."""
+    return np.where(t < warmup, lr * (t + 1) / warmup, rates) if warmup else rates
+
+
+@dataclass
+class Constant(Schedule):
+    """lr, after ``warmup`` updates (or epochs) of lr (t + 1) / warmup."""
+
+    warmup: int = 0
+    by: str = "step"
+
+    def rates(self, t, lr, total):
+        return _warm(np.full(len(t), float(lr)), t, lr, self.warmup)
+
+
+@dataclass
+class Step(Schedule):
+    """lr gamma ** floor(t / step_size): torch's StepLR."""
+
+    step_size: int
+    gamma: float = 0.1
+    by: str = "epoch"
+
+    def rates(self, t, lr, total):
+        return lr * self.gamma ** np.floor(t / self.step_size)
+
+
+@dataclass
+class MultiStep(Schedule):
+    """lr gamma ** (number of milestones that t has reached): torch's MultiStepLR."""
+
+    milestones: tuple
+    gamma: float = 0.1
+    by: str = "epoch"
+
+    def __post_init__(self):
+        super().__post_init__()
+        try:
+            self.milestones = tuple(sorted(int(m) for m in self.milestones))
+        except (TypeError, ValueError):
+            self.milestones = (-1,)
+        if min(self.milestones, default=0) < 0:
+            raise ValueError("MultiStep milestones: takes whole numbers from 0 on, such as [30, 80]")
+
+    def rates(self, t, lr, total):
+        return lr * self.gamma ** np.searchsorted(self.milestones, t, "right")
+
+
+@dataclass
+class Exponential(Schedule):
+    """lr gamma ** t: torch's ExponentialLR."""
+
+    gamma: float = 0.95
+    by: str = "epoch"
+
+    def rates(self, t, lr, total):
+        return lr * self.gamma**t
+
+
+@dataclass
+class Cosine(Schedule):
+    """eta_min + (lr - eta_min) (1 + cos(pi t / total)) / 2: torch's CosineAnnealingLR.
+
+    warmup: first lr (t + 1) / warmup, then the cosine over what is left. period: starts anew after
+    ``period``, then after ``multiply`` times as long, and so on (torch's CosineAnnealingWarmRestarts,
+    Loshchilov and Hutter, ICLR 2017); total is then not used.
+    """
+
+    total: int | None = None
+    eta_min: float = 0.0
+    warmup: int = 0
+    period: int | None = None
+    multiply: int = 1
+    by: str = "step"
+
+    @property
+    def ends(self):
+        return self.period is None
+
+    def rates(self, t, lr, total):
+        after = np.maximum(t - self.warmup, 0.0)
+        if self.period is None:
+            share = np.minimum(after / max(total - self.warmup, 1), 1)
+        elif self.multiply == 1:
+            share = after % self.period / self.period
+        else:
+            ratio = after / self.period * (self.multiply - 1) + 1
+            turn = np.floor(np.log(ratio) / np.log(self.multiply) + 1e-12)
+            length = self.period * float(self.multiply) ** turn
+            share = (after - (length - self.period) / (self.multiply - 1)) / length
+        cosine = self.eta_min + (lr - self.eta_min) * (1 + np.cos(np.pi * share)) / 2
+        return _warm(cosine, t, lr, self.warmup)
+
+
+@dataclass
+class Polynomial(Schedule):
+    """end_lr + (lr - end_lr) (1 - t / total) ** power: torch's PolynomialLR, Keras's end_lr and warmup."""
+
+    total: int | None = None
+    power: float = 1.0
+    end_lr: float = 0.0
+    warmup: int = 0
+    by: str = "step"
+
+    ends = True
+
+    def rates(self, t, lr, total):
+        left = 1 - np.clip((t - self.warmup) / max(total - self.warmup, 1), 0, 1)
+        return _warm(self.end_lr + (lr - self.end_lr) * left**self.power, t, lr, self.warmup)
+
+
+@dataclass
+class OneCycle(Schedule):
+    """Up to max_lr and down far below by half cosines, the momentum the other way: torch's OneCycleLR.
+
+    max_lr: None takes the optimizer's lr. It begins at max_lr / div_factor, is at its top after
+    pct_start of the time and ends at max_lr / div_factor / final_div_factor. cycle_momentum: SGD's or
+    RMSprop's momentum, Adam's first beta, goes from max_momentum to base_momentum and back (Smith and
+    Topin, arXiv 1708.07120).
+    """
+
+    total: int | None = None
+    max_lr: float | None = None
+    pct_start: float = 0.3
+    cycle_momentum: bool = True
+    base_momentum: float = 0.85
+    max_momentum: float = 0.95
+    div_factor: float = 25.0
+    final_div_factor: float = 1e4
+
+    ends = True
+
+    @property
+    def cycles_momentum(self):
+        return self.cycle_momentum
+
+    def _way(self, t, total, low, top, end):
+        peak, last = self.pct_start * total - 1, total - 1
+        up = np.clip(t / peak, 0, 1) if peak > 0 else np.ones(len(t))
+        down = np.clip((t - max(peak, 0)) / max(last - max(peak, 0), 1e-9), 0, 1)
+        rising, falling = (1 + np.cos(np.pi * up)) / 2, (1 + np.cos(np.pi * down)) / 2
+        return np.where(t <= peak, top + (low - top) * rising, end + (top - end) * falling)
+
+    def rates(self, t, lr, total):
+        top = self.max_lr or lr
+        low = top / self.div_factor
+        return self._way(t, total, low, top, low / self.final_div_factor)
+
+    def momenta(self, t, total):
+        """The momentum at times t."""
+        return self._way(t, total, self.max_momentum, self.base_momentum, self.max_momentum)
+
+
+@dataclass
+class InverseScaling(Schedule):
+    """lr / (t + 1) ** power_t: scikit-learn's learning_rate="invscaling".
+
+    by="sample", as there: t counts the samples of all epochs before the present one.
+    """
+
+    power_t: float = 0.5
+    by: str = "sample"
+
+    def rates(self, t, lr, total):
+        return lr / (t + 1) ** self.power_t
+
+
+@dataclass
+class Plateau(Schedule):
+    """lr, times ``factor`` when ``monitor`` has not become better for more than ``patience`` epochs.
+
+    Better: below best (1 - threshold), or, threshold_mode "abs", below best - threshold; with mode
+    "max" above. Then it waits ``cooldown`` epochs, and never goes below min_lr. monitor: a column of the
+    History; None takes val_loss where there is one, else loss. torch's ReduceLROnPlateau.
+    """
+
+    monitor: str | None = None
+    mode: str = "min"
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    threshold_mode: str = "rel"
+    cooldown: int = 0
+    min_lr: float = 0.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name, known in (("mode", ("min", "max")), ("threshold_mode", ("rel", "abs"))):
+            if getattr(self, name) not in known:
+                raise unknown(f"{type(self).__name__} {name}", getattr(self, name), known)
+
+    def rates(self, t, lr, total):
+        return np.full(len(t), float(lr))
+
+    def _better(self, value, best):
+        sign = 1 if self.mode == "min" else -1
+        margin = self.threshold * abs(best) if self.threshold_mode == "rel" else self.threshold
+        return sign * value < sign * best - margin
+
+    def _value(self, record):
+        monitor = self.monitor or ("val_loss" if "val_loss" in record else "loss")
+        if monitor not in record:
+            raise unknown("Plateau monitor", monitor, record)
+        return record[monitor]
+
+    def after_epoch(self, state, record, lr):
+        value, cooling = self._value(record), state.get("cooling", 0)
+        better = state.get("best") is None or self._better(value, state["best"])
+        bad = 0 if better or cooling else state.get("bad", 0) + 1
+        state["best"] = value if better else state["best"]
+        state["cooling"], state["bad"] = max(cooling - 1, 0), bad
+        if bad > self.patience:
+            state["cooling"], state["bad"] = self.cooldown, 0
+            return min(lr, max(lr * self.factor, self.min_lr))
+        return lr
+
+
+@dataclass
+class Adaptive(Schedule):
+    """lr, a fifth of it after more than n_iter_no_change epochs without tol less of training loss.
+
+    scikit-learn's learning_rate="adaptive" (its MLPClassifier stops once lr is 1e-6; here it stays).
+    monitor: as Plateau's, "loss" by default.
+    """
+
+    tol: float = 1e-4
+    n_iter_no_change: int = 10
+    monitor: str = "loss"
+
+    def rates(self, t, lr, total):
+        return np.full(len(t), float(lr))
+
+    def after_epoch(self, state, record, lr):
+        if self.monitor not in record:
+            raise unknown("Adaptive monitor", self.monitor, record)
+        value, best = record[self.monitor], state.get("best")
+        worse = best is not None and value > best - self.tol
+        state["bad"] = state.get("bad", 0) + 1 if worse else 0
+        state["best"] = value if best is None else min(value, best)
+        if state["bad"] > self.n_iter_no_change and lr > 1e-6:
+            state["bad"] = 0
+            return lr / 5
+        return lr
+
+
+class Function(Schedule):
+    """The user's own: a function of the number of the update, from 0, to the learning rate."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def config(self):
+        return {"name": "function", "of": getattr(self.function, "__qualname__", repr(self.function))}
+
+    def rates(self, t, lr, total):
+        if isinstance(self.function, str):
+            raise ValueError(
+                f"schedule: was the function {self.function}, which no file keeps: set trainer.schedule again"
+            )
+        return np.array([self.function(int(step)) for step in t], dtype=float)
+
+
+SCHEDULES = {
+    kind.__name__.lower(): kind
+    for kind in (
+        Constant, Step, MultiStep, Exponential, Cosine, Polynomial, OneCycle, InverseScaling, Plateau,
+        Adaptive,
+    )
+}  # fmt: skip
+
+
+def schedule(spec, **numbers):
+    """A Schedule, or None, from itself, a name or a function.
+
+    Raises ValueError for an unknown name (the nearest known one suggested), TypeError otherwise.
+    """
+    if spec is None or isinstance(spec, Schedule):
+        return spec
+    if isinstance(spec, str):
+        if spec.lower() == "function":
+            return Function(str(numbers["of"]))
+        if spec.lower() not in SCHEDULES:
+            raise unknown("schedule", spec, SCHEDULES)
+        return SCHEDULES[spec.lower()](**numbers)
+    if callable(spec):
+        return Function(spec)
+    raise TypeError(
+        f"schedule: got {spec!r}, takes a schedule such as schedules.Cosine(), a name "
+        f"({', '.join(SCHEDULES)}), a function of the step, or None"
+    )
+
+
+def plain_rates(trainer, updates):
+    """Pace.table without a schedule: None but for NAdam, whose product of momenta changes."""
+    products = trainer.optimizer.products(trainer.steps, updates)
+    if products is None:
+        return None
+    table = np.empty((updates, codes.RATES))
+    table[:, 0], table[:, 1] = trainer.optimizer.lr * trainer.lr_scale, trainer.optimizer.inertia
+    table[:, 2] = products
+    return table
+
+
+class Pace:
+    """The rates of one fit of a trainer, epoch by epoch.
+
+    epochs : of the fit; None where ``seconds`` end it (then trainer.planned_steps says how long it
+    will be) or, without these, for single passes over some rows. updates : in each epoch; rows : of an
+    epoch. Raises ValueError, before anything is trained, for a schedule that ends before the fit or does
+    not fit the optimizer.
+    """
+
+    def __init__(self, trainer, epochs, updates, rows, seconds=None):
+        self.trainer, self.updates, self.rows, self.epochs = trainer, updates, rows, epochs
+        self.schedule = plan = trainer.schedule = schedule(trainer.schedule)
+        self.counted = epochs is not None or seconds is not None  # whether these passes are epochs
+        self.timed = seconds is not None
+        self.begin = trainer.steps, trainer.epochs
+        if plan is not None:
+            self._check(plan, trainer)
+
+    def _check(self, plan, trainer):
+        name = type(plan).__name__
+        if plan.ends and plan.total is None and not self.counted:
+            raise ValueError(f"schedule: {name} spans a fit, this is none; takes total=, the updates of all")
+        if plan.ends and plan.total is not None:
+            many = 1 if self.timed or self.epochs is None else self.epochs
+            end = many + self.begin[1] if plan.by == "epoch" else many * self.updates + self.begin[0]
+            if end > plan.total and many:
+                raise ValueError(
+                    f"schedule: {name} ends after {plan.total} {plan.by}s, this fit after {end}; "
+                    f"takes total={end} or more, or None for the length of a fit"
+                )
+        fixed = hasattr(trainer.optimizer, "momentum_decay")
+        if plan.cycles_momentum and (not trainer.optimizer.inertia or fixed):
+            raise ValueError(
+                f"OneCycle cycle_momentum: got True with {trainer.optimizer}, which has no momentum that "
+                "can be changed; takes False"
+            )
+
+    def table(self):
+        """(updates, codes.RATES) float64 for the epoch that has begun; None where nothing changes."""
+        trainer, plan, table = self.trainer, self.schedule, plain_rates(self.trainer, self.updates)
+        if plan is None:
+            return table
+        if table is None:
+            table = np.zeros((self.updates, codes.RATES))
+            table[:, 1] = trainer.optimizer.inertia
+        t, total = self._times()
+        table[:, 0] = self._checked(plan.rates(t, trainer.optimizer.lr, total)) * trainer.lr_scale
+        if plan.cycles_momentum:
+            table[:, 1] = plan.momenta(t, total)
+        return table
+
+    def _times(self):
+        """(the times of the epoch's updates, when the schedule ends), both since it began."""
+        plan, trainer, total = self.schedule, self.trainer, self.schedule.total
+        steps, epochs = trainer.steps, trainer.epochs - self.counted
+        if plan.ends and total is None:
+            steps, epochs = steps - self.begin[0], epochs - self.begin[1]
+            total = trainer.planned_steps if self.timed else self.epochs * self.updates
+            total = -(-total // self.updates) if plan.by == "epoch" else total
+        if plan.by == "step":
+            return steps + np.arange(self.updates, dtype=float), total
+        return np.full(self.updates, float(epochs * (self.rows if plan.by == "sample" else 1))), total
+
+    def _checked(self, rates):
+        good = np.isfinite(rates) & (rates >= 0)
+        if not good.all():
+            at = int(np.argmin(good))
+            raise ValueError(
+                f"schedule: gave {rates[at]} for update {self.trainer.steps + at}, takes numbers from 0 on"
+            )
+        return rates
+
+    def after_epoch(self, record):
+        """Tell the schedule what an epoch measured; it may change trainer.lr_scale."""
+        if self.schedule is not None:
+            trainer = self.trainer
+            now = trainer.optimizer.lr * trainer.lr_scale
+            new = self.schedule.after_epoch(trainer.schedule_state, record, now)
+            if new != now:
+                trainer.lr_scale = new / trainer.optimizer.lr

@@ -1,0 +1,351 @@
+"""Estimators with scikit-learn's own interface: change the import, keep the rest.
+
+Needs scikit-learn (the extra ``sklearn``); ``import fastbp`` does not.
+"""
+
+import numpy as np
+from scipy import sparse, special
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import column_or_1d, compute_class_weight, compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import (
+    _check_partial_fit_first_call,
+    check_classification_targets,
+    type_of_target,
+    unique_labels,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from . import tabular
+from .errors import unknown
+from .estimator import Estimator
+from .parameters import store
+from .transformer import MLPAutoencoder
+
+__all__ = ["MLPAutoencoder", "MLPClassifier", "MLPRegressor"]
+
+_PARAMETERS = """
+    Parameters
+    ----------
+    Those of scikit-learn's {name}, in its order, with its defaults and meaning; activation also takes
+    every name that fastbp.MLP takes, and one name per hidden layer. Then, by keyword:
+
+    dropout : float, or one per hidden layer
+        As fastbp.MLP has it; with solver="lbfgs" 0.
+    optimizer : Optimizer, str or None
+        One of fastbp's optimizers or its name, in place of solver, learning_rate_init, momentum, beta_1,
+        beta_2, epsilon and alpha. learning_rate (the schedule), tol and the rest still hold.
+    callbacks : list of fastbp.callbacks.Callback, or None
+        Called between epochs by Trainer.fit.
+    preset : "tabular" or None
+        Defaults for tables, in the place of those left as they are, and a preparation of X that takes
+        frames with text, categories and missing values: see fastbp.tabular. Keeps the best epoch's weights.
+    dtype : "auto", "float32" or "float64"
+        Of the network. "auto": float32 for float32 data, else float64, as scikit-learn. "float32" trains
+        any data about twice as fast.
+    device : "auto", "cpu" or "cuda"
+    threads : int or None
+        As fastbp.Trainer has them; the result has the same bits for any number of threads.
+"""
+
+
+class MLPClassifier(ClassifierMixin, Estimator):
+    __doc__ = (
+        """A multi-layer perceptron that classifies, trained by fastbp: scikit-learn's, faster.
+
+    Binary and multi-label targets train sigmoid outputs, several classes softmax.
+"""
+        + _PARAMETERS.format(name="MLPClassifier")
+        + """    class_weight : dict, "balanced" or None
+        Weights of classes, multiplied into the sample weights, as elsewhere in scikit-learn.
+
+    Attributes
+    ----------
+    classes_, n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activation_, t_, loss_,
+    loss_curve_, best_loss_, validation_scores_, best_validation_score_ : as scikit-learn's.
+    coefs_, intercepts_ : lists of writable views of the network's weights (fan_in, fan_out) and biases.
+
+    Raises ValueError or TypeError naming the argument; ValueError if the weights overflow. Warns
+    ConvergenceWarning when max_iter ends it.
+
+    >>> import numpy as np
+    >>> X, y = np.eye(4), ["ace", "ace", "king", "queen"]
+    >>> model = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
+    >>> list(map(str, model.predict(X)))
+    ['ace', 'ace', 'king', 'queen']
+    """
+    )
+
+    loss = "log_loss"  # no parameter, but an attribute there
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        class_weight=None,
+        dropout=0.0,
+        optimizer=None,
+        callbacks=None,
+        preset=None,
+        dtype="auto",
+        device="auto",
+        threads=None,
+    ):
+        store(locals())
+
+    def fit(self, X, y, sample_weight=None, *, validation_data=None):
+        """Train on X (N, features), array, frame or sparse, and labels y (N,) or indicators (N, labels).
+
+        sample_weight : (N,) weights >= 0. validation_data : (X, y) scored after each epoch into
+        validation_scores_; early_stopping then watches it instead of a part split off. Returns self.
+        Sparse X is made dense, whole, in the network's dtype: N x features x 4 or 8 bytes.
+        """
+        return self._fit(X, y, sample_weight, validation_data)
+
+    @available_if(lambda self: self._check_solver())
+    def partial_fit(self, X, y, sample_weight=None, classes=None):
+        """One epoch over X, y; classes : all labels there will be, at the first call. Returns self."""
+        if _check_partial_fit_first_call(self, classes) and type_of_target(y).startswith("multilabel"):
+            del self.classes_  # the indicator's width says what they are
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def _targets(self, X, y, incremental, reset):
+        X, y = self._features(X, y, reset, multi_output=True)
+        kind = type_of_target(y, input_name="y")
+        check_classification_targets(y)
+        if kind == "multiclass-multioutput":
+            raise ValueError("y: got several columns of classes, takes one column or 0 / 1 indicators")
+        multi = kind == "multilabel-indicator"
+        if not multi:
+            y = column_or_1d(y, warn=True)
+        found = unique_labels(y)
+        if not hasattr(self, "classes_") or (not self._p.warm_start and not incremental):
+            self.classes_ = found
+        elif self._p.warm_start and not incremental and set(found) != set(self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to "
+                f"fit. Previously got {self.classes_}, `y` has {found}"
+            )
+        elif len(np.setdiff1d(found, self.classes_, assume_unique=True)):
+            raise ValueError(
+                "`y` has classes not in `self.classes_`. "
+                f"`self.classes_` has {self.classes_}. 'y' has {found}."
+            )
+        if reset:
+            self._multi, self._sparse_labels = multi, sparse.issparse(y)
+        if multi:
+            self._loss, self.out_activation_, self.n_outputs_ = "bce_with_logits", "logistic", y.shape[1]
+            return X, (y.toarray() if sparse.issparse(y) else y).astype(np.uint8)
+        labels = np.searchsorted(self.classes_, y)
+        if len(self.classes_) > 2:
+            self._loss, self.out_activation_ = "cross_entropy", "softmax"
+            self.n_outputs_ = len(self.classes_)
+            return X, labels.astype(np.int32)
+        self._loss, self.out_activation_, self.n_outputs_ = "bce_with_logits", "logistic", 1
+        return X, labels.astype(np.uint8).reshape(-1, 1)
+
+    def _weights(self, sample_weight, X, y):
+        weight = super()._weights(sample_weight, X, y)
+        if self.class_weight is None:
+            return weight
+        if self._multi:
+            by_class = compute_sample_weight(self.class_weight, y)
+        else:
+            kept = y.ravel() if weight is None else y.ravel()[weight > 0]  # 0: as if it were not there
+            present = np.unique(kept)
+            of_class = np.zeros(len(self.classes_))
+            of_class[present] = compute_class_weight(
+                self.class_weight,
+                classes=self.classes_[present],
+                y=self.classes_[kept],
+                sample_weight=weight if weight is None else weight[weight > 0],
+            )
+            by_class = of_class[y.ravel()]
+        return by_class if weight is None else weight * by_class
+
+    def _softened(self, y):
+        if self._p.preset is None:
+            return y
+        share, outputs = tabular.SMOOTHING, self.n_outputs_
+        if self._loss == "cross_entropy":
+            return (1 - share) * np.eye(outputs)[y] + share / outputs
+        return (1 - share) * y + share / 2
+
+    def _stratify(self, y):
+        if self._multi:
+            return None
+        counts = np.bincount(y.ravel())
+        held_out = self._p.validation_fraction * len(y)
+        if len(self.classes_) > 2 and (counts[counts > 0].min() < 2 or held_out < len(self.classes_)):
+            return None  # too few to give each part some of every class
+        return y.ravel()
+
+    def _labels(self, outputs):
+        """Codes of classes (N,), or indicators (N, labels), from probabilities."""
+        if self._multi:
+            return (outputs > 0.5).astype(int)
+        if self.n_outputs_ == 1:
+            return ((outputs[:, 0] > 0.5) & (len(self.classes_) > 1)).astype(np.intp)
+        return outputs.argmax(axis=1)
+
+    def _score_of(self, outputs, y, sample_weight):
+        if not np.isfinite(outputs).all():
+            return float("nan")
+        right = self._labels(outputs) == (y if self._multi else y.ravel())
+        right = right.all(axis=1) if self._multi else right
+        return float(np.average(right, weights=sample_weight))
+
+    def predict(self, X):
+        """Labels (N,), or indicators (N, labels), of X (N, features)."""
+        check_is_fitted(self)
+        labels = self._labels(self._outputs(self._features(X, reset=False)))
+        if self._multi:
+            return sparse.csr_array(labels) if self._sparse_labels else labels
+        return self.classes_[labels]
+
+    def predict_proba(self, X):
+        """Probabilities (N, classes), columns in the order of classes_."""
+        check_is_fitted(self)
+        outputs = self._outputs(self._features(X, reset=False))
+        return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
+
+    def predict_log_proba(self, X):
+        """log of predict_proba."""
+        probabilities = self.predict_proba(X)
+        return np.log(probabilities, out=probabilities)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+# scikit-learn's names of losses, and the Trainer's; out_activation_ of each
+_LOSSES = {"squared_error": ("mse", "identity"), "poisson": ("poisson_nll", "exp")}
+_OURS = ("mae", "huber", "log_cosh")
+
+
+class MLPRegressor(RegressorMixin, Estimator):
+    __doc__ = (
+        """A multi-layer perceptron that predicts numbers, trained by fastbp: scikit-learn's, faster.
+"""
+        + _PARAMETERS.format(name="MLPRegressor")
+        + """
+    loss is "squared_error" or "poisson" (y >= 0, exponential output), or fastbp's "mae", "huber", "log_cosh".
+
+    Attributes: as MLPClassifier's, classes_ apart.
+
+    >>> import numpy as np
+    >>> X = np.linspace(-1, 1, 50).reshape(-1, 1)
+    >>> MLPRegressor(solver="lbfgs", random_state=0).fit(X, X[:, 0] ** 2).score(X, X[:, 0] ** 2) > 0.99
+    True
+    """
+    )
+
+    def __init__(
+        self,
+        loss="squared_error",
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        dropout=0.0,
+        optimizer=None,
+        callbacks=None,
+        preset=None,
+        dtype="auto",
+        device="auto",
+        threads=None,
+    ):
+        store(locals())
+
+    def fit(self, X, y, sample_weight=None, *, validation_data=None):
+        """Train on X (N, features), array, frame or sparse, and y (N,) or (N, outputs).
+
+        sample_weight, validation_data, memory of sparse X : as MLPClassifier.fit has them. Returns self.
+        """
+        return self._fit(X, y, sample_weight, validation_data)
+
+    @available_if(lambda self: self._check_solver())
+    def partial_fit(self, X, y, sample_weight=None):
+        """One epoch over X, y. Returns self."""
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def _targets(self, X, y, incremental, reset):
+        self._loss, self.out_activation_ = _LOSSES.get(self.loss, (self.loss, "identity"))
+        if self.loss not in (*_LOSSES, *_OURS):
+            raise unknown("loss", self.loss, [*_LOSSES, *_OURS])
+        X, y = self._features(X, y, reset, multi_output=True, y_numeric=True)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
+        if self._p.preset is None or self._loss == "poisson_nll":
+            self._unit = None
+        elif reset:
+            y = y.astype(np.float64)
+            scale = y.std(axis=0)
+            self._unit = y.mean(axis=0), np.where(scale > 0, scale, 1.0), y.min(axis=0), y.max(axis=0)
+        return X, y if self._unit is None else (y - self._unit[0]) / self._unit[1]
+
+    def _constant(self, y, weight):
+        if self._loss != "poisson_nll":
+            return 0.0
+        return float(np.sum(np.average(special.xlogy(y, y) - y, weights=weight, axis=0)))
+
+    def _score_of(self, outputs, y, sample_weight):
+        if not np.isfinite(outputs).all():
+            return float("nan")
+        return r2_score(y, outputs, sample_weight=sample_weight)
+
+    def predict(self, X):
+        """Numbers (N,), or (N, outputs), for X (N, features)."""
+        check_is_fitted(self)
+        outputs = self._outputs(self._features(X, reset=False))
+        outputs = outputs[:, 0] if self.n_outputs_ == 1 else outputs
+        if self._unit is None:
+            return outputs
+        mean, scale, low, high = self._unit
+        return np.clip(outputs * scale + mean, low, high)

@@ -1,0 +1,124 @@
+"""MLPAutoencoder: a network that learns to give back its input through a narrow layer."""
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from .estimator import Estimator
+from .mlp import MLP
+from .parameters import store
+from .trainer import Trainer
+
+
+class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
+    """Learn a code of few numbers from which X can be rebuilt (Hinton and Salakhutdinov, Science 313, 2006).
+
+    hidden_layer_sizes : the encoder's widths, the last one is the code's; the decoder mirrors them. The
+    code's layer is linear, the others have ``activation``. The other parameters: as MLPRegressor's. It
+    minimises the squared error between X and its reconstruction.
+
+    transform(X) gives the code (N, code), inverse_transform rebuilds (N, features) from it;
+    score(X) is minus the mean squared error. Attributes: as MLPRegressor's.
+
+    >>> X = np.outer(np.linspace(-1, 1, 40), [1.0, 2.0, -1.0])
+    >>> model = MLPAutoencoder(1, activation="identity", solver="lbfgs", random_state=0).fit(X)
+    >>> model.transform(X).shape, bool(model.score(X) > -1e-3)
+    ((40, 1), True)
+    """
+
+    preset, _loss, out_activation_ = None, "mse", "identity"
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(100, 10),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        dropout=0.0,
+        optimizer=None,
+        callbacks=None,
+        dtype="auto",
+        device="auto",
+        threads=None,
+    ):
+        store(locals())
+
+    def fit(self, X, y=None, sample_weight=None):
+        """Train on X (N, features); y is ignored. Returns self."""
+        return self._fit(X, None, sample_weight)
+
+    def _targets(self, X, y, incremental, reset):
+        X = self._features(X, reset=reset)
+        X = X.toarray() if sparse.issparse(X) else X
+        self.n_outputs_ = X.shape[1]
+        return X, X
+
+    def _sizes(self, inputs):
+        widths = self._hidden()
+        if not widths:
+            raise ValueError("hidden_layer_sizes: got none, takes at least the code's width")
+        return [inputs, *widths, *widths[-2::-1], inputs]
+
+    def _activations(self):
+        name, outer = self._names()[0], len(self._hidden()) - 1
+        return [name] * outer + ["identity"] + [name] * outer
+
+    def _score_of(self, outputs, y, sample_weight):
+        return -float(np.average(np.square(outputs - y).mean(axis=1), weights=sample_weight))
+
+    def _decoder(self):
+        """The second half as a Trainer of its own, with today's weights."""
+        net = self._trainer.net
+        first = len(net.layers) // 2
+        half = MLP(net.sizes[first:], net.activations[first:], seed=0, dtype=net.dtype)
+        own, whole = half.weights + half.biases, net.weights[first:] + net.biases[first:]
+        for mine, theirs in zip(own, whole, strict=True):
+            mine[...] = theirs
+        return Trainer(half, "mse", device=self.device, threads=self.threads)
+
+    @property
+    def _n_features_out(self):
+        return self._trainer.net.sizes[len(self._trainer.net.layers) // 2]
+
+    def transform(self, X):
+        """The code (N, code) of X (N, features)."""
+        check_is_fitted(self)
+        X = self._features(X, reset=False)
+        X = X.toarray() if sparse.issparse(X) else X
+        return self._trainer.activations(X, len(self._trainer.net.layers) // 2 - 1)
+
+    def inverse_transform(self, X):
+        """(N, features) rebuilt from codes X (N, code)."""
+        check_is_fitted(self)
+        return self._decoder().forward(check_array(X))
+
+    def reconstruct(self, X):
+        """X (N, features) through both halves."""
+        check_is_fitted(self)
+        return self._outputs(self._features(X, reset=False))
+
+    def score(self, X, y=None, sample_weight=None):
+        """Minus the mean squared error of the reconstruction; y is ignored."""
+        outputs = self.reconstruct(X)
+        return self._score_of(outputs, X.toarray() if sparse.issparse(X) else np.asarray(X), sample_weight)

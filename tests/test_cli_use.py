@@ -1,0 +1,347 @@
+"""The command line after training: predict, evaluate, export, info, cache, bench; --json; frames of text."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastbp as fb
+from fastbp import backend, cli, cli_info
+
+ROOT = Path(cli.__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng()
+
+
+@pytest.fixture
+def run(capsys):
+    """run(*argv) -> (exit code, what went to stdout, what went to stderr)."""
+
+    def run(*argv):
+        code = cli.main([str(a) for a in argv])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def fails(run):
+    """The command ends with 2 and one line on stderr that says all of the words."""
+
+    def fails(*argv, says):
+        code, _, err = run(*argv)
+        assert code == 2 and err.startswith("fastbp: error: "), err
+        assert err.count("\n") == 1 and "Traceback" not in err
+        for word in says:
+            assert word in err, err
+
+    return fails
+
+
+def write_csv(path, **columns):
+    with open(path, "w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def read_csv(path):
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def houses(rng, n=400):
+    """Columns of numbers and text, far from 0; the price depends on all of them."""
+    town = rng.choice(["Bergen", "Oslo", "Tromsø"], n)
+    year, size = rng.integers(1900, 2020, n), rng.uniform(20, 200, n).round(1)
+    price = (
+        1e5 + 2000 * size + 1000 * (year - 1900) + np.select([town == "Oslo", town == "Bergen"], [2e5, 1e5])
+    )
+    return {"year": year, "town": town, "size": size, "id": np.arange(n), "price": price.round(2)}
+
+
+LONG = ["--hidden", "32", "--epochs", "60", "--lr", "0.01", "--quiet", "--threads", "1"]
+
+
+@pytest.fixture
+def model(run, rng):
+    """A trained regression with a text column: (its file, the columns of its data)."""
+    columns = houses(rng)
+    write_csv("houses.csv", **columns)
+    code, out, _ = run("train", "houses.csv", "--target", "price", "--drop", "id", *LONG)
+    assert code == 0 and "town: 3 categories, one-hot" in out
+    return "fastbp-houses.safetensors", columns
+
+
+def test_predict_by_column_names_in_any_order(run, rng, model):
+    path, _ = model
+    new = houses(rng, 50)
+    write_csv(
+        "new.csv", note=["?"] * 50, town=new["town"], size=new["size"], price=[""] * 50, year=new["year"]
+    )
+    code, out, _ = run("predict", path, "new.csv", "--out", "predictions.csv")
+    assert code == 0 and "50 rows" in out
+    got = np.array([float(row["price"]) for row in read_csv("predictions.csv")])
+    assert np.abs(got - new["price"]).max() < 0.15 * new["price"].std()
+    code, out, _ = run("predict", path, "new.csv")
+    assert code == 0 and out.splitlines()[0] == "price" and len(out.splitlines()) == 51
+    code, out, _ = run("predict", path, "new.csv", "--out", "p.npy", "--json")
+    assert json.loads(out) == {"command": "predict", "rows": 50, "columns": ["price"], "out": "p.npy"}
+    assert np.allclose(np.load("p.npy")[:, 0], got, rtol=1e-6)
+
+
+def test_evaluate_takes_the_target_of_the_training(run, rng, model):
+    path, _ = model
+    new = houses(rng, 80)
+    order = ["price", "town", "year", "size"]
+    write_csv("test.csv", **{name: new[name] for name in order})
+    code, out, _ = run("evaluate", path, "test.csv", "--json")
+    scores = json.loads(out)
+    assert code == 0 and scores["samples"] == 80 and scores["r2"] > 0.99
+    predicted = fb.load(path).predict(fb.data.frames.Frame(order[1:], [new[n] for n in order[1:]]))[:, 0]
+    rmse = np.sqrt(np.square(predicted - new["price"]).mean())
+    assert scores["rmse"] == pytest.approx(rmse, rel=1e-5)
+    code, out, _ = run("evaluate", path, "test.csv")
+    assert code == 0 and "R2" in out and "RMSE" in out
+
+
+def test_what_does_not_fit_the_model_is_said(fails, rng, model):
+    path, columns = model
+    new = {name: column[:5] for name, column in columns.items()}
+    write_csv("absent.csv", town=new["town"], year=new["year"])
+    fails("predict", path, "absent.csv", says=["absent.csv: has no column 'size'"])
+    write_csv("unknown.csv", **{**new, "town": ["Oslo", "Oslo", "Paris", "Oslo", "Oslo"]})
+    fails("predict", path, "unknown.csv", says=["column 'town' has 'Paris' in row 2", "'Bergen', 'Oslo'"])
+    write_csv("number.csv", **{**new, "size": ["big"] * 5})
+    fails("predict", path, "number.csv", says=["column 'size'", "takes numbers"])
+    np.save("wide.npy", np.zeros((3, 9)))
+    fails("predict", path, "wide.npy", says=["(3, 9)", "(N, 3)"])
+    fails("predict", "gone.safetensors", "absent.csv", says=["gone.safetensors: no such file"])
+    fails("predict", path, "gone.csv", says=["gone.csv: no such file"])
+    fails("predict", "houses.csv", "houses.csv", says=["no safetensors file"])
+    fails("predict", path, "houses.csv", "--out", "x.xlsx", says=["--out", ".csv, .tsv or .npy"])
+    fails("evaluate", path, "absent.csv", says=["price"])
+
+
+def test_labels_of_any_type_come_back(run, rng):
+    for name, labels in (("text", ["no", "yes, sir"]), ("ints", [-1, 7]), ("many", ["a", "b", "c"])):
+        kind = rng.integers(0, len(labels), 200)
+        x = {f"x{i}": kind + rng.normal(size=200) * 0.05 for i in range(2)}
+        write_csv(f"{name}.csv", **x, y=np.array(labels)[kind])
+        for loss in ["cross_entropy"] + ["bce_with_logits"] * (len(labels) == 2):
+            assert run("train", f"{name}.csv", "--loss", loss, *LONG)[0] == 0
+            code, out, _ = run(
+                "predict", f"fastbp-{name}.safetensors", f"{name}.csv", "--out", "p.csv", "--json"
+            )
+            rows = read_csv("p.csv")
+            shown = labels if loss == "cross_entropy" else labels[1:]
+            assert json.loads(out)["columns"] == ["y", *(f"probability {label}" for label in shown)]
+            assert np.mean([row["y"] == str(labels[k]) for row, k in zip(rows, kind, strict=True)]) > 0.98
+            code, out, _ = run("evaluate", f"fastbp-{name}.safetensors", f"{name}.csv", "--json")
+            assert code == 0 and json.loads(out)["accuracy"] > 0.98
+            assert fb.load(f"fastbp-{name}.safetensors").preparation.classes == sorted(labels)
+
+
+def test_training_goes_on_from_raw_data(run, rng):
+    """A model of the command line and its optimizer's state: raw data again, and the same bits."""
+    kind = rng.integers(0, 2, 150)
+    x = {"a": 1e6 + kind + rng.normal(size=150), "b": rng.choice(["u", "v"], 150)}
+    write_csv("t.csv", **x, y=np.array(["n", "p"])[kind])
+    argv = ["train", "t.csv", "--hidden", "8", "--quiet", "--threads", "1", "--epochs"]
+    assert run(*argv, 2, "--out", "half")[0] == 0 and run(*argv, 4, "--out", "whole")[0] == 0
+    from fastbp.files import read
+    from fastbp.prepare import stratified_split
+
+    table, half, whole = read("t.csv"), fb.load("half.safetensors"), fb.load("whole.safetensors")
+    kept, _ = stratified_split(table.y, 0.2, 0)
+    half.fit(table.X.rows(kept), np.array(table.classes)[table.y[kept]], epochs=2)
+    assert np.array_equal(half.net.params, whole.net.params) and half.steps == whole.steps
+    assert np.array_equal(half.slots, whole.slots)
+
+
+def test_json_of_training_is_one_object(run):
+    code, out, err = run("train", "digits", "--epochs", 2, "--hidden", 16, "--json")
+    result = json.loads(out)
+    assert code == 0 and out.count("\n") == 1 and not err
+    assert result["test"]["accuracy"] > 0.3 and result["epochs"] == 2 and len(result["history"]["loss"]) == 2
+    assert Path(result["model"]).exists() and result["interrupted"] is False
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_parquet(run, rng, monkeypatch, library):
+    pytest.importorskip(library)
+    columns = houses(rng, 100)
+    if library == "polars":
+        import polars
+
+        polars.DataFrame(columns).write_parquet("h.parquet")
+    else:
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.table(columns), "h.parquet")
+        monkeypatch.setitem(sys.modules, "polars", None)
+    code, out, _ = run("train", "h.parquet", "--drop", "id", *LONG, "--json")
+    assert code == 0 and "town: 3 categories" in json.loads(out)["features"]
+    code, out, _ = run("evaluate", "fastbp-h.safetensors", "h.parquet", "--json")
+    assert code == 0 and json.loads(out)["r2"] > 0.9
+    code, out, _ = run("predict", "fastbp-h.safetensors", "h.parquet")
+    assert code == 0 and len(out.splitlines()) == 101
+
+
+def test_parquet_without_a_library_or_damaged(fails, monkeypatch):
+    Path("t.parquet").write_bytes(b"PAR1 no PAR1")
+    try:
+        import polars  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        fails("train", "t.parquet", says=["t.parquet: not readable as parquet"])
+    for name in ("polars", "pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    fails("train", "t.parquet", says=["pip install 'fastbp[parquet]'"])
+
+
+def test_svmlight(run, fails, rng):
+    pytest.importorskip("sklearn")
+    lines = []
+    for _ in range(200):
+        label = rng.choice([-1, 1])
+        places = sorted(rng.choice(np.arange(2, 30), 4, replace=False))
+        lines.append(
+            f"{label} 1:{label + rng.normal() * 0.1:.4f} "
+            + " ".join(f"{p}:{rng.random():.3f}" for p in places)
+        )
+    Path("t.svmlight").write_text("\n".join(lines) + "\n")
+    code, out, _ = run("train", "t.svmlight", *LONG, "--json")
+    result = json.loads(out)
+    assert code == 0 and "sparse" in result["data"] and result["test"]["accuracy"] > 0.9
+    Path("few.svmlight").write_text("1 1:1\n-1 1:-1\n")  # columns at the end that no row has
+    code, out, _ = run("predict", "fastbp-t.safetensors", "few.svmlight")
+    assert code == 0 and [line.split(",")[0] for line in out.splitlines()[1:]] == ["1", "-1"]
+    Path("bad.svmlight").write_text("1 1:x\n")
+    fails("train", "bad.svmlight", says=["bad.svmlight: not readable as svmlight"])
+
+
+def test_export(run, fails, model):
+    path, columns = model
+    code, out, _ = run("export", path, "--c", "--torch", "state.safetensors", "--json")
+    assert code == 0 and json.loads(out)["c"] == "fastbp-houses.c"
+    text = Path("fastbp-houses.c").read_text()
+    assert "x[1] town=Bergen" in text and "#define PREDICT_INPUTS 5" in text
+    from safetensors.numpy import load_file
+
+    state = load_file("state.safetensors")
+    assert {n: a.shape for n, a in state.items()} == {
+        "0.weight": (32, 5), "0.bias": (32,), "2.weight": (1, 32), "2.bias": (1,)
+    }  # fmt: skip
+    net, trainer = fb.from_torch(state, "relu"), fb.load(path)
+    names = ["year", "town", "size"]
+    frame = fb.data.frames.Frame(names, [columns[n] for n in names])
+    encoded = trainer.preparation._encoded(trainer.preparation._table(frame))
+    expected = trainer.predict(frame)
+    assert np.abs(fb.Trainer(net, "mse").predict(encoded) - expected).max() < 1e-4 * expected.max()
+    fails("export", path, says=["--onnx, --c or --torch"])
+
+
+def test_export_onnx(run, model):
+    pytest.importorskip("onnx")
+    code, out, _ = run("export", model[0], "--onnx", "deep/model.onnx")
+    assert code == 0 and Path("deep/model.onnx").stat().st_size > 500
+
+
+# --- the machine
+
+
+def test_info_names_the_machine(run):
+    code, out, _ = run("info")
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert code == 0 and len(out.splitlines()) < 16
+    for label in (
+        "fastbp",
+        "python",
+        "numpy",
+        "numba",
+        "cpu",
+        "features",
+        "threads",
+        "cuda",
+        "cached",
+        "loading",
+    ):
+        assert lines[label]
+    code, out, _ = run("info", "--json")
+    result = json.loads(out)
+    assert code == 0 and result["fastbp"] == fb.__version__ and "GFLOP/s" in result["peak"]
+    assert float(result["peak"].split()[0]) > 1
+    assert result["cache"] == str(backend.cache_place()) and list(Path(result["cache"]).glob("*.nbc"))
+
+
+def test_the_cache_is_where_the_machine_code_is(tmp_path):
+    code = "from fastbp import backend; print(backend.cache_place())"
+    variables = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "here"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True)
+    assert Path(done.stdout.strip()).parent == tmp_path / "here", done.stderr
+
+
+def test_cache_clear_removes_machine_code_alone(run, tmp_path, monkeypatch):
+    for name in ("program.run-1.py311.nbi", "program.run-1.py311.1.nbc", "program.cpython-311.pyc"):
+        (tmp_path / name).write_bytes(b"x" * 1000)
+    monkeypatch.setattr(backend, "cache_place", lambda: str(tmp_path))
+    code, out, _ = run("cache", "clear", "--json")
+    assert code == 0 and json.loads(out)["removed"] == "0.0 MB in 2 files"
+    assert [f.name for f in tmp_path.iterdir()] == ["program.cpython-311.pyc"]
+    monkeypatch.setattr(backend, "cache_place", lambda: None)
+    code, out, _ = run("cache", "clear")
+    assert code == 0 and "no writable place" in out
+
+
+def test_cache_warm_loads_every_precision(run, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(backend, "load", lambda dtype: loaded.append(dtype.name))
+    code, out, _ = run("cache", "warm")
+    assert code == 0 and loaded == list(cli_info.PRECISIONS) == ["float32", "float64"]
+    assert "float32, float64" in out
+
+
+def test_bench_passes_its_arguments_on(run, monkeypatch):
+    pytest.importorskip("bench.cases")
+    from bench import __main__ as command
+
+    seen = []
+    monkeypatch.setattr(command, "main", lambda argv: seen.append(argv) or 0)
+    assert run("bench", "--quick", "--rounds", 3)[0] == 0 and seen == [["--quick", "--rounds", "3"]]
+
+
+def test_bench_where_it_is_not_installed(fails, monkeypatch):
+    monkeypatch.setattr(cli_info, "__file__", "/nowhere/fastbp/cli_info.py")
+    monkeypatch.setitem(sys.modules, "bench.__main__", None)
+    fails("bench", "--quick", says=["not installed", "clone"])
+
+
+@pytest.mark.parametrize(
+    "argv, says",
+    [
+        (["cache"], ["action", "fastbp cache --help"]),
+        (["cache", "burn"], ["'burn'"]),
+        (["predict", "m.safetensors"], ["DATA"]),
+        (["export", "gone.safetensors", "--c"], ["gone.safetensors: no such file"]),
+        (["info", "--threads"], ["--threads"]),
+    ],
+)
+def test_bad_command_lines(fails, argv, says):
+    fails(*argv, says=says)
