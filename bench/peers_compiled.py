@@ -72,11 +72,13 @@ class Jax(Peer):
     """JAX: an epoch is one jitted program, a scan over its batches, buffers donated."""
 
     note = "jit of lax.scan over the epoch, buffers donated, Adam in jax.numpy"
+    platform = "cpu"
 
     def build(self):
         import jax
 
-        jax.config.update("jax_platforms", "cpu")
+        if self.platform:
+            jax.config.update("jax_platforms", self.platform)
         self.jax = jax
         self.X, self.y = jax.device_put(self.X), jax.device_put(self.y)
         self._epoch = jax.jit(functools.partial(jax_epoch, self.case), donate_argnums=0)

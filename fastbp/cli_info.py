@@ -48,7 +48,7 @@ def _machine():
         "features": f"{', '.join(wide)}; {len(features)} in all" + (f"; {sizes}" if sizes else ""),
         "cores usable": f"{backend.usable_cores()} of {os.cpu_count()}",
         "threads": f"up to {backend.max_threads()}, layer {_threading_layer()}",
-        "cuda": _cuda(),
+        **_gpu(),
     }
 
 
@@ -66,12 +66,9 @@ def _speed():
     }
 
 
-def _cuda():
-    try:
-        backend.device("cuda")
-    except (RuntimeError, ImportError) as error:
-        return f"none: {error}"
-    return "yes"
+def _gpu():
+    reason = backend.no_gpu()
+    return {"cuda": f"none: {reason}"} if reason else {"cuda": "yes", **backend.gpu_info()}
 
 
 def _threading_layer():

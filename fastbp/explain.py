@@ -78,6 +78,8 @@ def explain(trainer, seconds=0.5):
 
     The trainer is not changed. ``seconds``: about how long to measure.
     """
+    if trainer.device != "cpu":
+        raise ValueError(f'device: got "{trainer.device}", explain measures the CPU: takes "cpu"')
     net, batch = trainer.net, trainer.batch_size
     rng = np.random.default_rng(0)
     inputs, outputs = net.sizes[0], net.sizes[-1]

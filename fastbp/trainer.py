@@ -500,8 +500,8 @@ class Trainer:
             self.net, code, options.code(self.optimizer), batch, threads, second, frozen,
             self.loss.numbers(self.net.sizes[-1]), options.ema is not None,
         )  # fmt: skip
-        return backend.Session(
-            self.net.params if params is None else params, slots, plan, self._hyper(), threads,
+        return backend.open_session(
+            self.device, self.net.params if params is None else params, slots, plan, self._hyper(), threads,
             fixed=fixed, work=backend.step_work(self.net, batch),
         )  # fmt: skip
 

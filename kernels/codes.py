@@ -290,3 +290,15 @@ A_INDICES, A_VALUES, A_ITEM = range(3)  # addresses of int32 columns and of valu
 SPARSE_TABLE = 3
 D_FIRST, D_ADDRESS, D_ROW, D_COL = range(4)  # its first sample, where it lies, its strides in bytes
 SHARD_COLUMNS = 4
+
+# The state of a device, in front of the plan in its table: what a step reads and leaves for the next.
+# STEP: of the window's data; ROWS: of the step; FIRST: sample number of the first row at hand; RATED:
+# whether there is a table of rates
+G_MODE, G_STEP, G_ROWS, G_SAMPLES, G_NUMBER, G_HITS, G_STOPPED = range(7)
+G_ORDERED, G_FIRST, G_X_ROW, G_X_COL, G_TARGETED, G_WEIGHTED = range(7, 13)
+G_PARTS, G_STORE, G_RATED = range(13, 16)
+DEVICE = 24
+
+# hyper, sums and rates of a device, float64: hyper first, the table of rates from NUMBERS on
+U_LOSS, U_WEIGHT, U_FACTOR = HYPER, HYPER + 1, HYPER + 2
+NUMBERS = HYPER + 4

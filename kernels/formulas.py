@@ -423,21 +423,30 @@ def _lion(m, g, p, slots, c):
     return p - _signed(m, towards, c[codes.C_LR]), [first]
 
 
+def decay(m, g, p, c):
+    """(gradient, parameter) with weight decay in the one (C_L2), or, as in AdamW, on the other (C_DECAY)."""
+    return m.fma(c[codes.C_L2], p, g), m.fma(-c[codes.C_DECAY], p, p)
+
+
+def limit(m, g, p, c):
+    """The gradient clipped by value, then L1 added."""
+    return m.clip(g, -c[codes.C_CLIP], c[codes.C_CLIP]) + _signed(m, p, c[codes.C_L1])
+
+
 def _decayed(rule):
-    """The rule with weight decay in the gradient (C_L2), or, as in AdamW, on the parameter (C_DECAY)."""
+    """The rule behind ``decay``."""
 
     def formula(m, g, p, slots, c):
-        return rule(m, m.fma(c[codes.C_L2], p, g), m.fma(-c[codes.C_DECAY], p, p), slots, c)
+        return rule(m, *decay(m, g, p, c), slots, c)
 
     return formula
 
 
 def _full(rule):
-    """Clipping by value, then L1 and both weight decays, then the rule."""
+    """The rule behind ``limit`` and ``decay``."""
 
     def formula(m, g, p, slots, c):
-        g = m.clip(g, -c[codes.C_CLIP], c[codes.C_CLIP])
-        return _decayed(rule)(m, g + _signed(m, p, c[codes.C_L1]), p, slots, c)
+        return _decayed(rule)(m, limit(m, g, p, c), p, slots, c)
 
     return formula
 
@@ -447,7 +456,7 @@ def average(m, mean, p, share):
     return m.fma(share, p - mean, mean)
 
 
-_RULES = {
+RULES = {
     codes.SGD: _sgd,
     codes.SGD_MOMENTUM: _sgd_momentum,
     codes.ADAM: _adam,
@@ -465,7 +474,7 @@ _RULES = {
 }
 # (gradient, parameter, slots, constants) -> (parameter, slots); FULL codes may keep the average too
 UPDATE = (
-    _RULES
-    | {code + codes.DECAY: _decayed(_RULES[code]) for code in codes.COMMON}
-    | {code + codes.FULL: _full(rule) for code, rule in _RULES.items()}
+    RULES
+    | {code + codes.DECAY: _decayed(RULES[code]) for code in codes.COMMON}
+    | {code + codes.FULL: _full(rule) for code, rule in RULES.items()}
 )

@@ -24,10 +24,10 @@ FLAGS = {
 
 
 @functools.cache
-def source_digest():
-    """Digest of the kernel sources: the stamp under which machine code is cached."""
+def source_digest(device="cpu"):
+    """Digest of a device's kernel sources: the stamp under which machine code is cached."""
     digest = hashlib.sha256()
-    for path in sorted([*ROOT.glob("*.py"), *ROOT.glob("cpu/*.py")]):
+    for path in sorted([*ROOT.glob("*.py"), *ROOT.glob(f"{device}/*.py")]):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import njit
 
+from fastbp.kernels import random
 from fastbp.kernels.cpu import data, dense, losses, program
 from fastbp.kernels.cpu.simd import get, lanes_of, pointer, put, shift
 from fastbp.layout import arena, leading_dimension
@@ -109,7 +110,7 @@ def scatter(dtype, count, stored, columns, values, out):
 
 @njit
 def shuffle(order, seed, stream):
-    data.shuffle(pointer(order), order.size, seed, stream)
+    random.shuffle(order, seed, stream)
 
 
 @njit

@@ -103,11 +103,12 @@ def test_every_module_was_read():
 
 
 def test_kernels_know_nothing_above_them():
-    """The standard library, NumPy, Numba with its LLVM, and each other."""
+    """The standard library, NumPy, Numba with its LLVM, and each other; the GPU's, lazily, CUDA's own."""
 
     def wrong(module, i):
         climbs = within(i.name, "fastbp") and not within(i.name, "fastbp.kernels")
-        return climbs or outsider(i, "numpy", "numba", "llvmlite")
+        cuda = ("cuda",) if within(module, "fastbp.kernels.cuda") and i.lazy else ()
+        return climbs or outsider(i, "numpy", "numba", "llvmlite", *cuda)
 
     assert broken(KERNELS, wrong) == []
 
@@ -176,7 +177,7 @@ def test_what_is_imported_at_once_is_numpy_only():
     """tqdm, safetensors, matplotlib, numba wait until they are needed; so do readers and exports."""
     rest = {m: found for m, found in REST.items() if m not in ESTIMATORS}
     assert broken(rest, lambda m, i: not i.lazy and outsider(i, "numpy")) == []
-    allowed = ("numpy", "numba", "llvmlite", "tqdm", "safetensors", "matplotlib")
+    allowed = ("numpy", "numba", "numba_cuda", "llvmlite", "tqdm", "safetensors", "matplotlib")
     assert broken(rest, lambda m, i: outsider(i, *allowed, *EXTRAS)) == []
 
 
@@ -200,5 +201,8 @@ def test_every_package_is_installed():
         re.match(r"[\w-]+", d)[0] for e in config["project"]["optional-dependencies"].values() for d in e
     }
     used = {i.name.partition(".")[0] for found in ALL.values() for i in found} - STANDARD - {"fastbp"}
-    assert named == used - {"llvmlite", "matplotlib", "bench", *EXTRAS}  # numba brings llvmlite
+    # numba brings llvmlite; the others are extras
+    assert named == used - {"llvmlite", "matplotlib", "bench", "numba_cuda", "cuda", *EXTRAS}
     assert {"matplotlib", *EXTRAS} - extras == {"sklearn"} and "scikit-learn" in extras
+    wheels = config["project"]["optional-dependencies"]
+    assert all(wheels[e][0].startswith(f"numba-cuda[{e[:2]}{e[4:]}]") for e in ("cuda12", "cuda13"))

@@ -1,12 +1,11 @@
-"""Rows of the user's data, in place and of any dtype, into the batch's floats; shuffled orders."""
+"""Rows of the user's data, in place and of any dtype, into the batch's floats."""
 
 import numpy as np
 from llvmlite import ir
-from numba import uint64
 
 from .. import codes
 from ..jit import jit
-from .simd import I8, I64, Value, address, emitted, get, put, shift
+from .simd import I8, I64, Value, address, emitted, get, shift
 
 _IR = {
     ("f", 4): ir.FloatType(),
@@ -169,32 +168,3 @@ def read_row(kind, count, base, row, step, sample, tables, out):
                           get(shard, codes.D_ADDRESS) + within * get(shard, codes.D_ROW),
                           get(shard, codes.D_COL), out)  # fmt: skip
     return bad
-
-
-@jit
-def mix(x):
-    """A number's 64 bits well mixed: SplitMix64's finalizer (Steele, Lea, Flood, OOPSLA 2014)."""
-    x = (x ^ (x >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> uint64(27))) * uint64(0x94D049BB133111EB)
-    return x ^ (x >> uint64(31))
-
-
-@jit
-def draw(seed, stream, counter):
-    """Random 64 bits number ``counter`` of a stream: the same wherever and whenever it is asked for."""
-    golden = uint64(0x9E3779B97F4A7C15)
-    key = mix(uint64(seed) * golden + mix(uint64(stream) + golden))
-    return mix(key + (uint64(counter) + uint64(1)) * golden)
-
-
-@jit
-def shuffle(order, count, seed, stream):
-    """order = a uniform permutation of range(count): Fisher and Yates, Knuth vol. 2, 3.4.2 P."""
-    for i in range(count):
-        put(order, i, np.int32(i))
-    for i in range(count - 1, 0, -1):
-        bits = draw(seed, stream, i) >> uint64(32)
-        j = np.int64((bits * uint64(i + 1)) >> uint64(32))
-        kept = get(order, i)
-        put(order, i, get(order, j))
-        put(order, j, kept)

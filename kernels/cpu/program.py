@@ -97,7 +97,8 @@ from ..codes import (
     S_TILE,
 )  # fmt: skip
 from ..jit import jit, program
-from .data import convert_row, fetch, read_row, shuffle
+from ..random import shuffle
+from .data import convert_row, fetch, read_row
 from .dense import (
     average,
     dense_backward,
@@ -678,7 +679,7 @@ def run(params, slots, work, plan, call, hyper, results, order, sync):
     threads = call[K_THREADS]
     nobody, one = np.int64(0), np.int64(1)  # not literals: those would compile the worker again
     if call[K_MODE] == codes.SHUFFLE:
-        shuffle(pointer(order), order.size, call[K_SEED], call[K_STREAM])
+        shuffle(order, call[K_SEED], call[K_STREAM])
     elif threads <= 1:
         worker(pointer(params), pointer(slots), pointer(work), pointer(plan), pointer(call),
                pointer(hyper), pointer(results), pointer(order), pointer(sync), nobody, one)  # fmt: skip

@@ -1,0 +1,1 @@
+"""The GPU's kernels: twins of those in cpu/, and the one place that imports numba.cuda (device.py)."""

@@ -1,0 +1,272 @@
+"""Formulas as scalar device functions: the maths ``m`` of formulas.py that writes Python source.
+
+Each formula becomes straight-line code with one operation a line and typed constants, and the
+dictionaries of formulas.py become functions that choose by code: what is added there is here too.
+The same source runs in the simulator and in the compiler.
+"""
+
+import re
+
+import numpy as np
+
+from .. import codes, formulas
+from .device import SIMULATED, device, load1, maths, store1
+
+
+class Name:
+    """A value of the function that is being written: the name of a local variable."""
+
+    __slots__ = ("m", "text")
+
+    def __init__(self, m, text):
+        self.m, self.text = m, text
+
+    def __add__(self, other):
+        return self.m.line(f"{self.text} + {self.m.text(other)}")
+
+    def __sub__(self, other):
+        return self.m.line(f"{self.text} - {self.m.text(other)}")
+
+    def __rsub__(self, other):
+        return self.m.line(f"{self.m.text(other)} - {self.text}")
+
+    def __mul__(self, other):
+        return self.m.line(f"{self.text} * {self.m.text(other)}")
+
+    def __truediv__(self, other):
+        return self.m.line(f"{self.text} / {self.m.text(other)}")
+
+    def __rtruediv__(self, other):
+        return self.m.line(f"{self.m.text(other)} / {self.text}")
+
+    def __neg__(self):
+        return self.m.line(f"-{self.text}")
+
+    def __lt__(self, other):
+        return self.m.line(f"{self.text} < {self.m.text(other)}")
+
+    def __gt__(self, other):
+        return self.m.line(f"{self.text} > {self.m.text(other)}")
+
+    def __eq__(self, other):
+        return self.m.line(f"{self.text} == {self.m.text(other)}")
+
+    def __and__(self, other):
+        return self.m.line(f"{self.text} and {other.text}")
+
+    def __or__(self, other):
+        return self.m.line(f"{self.text} or {other.text}")
+
+    def __xor__(self, other):
+        return self.m.line(f"{self.text} != {other.text}")
+
+    def __invert__(self):
+        return self.m.line(f"not {self.text}")
+
+    __radd__, __rmul__, __hash__ = __add__, __mul__, None
+
+
+class Bits(Name):
+    """A whole number: the bits of a float."""
+
+    def __rsub__(self, other):
+        return Bits(self.m, f"({other} - {self.text})")
+
+
+class Writer:
+    """The maths of formulas.py: every operation a line of source; constants are globals of the dtype."""
+
+    def __init__(self, namespace, dtype, prefix="v"):
+        self.namespace, self.dtype, self.prefix, self.lines = namespace, dtype, prefix, []
+        self.is64, self.level, self.count = dtype == np.float64, 0, 0
+
+    def say(self, text):
+        """A line that gives nothing a name."""
+        self.lines.append("    " * self.level + text)
+
+    def line(self, text):
+        name = f"{self.prefix}{self.count}"
+        self.count += 1
+        self.say(f"{name} = {text}")
+        return Name(self, name)
+
+    def text(self, x):
+        return x.text if isinstance(x, Name) else self.constant(x).text
+
+    def constant(self, x):
+        known = self.namespace.setdefault("_constants", {})
+        name = known.setdefault(float(x), f"K{len(known)}")
+        self.namespace[name] = self.dtype.type(x)
+        return Name(self, name)
+
+    def lift(self, x):
+        return x if isinstance(x, Name) else self.constant(x)
+
+    def fma(self, x, y, z):
+        return self.line(f"fma({self.text(x)}, {self.text(y)}, {self.text(z)})")
+
+    def select(self, mask, x, y):
+        return self.line(f"{self.text(x)} if {mask.text} else {self.text(y)}")
+
+    def maximum(self, x, low):
+        """x, or low where x is below it; NaN in x is kept."""
+        return self.select(self.lift(x) < low, low, x)
+
+    def minimum(self, x, high):
+        return self.select(self.lift(x) > high, high, x)
+
+    def clip(self, x, low, high):
+        return self.minimum(self.maximum(x, low), high)
+
+    def abs(self, x):
+        return self.line(f"abs({self.text(x)})")
+
+    def sqrt(self, x):
+        return self.line(f"sqrt({self.text(x)})")
+
+    def round(self, x):
+        return self.line(f"rint({self.text(x)})")
+
+    def copysign(self, x, sign):
+        return self.line(f"copysign({self.text(x)}, {self.text(sign)})")
+
+    def bits(self, x):
+        return Bits(self, self.line(f"bits({self.text(x)})").text)
+
+    def from_bits(self, n):
+        return self.line(f"from_bits({n.text})")
+
+    def shift_right(self, n, by):
+        """Of a float's bits, its sign not set."""
+        return Bits(self, f"({n.text} >> {by})")
+
+    def pow2(self, n):
+        """2**n for a whole number in the exponent's range."""
+        bias, mantissa, whole = (1023, 52, "int64") if self.is64 else (127, 23, "int32")
+        return self.line(f"from_bits(({whole}({self.text(n)}) + {bias}) << {mantissa})")
+
+    def split(self, x):
+        """x = mantissa * 2**exponent, mantissa in [sqrt(1/2), sqrt(2))."""
+        half_root, mantissa = (0x3FE6A09E667F3BCD, 52) if self.is64 else (0x3F3504F3, 23)
+        bits = self.line(f"bits({self.text(x)})").text
+        exponent = self.line(f"({bits} - {half_root}) >> {mantissa}").text
+        return (
+            self.line(f"from_bits({bits} - ({exponent} << {mantissa}))"),
+            self.line(f"real({exponent})"),
+        )
+
+
+def compiled(source, namespace, names):
+    """Run ``source`` in a namespace, where its functions then are."""
+    exec(compile(source, __file__, "exec"), namespace)
+    return [namespace[name] for name in names]
+
+
+def _function(name, arguments, write, namespace, dtype):
+    """Write the device function ``name`` from write(m, *arguments)."""
+    m = Writer(namespace, dtype)
+    results = write(m, *(Name(m, a) for a in arguments))
+    results = results if isinstance(results, tuple) else (results,)
+    lines = [*m.lines, f"return {', '.join(m.text(r) for r in results)}"]
+    source = f"def {name}({', '.join(arguments)}):\n" + "".join(f"    {line}\n" for line in lines)
+    compiled(source, namespace, [name])
+    _decorate(namespace, name)
+    return name
+
+
+def row_functions(name, table, arguments, returns, namespace, dtype):
+    """def name(code, arguments): what a table of losses or links does to a row; see views.Row."""
+    from .views import Row
+
+    cases = {}
+    for code, formula in table.items():
+        m = Writer(namespace, dtype)
+        m.level = 1
+        formula(m, Row(m))
+        cases[code] = f"{name}_{code}"
+        head = [f"def {name}_{code}({', '.join(arguments)}):", "    value, hits, right = zero, 0, zero"]
+        source = "\n".join([*head, *m.lines, f"    return {returns}"]) + "\n"
+        compiled(source, namespace, [f"{name}_{code}"])
+        _decorate(namespace, f"{name}_{code}")
+    _choice(name, arguments, cases, returns.replace("value", "zero").replace("hits", "0")
+            .replace("right", "zero"), namespace)  # fmt: skip
+
+
+def _decorate(namespace, name):
+    if not SIMULATED:  # these call nothing that the simulator would have to swap, so stay plain there
+        namespace[name] = device(namespace[name])
+
+
+def _choice(name, arguments, cases, otherwise, namespace):
+    """def name(code, arguments): the case of the code."""
+    given = ", ".join(arguments)
+    lines = [f"def {name}(code, {given}):"]
+    for code, function in cases.items():
+        lines += [f"    if code == {code}:", f"        return {function}({given})"]
+    compiled("\n".join([*lines, f"    return {otherwise}\n"]), namespace, [name])
+    _decorate(namespace, name)
+
+
+def _update(namespace, dtype):
+    """def update(code, g, mem, at, slots, stride, c): what the weight tile's epilogue does.
+
+    mem: the arena; the weight lies at ``at``, slot k at slots + k * stride, the constants at c. What the
+    variants add to a rule is written once, in front of all rules, not once a rule as on the CPU.
+    """
+    lines = ["def update(code, g, mem, at, slots, stride, c):", f"    if code == {codes.STORE}:",
+             "        store1(mem, slots, g)", "        return", "    p = load1(mem, at)"]  # fmt: skip
+
+    def traced(prefix, formula, level, finish):
+        """The lines of a formula and of what ``finish`` makes of its results; constants loaded first."""
+        m = Writer(namespace, dtype, prefix)
+        constants = [Name(m, f"c{k}") for k in range(codes.CONSTANTS)]
+        after = finish(m, formula(m, Name(m, "g"), Name(m, "p"), constants))
+        body = [*m.lines, *after]
+        used = [k for k in range(codes.CONSTANTS) if re.search(rf"\bc{k}\b", " ".join(body))]
+        loads = [f"c{k} = load1(mem, c + {k})" for k in used]
+        lines.extend("    " * level + line for line in (*loads, *body))
+
+    lines.append(f"    if code >= {codes.FULL}:")
+    traced("f", formulas.limit, 2, lambda m, g: [f"g = {g.text}"])
+    lines.append(f"    if code >= {codes.DECAY}:")
+    traced("d", formulas.decay, 2, lambda m, both: [f"g, p = {both[0].text}, {both[1].text}"])
+    lines.append(f"    rule = code % {codes.RULES}")
+    for number, (code, rule) in enumerate(formulas.RULES.items()):
+        count = codes.SLOTS[code]
+        lines.append(f"    {'el' if number else ''}if rule == {code}:")
+        lines += [f"        s{k} = load1(mem, slots + {k} * stride)" for k in range(count)]
+
+        def formula(m, g, p, constants, rule=rule, count=count):
+            return rule(m, g, p, [Name(m, f"s{k}") for k in range(count)], constants)
+
+        def stores(m, results):
+            states = [f"store1(mem, slots + {k} * stride, {s.text})" for k, s in enumerate(results[1])]
+            return [f"store1(mem, at, {results[0].text})", *states]
+
+        traced(f"v{code}_", formula, 2, stores)
+    compiled("\n".join(lines) + "\n", namespace, ["update"])
+    _decorate(namespace, "update")
+
+
+def functions(dtype):
+    """A namespace with the formulas of one numpy dtype as device functions.
+
+    activate(code, z); activate_stored(code, z) -> (a, f'); slope(code, a); update(code, ...).
+    """
+    dtype = np.dtype(dtype)
+    namespace = {"np": np, "abs": abs, "int32": np.int32, "int64": np.int64, "int": int, "real": dtype.type,
+                 "load1": load1, "store1": store1, **maths(dtype)}  # fmt: skip
+    zero = Writer(namespace, dtype).constant(0.0).text
+    tables = (
+        ("activate", ["z"], formulas.ACTIVATION, "z"),
+        ("activate_stored", ["z"], formulas.ACTIVATION_AND_SLOPE, f"z, {zero}"),
+        ("slope", ["a"], formulas.SLOPE, Writer(namespace, dtype).constant(1.0).text),
+    )
+    for name, arguments, table, otherwise in tables:
+        cases = {
+            code: _function(f"{name}_{code}", arguments, formula, namespace, dtype)
+            for code, formula in table.items()
+        }
+        _choice(name, arguments, cases, otherwise, namespace)
+    _update(namespace, dtype)
+    return namespace

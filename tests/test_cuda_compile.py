@@ -1,0 +1,111 @@
+"""Every float32 GPU kernel becomes machine code for sm_90, without a GPU, and keeps to its registers.
+
+The table, of both precisions and three generations, is written by `python -m bench.ptx --write`, which takes
+minutes; docs/gpu.md tells what its numbers mean.
+"""
+
+import importlib.util
+import json
+import re
+
+import pytest
+
+if importlib.util.find_spec("numba_cuda") is None or importlib.util.find_spec("nvidia") is None:
+    pytest.skip("takes numba-cuda and its wheels: pip install '.[cuda12]'", allow_module_level=True)
+
+from numba import config
+
+if config.ENABLE_CUDASIM:
+    pytest.skip("the simulator compiles nothing", allow_module_level=True)
+
+from bench import ptx
+
+SLACK = 8  # registers that another patch level of the toolkit may take more
+KNOWN = json.loads(ptx.TABLE.read_text())
+
+
+def test_registers_and_spills():
+    found = ptx.measure(["float32"], [(9, 0)])
+    assert set(found) == {key for key in KNOWN if key.startswith("float32 sm_90 ")}
+    for key, (registers, spilled, shared) in found.items():
+        most, known_spilled, known_shared = KNOWN[key]
+        assert registers <= most + SLACK, (key, registers, most)
+        assert spilled <= known_spilled, (key, spilled, known_spilled)
+        assert shared == known_shared and shared <= 48 << 10, (key, shared)
+
+
+def test_what_spills():
+    """16 bytes of the wide forward tile on sm_75 and sm_80, held to 128 registers so that two blocks fit;
+    where they lie in the kernel is not known. Nothing else."""
+    spilled = {key: n for key, (_, n, _) in KNOWN.items() if n}
+    assert set(spilled) <= {"float32 sm_75 dense_forward_wide", "float32 sm_80 dense_forward_wide"}
+    assert all(n <= 16 for n in spilled.values())
+
+
+def test_the_inner_loop_is_vector_loads_and_fused_multiply_adds():
+    """The wide tile: 64 multiply-adds for four 16-byte loads from shared memory, nothing in local memory."""
+    [(_, _, text)] = ptx.ptx("float32", [(9, 0)], "forward_wide")
+    lines = text.splitlines()
+    first = next(i for i, line in enumerate(lines) if "ld.shared.v4" in line)
+    last = next(i for i in range(first, len(lines)) if "bra" in lines[i])
+    loop = lines[first:last]
+    loads, fused = (sum(text in line for line in loop) for text in ("ld.shared.v4.f32", "fma.rn.f32"))
+    assert loads >= 4 and fused == 16 * loads
+    assert len(loop) - loads - fused < fused / 8, "address arithmetic has crept in"
+    assert text.count("ld.global.v4.f32") == 8
+    assert "ld.local" not in text and "st.local" not in text
+
+
+def test_machine_code_is_kept_on_disk(monkeypatch, tmp_path):
+    """A kernel is saved and found again by another process's dispatcher; another digest finds nothing."""
+    from types import SimpleNamespace
+
+    import numpy as np
+    from numba import float32
+    from numba.cuda import dispatcher
+    from numba.cuda.cudadrv import devices
+
+    from fastbp.kernels.cuda import cache, program
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    card = SimpleNamespace(compute_capability=(9, 0))
+    monkeypatch.setattr(dispatcher, "get_current_device", lambda: card)
+    monkeypatch.setattr(dispatcher._Kernel, "bind", lambda self: None)  # loads it into the driver
+    monkeypatch.setattr(devices, "get_context", lambda *a: SimpleNamespace(device=card))
+    arguments = ptx.signatures(float32)["square_norm"]
+
+    def fresh():
+        program.load.cache_clear()
+        return program.load(np.dtype("float32"))["square_norm"]
+
+    first, second = fresh(), fresh()
+    first.compile(arguments)
+    second.compile(arguments)
+    assert sum(first.stats.cache_misses.values()) == 1 and sum(second.stats.cache_hits.values()) == 1
+    monkeypatch.setattr(cache, "source_digest", lambda device: "another")
+    third = fresh()
+    third.compile(arguments)
+    assert sum(third.stats.cache_misses.values()) == 1
+    program.load.cache_clear()
+
+
+def test_the_gather_reads_every_dtype(monkeypatch):
+    """It is the one kernel that is compiled for a dtype of X."""
+    from types import SimpleNamespace
+
+    import numpy as np
+    from numba import cuda, float32, from_dtype, types
+    from numba.cuda import dispatcher
+
+    from fastbp.kernels import codes
+    from fastbp.kernels.cuda import program
+
+    monkeypatch.setattr(dispatcher, "get_current_device", lambda: SimpleNamespace(compute_capability=(9, 0)))
+    gather = program.load(np.dtype("float32"))["gather"]
+    for kind, size in codes.DTYPES:
+        if kind != "b":  # a view of bytes
+            of = from_dtype(np.dtype(f"{kind}{size}"))[::1]
+            arguments = types.void(of, *ptx.signatures(float32)["gather"][1:])
+            text, _ = cuda.compile(gather.py_func, arguments, device=False, abi="numba", cc=(9, 0))
+            assert re.search(rf"ld\.global\.[usbf]{8 * size}\b", text), (kind, size)

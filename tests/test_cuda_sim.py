@@ -1,0 +1,299 @@
+"""The GPU's own parts in numba's simulator: formulas, tiles, parts of a batch, feeding, errors.
+
+Skipped in the ordinary run, since the simulator has to be chosen before numba is imported; see
+test_devices.py for the command.
+"""
+
+import os
+
+import harness as h
+import numpy as np
+import pytest
+
+import fastbp as fb
+from fastbp import backend
+from fastbp.kernels import codes
+from fastbp.kernels import reference as ref
+
+if not int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0):
+    pytest.skip("takes NUMBA_ENABLE_CUDASIM=1 and a run of its own", allow_module_level=True)
+
+import simulator  # noqa: F401
+from numba import cuda
+
+from fastbp.kernels.cuda import dense, losses, program, scalar
+
+
+@pytest.fixture(params=h.DTYPES)
+def dtype(request):
+    return np.dtype(request.param)
+
+
+@pytest.mark.parametrize("name", codes.ACTIVATIONS)
+def test_activations_and_slopes(rng, dtype, name):
+    names, code = scalar.functions(dtype), codes.ACTIVATIONS[name]
+    z = np.concatenate([rng.uniform(-12, 12, 40), rng.normal(0, 1e-3, 9), [0.0, 90.0, -90.0]]).astype(dtype)
+    exact, slope = ref.activation(name, z.astype(float)), ref.activation_derivative(name, z.astype(float))
+    if code in codes.STORED:
+        got, got_slope = np.array([names["activate_stored"](code, x) for x in z]).T
+    else:
+        got = np.array([names["activate"](code, x) for x in z])
+        got_slope = np.array([names["slope"](code, a) for a in got])
+    function = names["activate_stored" if code in codes.STORED else "activate"]
+    assert np.isnan(function(code, z[0] * np.nan)).any()
+    tolerance = 2e-6 if dtype == np.float32 else 1e-14
+    assert h.relative(got, exact) < tolerance
+    kink = z == 0  # where the slope is a matter of convention between output and input
+    assert h.relative(got_slope[~kink], slope[~kink]) < tolerance
+
+
+def test_everything_in_the_formulas_is_here():
+    """What others add to formulas.py must not be forgotten on this device."""
+    from fastbp.kernels import formulas, loss_formulas
+
+    names = {**scalar.functions(np.float32), "number_type": None, "zero": 0.0, "dtype": np.dtype("f4")}
+    losses.build(names)
+    for name, table in (("activate", formulas.ACTIVATION), ("activate_stored", formulas.ACTIVATION_AND_SLOPE),
+                        ("slope", formulas.SLOPE),
+                        ("loss_row", loss_formulas.LOSS), ("link_row", loss_formulas.LINK)):  # fmt: skip
+        for code in table:
+            assert f"{name}_{code}" in names
+
+
+def _slot(mem, table, kernel, grid, threads, *arguments):
+    """Run a kernel on host arrays; they are changed in place."""
+    there = [cuda.to_device(a) for a in (mem, table)]
+    kernel[grid, threads](*there, *arguments)
+    for a, host in zip(there, (mem, table), strict=True):
+        a.copy_to_host(host)
+
+
+@pytest.mark.parametrize("shape", dense.TILES[4])
+@pytest.mark.parametrize("rows,inner,outer", [(1, 1, 1), (7, 9, 5), (17, 8, 33)])
+def test_tiles(rng, dtype, shape, rows, inner, outer):
+    """Each block shape's three products on ragged sizes; outputs poisoned, padding untouched."""
+    kernels, one = program.load(dtype), dense.TILES[dtype.itemsize][shape]
+    ld_in, ld_out = -(-inner // 16) * 16, -(-outer // 16) * 16
+    x, delta = rng.standard_normal((rows, inner)), rng.standard_normal((rows, outer))
+    w = rng.standard_normal((inner + 1, outer))
+    place, mem = 0, []
+    where = {}
+    for name, block, ld in (("w", w, ld_out), ("slots", None, ld_out), ("x", x, ld_in), ("a", None, ld_out),
+                            ("d", delta, ld_out), ("below", None, ld_in)):  # fmt: skip
+        count = {"slots": inner + 1, "a": rows, "below": rows}.get(name, 0) or len(block)
+        padded = np.zeros((count, ld))
+        if block is None:
+            padded[:, : outer if ld == ld_out and name != "below" else inner] = np.nan
+        else:
+            padded[:, : block.shape[1]] = block
+        where[name] = place
+        place += padded.size
+        mem.append(padded.ravel())
+    mem = np.concatenate(mem).astype(dtype)
+    table = np.zeros(codes.DEVICE + codes.HEADER + 2 * codes.LAYER_COLUMNS, np.int64)
+    plan = table[codes.DEVICE :]
+    table[codes.G_ROWS], table[codes.G_PARTS], table[codes.G_MODE] = rows, 1, codes.TRAIN
+    table[codes.G_STORE] = where["slots"]
+    plan[codes.P_LAYERS], plan[codes.P_SIZE] = 2, (inner + 1) * ld_out
+    below, this = plan[codes.HEADER :][: codes.LAYER_COLUMNS], plan[codes.HEADER + codes.LAYER_COLUMNS :]
+    below[[codes.L_A, codes.L_DELTA, codes.L_LDA]] = where["x"], where["below"], ld_in
+    below[codes.L_ACTIVATION] = codes.IDENTITY
+    this[[codes.L_IN, codes.L_OUT, codes.L_W, codes.L_LDW]] = inner, outer, where["w"], ld_out
+    this[[codes.L_X, codes.L_LDX, codes.L_A, codes.L_LDA, codes.L_DELTA]] = (
+        where["x"], ld_in, where["a"], ld_out, where["d"])  # fmt: skip
+    read = lambda name, count, width, ld: mem[where[name] :][: count * ld].reshape(count, ld)[:, :width]  # noqa: E731
+    x, delta, w = (read(n, len(b), b.shape[1], ld).astype(float) for n, b, ld in
+                   (("x", x, ld_in), ("d", delta, ld_out), ("w", w, ld_out)))  # fmt: skip
+    tolerance = h.TOLERANCE[dtype.name]
+
+    def grid(r, c):
+        return -(-r // one.rows), -(-c // one.columns)
+
+    index = 1
+    _slot(mem, table, kernels[f"dense_forward_{shape}"], grid(rows, outer), one.threads, index)
+    size = h.sum_size(x, w[:-1])
+    assert h.relative(read("a", rows, outer, ld_out), x @ w[:-1] + w[-1], size) < tolerance
+    _slot(mem, table, kernels[f"dense_backward_{shape}"], grid(rows, inner), one.threads, index)
+    size = h.sum_size(delta, w[:-1].T)
+    assert h.relative(read("below", rows, inner, ld_in), delta @ w[:-1].T, size) < tolerance
+    tiles = int(np.prod(grid(inner, outer)))
+    alone = table.copy()
+    alone[codes.DEVICE + codes.HEADER :][: codes.LAYER_COLUMNS] = this  # the only layer of the grid
+    _slot(mem, alone, kernels[f"dense_update_{shape}"], (tiles, 1), one.threads)
+    exact = np.vstack([x.T @ delta, delta.sum(axis=0)])
+    size = h.sum_size(np.vstack([x.T, np.ones(rows)]), delta)
+    assert h.relative(read("slots", inner + 1, outer, ld_out), exact, size) < tolerance
+    finite = np.isfinite(mem)
+    assert finite.all() and not mem[where["a"] :][: rows * ld_out].reshape(rows, ld_out)[:, outer:].any()
+
+
+def test_same_bits_again(rng):
+    X, y = rng.standard_normal((40, 3)).astype("f4"), rng.integers(0, 2, 40)
+    results = []
+    for _ in range(2):
+        net = fb.MLP([3, 5, 2], "gelu", seed=0)
+        fb.Trainer(net, batch_size=20, seed=1, device="cuda", clip_norm=0.1).fit(X, y)
+        results.append(net.params)
+    assert np.array_equal(*results)
+
+
+def test_a_rows_prediction_does_not_depend_on_its_batch(rng):
+    net = fb.MLP([3, 9, 2], seed=0)
+    trainer = fb.Trainer(net, device="cuda")
+    X = rng.standard_normal((9, 3)).astype("f4")
+    whole = trainer.predict(X)
+    for rows in (1, 5):
+        assert np.array_equal(trainer.predict(X[:rows]), whole[:rows])
+
+
+def test_launches_of_a_step(rng):
+    """2 L + 3 for L layers, whatever the network: what a graph replays."""
+    for sizes in ([3, 5, 2], [3, 4, 4, 4, 2]):
+        trainer = fb.Trainer(fb.MLP(sizes, seed=0), batch_size=4, device="cuda")
+        trainer.fit(np.ones((4, 3), "f4"), [0, 1, 0, 1])
+        run = trainer._sessions["train"]._run
+        run.bind(np.ones((4, 3), "f4"), np.zeros((4, 1), "i4"), None, None)
+        assert len(run.launches(codes.TRAIN)) == 2 * (len(sizes) - 1) + 3
+
+
+def test_ctrl_c_counts_the_steps_that_were_made(rng, monkeypatch):
+    X, y = rng.standard_normal((24, 3)).astype("f4"), rng.integers(0, 2, 24)
+    trainer, other = (
+        fb.Trainer(fb.MLP([3, 4, 2], seed=0), batch_size=4, seed=1, device="cuda") for _ in range(2)
+    )
+    read, calls = program.Run.read, []
+
+    def interrupted(self):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return read(self)
+
+    monkeypatch.setattr(program.Run, "read", interrupted)
+    assert trainer.fit(X, y).stopped == "Ctrl-C"
+    monkeypatch.undo()
+    assert 1 < trainer.steps < 6
+    order = trainer._sessions["train"].order[: 4 * trainer.steps]
+    other.fit(X[order], y[order], shuffle=False)
+    assert np.array_equal(trainer.net.params, other.net.params)
+
+
+def test_what_the_backend_says():
+    assert backend.device("cuda") == "cuda" and backend.device("auto") == "cpu"
+    assert "simulated" in backend.gpu_info()["gpu"]
+
+
+def test_the_gpu_benchmark(capsys, tmp_path):
+    """Its correctness part, tiny, and the page made of it; the timings need a GPU."""
+    import json
+
+    from bench import gpu
+
+    assert gpu.main(["--short", "--out", str(tmp_path)]) == 0
+    content = json.loads((tmp_path / "gpu.json").read_text())
+    assert content["correctness"]["checks"] >= 10 and not content["correctness"]["failed"]
+    assert "all right" in capsys.readouterr().out
+    content["timings"] = {"tiny": {"fastbp": {"us": 20.0, "spread": [19, 22], "loss": 0.5},
+                                   "jax": {"error": "no GPU"}}}  # fmt: skip
+    content["ceilings"] = {"fma": 60.0, "copy": 4000.0, "tensor": None}
+    text = gpu.page(content)
+    assert "20.0" in text and "tiny, jax: no GPU" in text and "60.0 TFLOP/s" in text
+    gpu.picture(content, tmp_path / "gpu.png")
+    assert (tmp_path / "gpu.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("kind", ["f4", "u1", "?"])
+def test_data_larger_than_the_memory_is_streamed(rng, monkeypatch, kind):
+    """Pieces of two steps, shuffled and weighted: the same bits as with everything on the device."""
+    from fastbp.kernels.cuda import data
+
+    X, y = rng.integers(0, 2, (27, 3)).astype(kind), rng.integers(0, 2, 27)
+    weight = rng.uniform(0.5, 2, 27)
+    results, brought = [], []
+    bring = data.Streamed._bring
+    monkeypatch.setattr(data.Streamed, "_bring", lambda self, *a: brought.append(a) or bring(self, *a))
+    for streamed in (False, True):
+        if streamed:
+            assert not brought
+            monkeypatch.setattr(data, "room", lambda: 0)
+            monkeypatch.setattr(data, "PIECE", 2 * 4 * X[:1].nbytes)
+        net = fb.MLP([3, 4, 2], seed=0)
+        trainer = fb.Trainer(net, batch_size=4, seed=1, device="cuda")
+        history = trainer.fit(X, y, epochs=2, sample_weight=weight)
+        monkeypatch.setattr(data, "PIECE", 6 * X[:1].nbytes)  # of less than a batch to evaluate
+        results.append((net.params, history.history["loss"], trainer.evaluate(X, y, weight)))
+    assert len(brought) >= 2 * 4 + 1  # seven steps an epoch, two at a time; one batch to evaluate
+    assert np.array_equal(results[0][0], results[1][0])
+    assert results[0][1:] == results[1][1:]
+
+
+def test_out_of_memory_says_how_much_and_what_to_lower(monkeypatch):
+    from types import SimpleNamespace
+
+    from fastbp.kernels.cuda import data
+
+    def full(*args):
+        raise RuntimeError("[CUresult.CUDA_ERROR_OUT_OF_MEMORY] Call to cuMemAlloc results in ...")
+
+    context = SimpleNamespace(get_memory_info=lambda: (10**9, 8 * 10**9))
+    monkeypatch.setattr(data, "cuda", SimpleNamespace(device_array=full, current_context=lambda: context))
+    with pytest.raises(MemoryError, match=r"X takes 4,000 MB, of 8,000 MB 1,000 MB are free.*batch_size"):
+        data.allocate(10**9, np.float32, "X")
+
+
+def test_what_the_gpu_does_not_know_is_refused():
+    """New columns of the tables are refused by name until kernels/cuda has been taught them."""
+    plan, hyper = np.zeros(codes.HEADER + codes.LAYER_COLUMNS, np.int64), np.zeros(codes.HYPER)
+    plan[codes.P_LAYERS] = 1
+    program.refuse(plan, hyper)
+    for prefix, table in (("P", plan), ("L", plan[codes.HEADER :]), ("H", hyper)):
+        for name in program.KNOWN[prefix].split():
+            assert hasattr(codes, f"{prefix}_{name}")
+        codes_known = program.KNOWN[prefix]
+        program.KNOWN[prefix] = codes_known.rpartition(" ")[0]  # as if the last one were new
+        at = getattr(codes, f"{prefix}_{codes_known.rpartition(' ')[2]}")
+        before, table[at] = table[at], 1
+        try:
+            with pytest.raises(NotImplementedError, match="does not do this yet"):
+                program.refuse(plan, hyper)
+        finally:
+            program.KNOWN[prefix], table[at] = codes_known, before
+    with pytest.raises(ValueError, match="explain"):
+        fb.Trainer(fb.MLP([2, 2], seed=0), device="cuda").explain()
+
+
+@pytest.mark.parametrize(
+    "network,options,said",
+    [
+        (dict(dropout=0.5), {}, "dropout"),
+        (dict(input_dropout=0.5), {}, "input_dropout"),
+        (dict(norm="layer"), {}, "norm"),
+        (dict(norm="batch"), {}, "norm"),
+        (dict(residual=True), {}, "residual"),
+        (dict(embeddings={0: (2, 3)}), {}, "embeddings"),
+        ({}, dict(clip_layer_norm=1.0), "clip_layer_norm"),
+        ({}, dict(max_norm=1.0), "max_norm"),
+        ({}, dict(accumulate=2), "accumulate"),
+        ({}, dict(ema=0.9), "ema"),
+        ({}, dict(lr_factors=(1, 0.5, 1)), "lr_factors"),
+        ({}, dict(decay_bias=False), "decay_bias"),
+    ],
+)
+def test_what_the_cpu_alone_does_is_refused_by_its_name(network, options, said):
+    net = fb.MLP([3, 4, 4, 2], seed=0, **network)
+    trainer = fb.Trainer(net, batch_size=4, device="cuda", **options)
+    before = net.params.copy()
+    with pytest.raises(
+        NotImplementedError, match=rf'device: got "cuda", .* \([^,]*{said}[^,]*\); takes "cpu"'
+    ):
+        trainer.fit(np.zeros((4, 3), "f4"), [0, 1, 0, 1])
+    assert np.array_equal(net.params, before)
+
+
+def test_data_that_the_cpu_alone_reads_is_refused():
+    sparse = pytest.importorskip("scipy.sparse")
+    X = np.ones((4, 3), "f4")
+    trainer = fb.Trainer(fb.MLP([3, 2], seed=0), batch_size=4, device="cuda")
+    for kind, data in (("sparse", sparse.csr_array(X)), ("shards", fb.data.shards([X[:2], X[2:]]))):
+        with pytest.raises(NotImplementedError, match=f"X: got {kind} data"):
+            trainer.fit(data, [0, 1, 0, 1])
