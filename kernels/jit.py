@@ -1,4 +1,4 @@
-"""The one decorator of every CPU kernel, with a disk cache that sees all kernel sources.
+"""The decorators of every CPU kernel, with a disk cache that sees all kernel sources.
 
 Numba keys a cached function on its own file alone: after a change in a helper of another file the
 old machine code runs on. Here the key is a digest of every kernel source, so any edit recompiles.
@@ -9,7 +9,8 @@ import hashlib
 from pathlib import Path
 
 from numba import njit
-from numba.core import caching
+from numba.core import caching, compiler
+from numba.core.codegen import JITCodeLibrary
 
 ROOT = Path(__file__).resolve().parent
 
@@ -58,16 +59,67 @@ class _Cache(caching.FunctionCache):
     _impl_class = _Impl
 
 
+class _Library(JITCodeLibrary):
+    """Numba optimizes each function when it is compiled, and again in each of its callers, most of it for the
+    sake of reference counts, which pointers do not have. Here a whole program is optimized, once."""
+
+    def _optimize_functions(self, module):
+        module.data_layout = self._codegen._data_layout
+
+    def _optimize_final_module(self):
+        passes, builder = self._codegen._module_pass_manager()
+        passes.run(self._final_module, builder)
+
+
+class _Part(_Library):
+    """A helper's code: linked into its callers as it was written, never machine code of its own."""
+
+    def _optimize_final_module(self):
+        pass
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+
+class _Compiler(compiler.Compiler):
+    library = _Library
+
+    def compile_extra(self, func):
+        self.state.flags.no_compile = self.library is _Part
+        self.state.library = self.library(self.state.targetctx.codegen(), func.__qualname__)
+        self.state.library.enable_object_caching()
+        return super().compile_extra(func)
+
+
+class _PartCompiler(_Compiler):
+    library = _Part
+
+
 def jit(function):
     """Compile a helper that other kernels call; it is cached as a part of its callers."""
-    return njit(**FLAGS)(function)
+    dispatcher = njit(pipeline_class=_PartCompiler, **FLAGS)(function)
+
+    def add_overload(found):  # as numba's, but that there is no address for calls from Python
+        key = object()
+        found.target_context.insert_user_function(key, found.fndesc, [found.library])
+        dispatcher.overloads[tuple(found.signature.args)] = found._replace(entry_point=key)
+
+    dispatcher.add_overload = add_overload
+    return dispatcher
 
 
-def program(parallel):
-    """Compile what Python calls: without the GIL, its machine code kept on disk."""
+def program(parallel=False, python=True):
+    """Compile something whole, without the GIL, its machine code kept on disk.
+
+    python: whether Python calls it; otherwise others do, by the address that ``address_of`` tells.
+    """
 
     def decorate(function):
-        dispatcher = njit(parallel=parallel, **{**FLAGS, "no_cpython_wrapper": False})(function)
+        flags = {**FLAGS, "no_cpython_wrapper": not python}
+        if not parallel:  # parallel regions are compiled by numba's own ways
+            flags["pipeline_class"] = _Compiler
+        dispatcher = njit(parallel=parallel, **flags)(function)
         try:
             dispatcher._cache = _Cache(function)
         except RuntimeError:  # no writable place: compile anew in each process
@@ -75,6 +127,13 @@ def program(parallel):
         return dispatcher
 
     return decorate
+
+
+def address_of(dispatcher, signature):
+    """Compile a program for a tuple of types, or load it from the disk; the address of its machine code."""
+    dispatcher.compile(signature)
+    found = dispatcher.overloads[signature]
+    return found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
 
 
 def cache_path(dispatcher):

@@ -21,7 +21,7 @@ import harness, numpy as np, fastbp as fb
 from fastbp.kernels import reference as ref
 from fastbp.kernels.cpu.simd import host_target
 rng = np.random.default_rng()
-for dtype in ("float32", "float64"):
+for dtype in sys.argv[1:]:
     net = fb.MLP([9, 37, 21, 5], ["gelu", "tanh"], seed=0, dtype=dtype)
     X, y = rng.standard_normal((50, 9)).astype(dtype), rng.integers(0, 5, 50)
     params = [(w.astype(float), b.astype(float)) for w, b in zip(net.weights, net.biases)]
@@ -40,13 +40,14 @@ X86 = {
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="x86 only")
-@pytest.mark.parametrize("name", X86)
-def test_narrower_x86_targets_train_right(name, tmp_path):
+@pytest.mark.parametrize("name,dtype", [("avx2", "float32"), ("sse", "float64")])
+def test_narrower_x86_targets_train_right(name, dtype, tmp_path):
+    """One precision each: all is compiled anew."""
     cpu, features, width = X86[name]
     if not all(binding.get_host_cpu_features().get(f[1:], False) for f in features.split(",")):
         pytest.skip(f"this machine has no {name}")
     result = subprocess.run(
-        [sys.executable, "-c", TRAIN], cwd=ROOT, capture_output=True, text=True, timeout=280,
+        [sys.executable, "-c", TRAIN, dtype], cwd=ROOT, capture_output=True, text=True, timeout=280,
         env={**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features,
              "NUMBA_CACHE_DIR": str(tmp_path)},
     )  # fmt: skip

@@ -101,6 +101,12 @@ def dropout(e, rows, vectors, first, column, a, slope, row, seed, step, place, r
 
 
 @jit
+def layer(plan, index):
+    """The columns of one layer."""
+    return shift(plan, codes.HEADER + index * codes.LAYER_COLUMNS)
+
+
+@jit
 def finish_layer(params, work, this, number, keep, seed, step, row, last):
     """Rows [row, last) of z become the layer's output: norm, activation, dropout, skip.
 

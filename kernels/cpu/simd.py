@@ -387,7 +387,8 @@ def _target(context):
 LEAVES = {}  # name -> (write, kinds, returns): every function that is written as IR
 
 
-def _symbol(name, dtype):
+def symbol(name, dtype):
+    """What a function that is compiled apart is called in its callers' modules."""
     return f"fastbp.{name}.{dtype}"
 
 
@@ -403,7 +404,7 @@ def emitted(kinds, returns=None):
 
     ``returns``: None, or "i" for an int64 that ``write`` gives back. A caller's module only declares
     the function: all of them are compiled in one module of their own (``emit_leaves``) and bound by
-    name when that is loaded. Compiled into each caller everything took 48 s, so 10 to 12.
+    name when that is loaded. Compiled into each caller all would take four times as long.
     """
     kinds = kinds.split()
 
@@ -422,7 +423,7 @@ def emitted(kinds, returns=None):
                 function = cgutils.get_or_insert_function(
                     builder.module,
                     leaf_type(kinds, returns, context.get_value_type(dtype)),
-                    _symbol(write.__name__, dtype),
+                    symbol(write.__name__, dtype),
                 )
                 result = builder.call(function, values)
                 return result if returns else context.get_dummy_value()
@@ -450,7 +451,7 @@ def emit_leaves(typingctx, table, like):
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
         for place, (name, (write, kinds, returns)) in enumerate(sorted(LEAVES.items())):
             function = ir.Function(
-                builder.module, leaf_type(kinds, returns, real), _symbol(name, dtype) + ".code"
+                builder.module, leaf_type(kinds, returns, real), symbol(name, dtype) + ".code"
             )
             function.linkage = "internal"
             function.attributes.add("noinline")
@@ -468,7 +469,7 @@ def emit_leaves(typingctx, table, like):
 def bind_leaves(addresses, dtype):
     """Give the functions of LEAVES their names in this process: before any caller is loaded."""
     for name, place in zip(sorted(LEAVES), addresses, strict=True):
-        binding.add_symbol(_symbol(name, dtype), int(place))
+        binding.add_symbol(symbol(name, dtype), int(place))
 
 
 # --- pointers: an arena's address, moved and read without reference counts or bounds
