@@ -277,10 +277,10 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, help="of the random data (default: drawn)")
     parser.add_argument("--out", default="bench-results", metavar="DIR", help="(default: bench-results)")
     args = parser.parse_args(argv)
-    from fastbp import backend
+    from fastbp import backend, devices
 
     start = time.monotonic()
-    reason = backend.no_gpu()
+    reason = devices.no_gpu()
     if reason is not None:
         print(f"bench.gpu: {reason}", file=sys.stderr)
         return 2

@@ -1,94 +1,32 @@
 """The narrow door to a device: a Session holds the buffers of one network and runs the program.
 
-"cpu" opens the CPU's program, "cuda" its twin on an NVIDIA GPU, "auto" the twin where there is a GPU.
+"cpu" opens the CPU's program, "cuda" its twin on an NVIDIA GPU.
 """
 
-import functools
 import os
-import sys
 import threading
 import time
-import warnings
 import weakref
-from collections import deque
 
 import numpy as np
 
-from .errors import unknown
 from .kernels import codes
 from .layout import arena
-from .machine import usable_cores
+from .parallel import Team, region
 
 WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
 FEW = 1 << 12  # numbers of an input up to which copying them costs less than binding it
-DEVICES = ("auto", "cpu", "cuda")
-_one_region = threading.Lock()  # held while a region runs on a layer that takes one at a time
 _sessions = weakref.WeakSet()
-_forked_from = None  # threading layer that this process's parent had used before the fork
 
 
 def _after_fork():
     """In a forked child: locks that other threads of the parent held would never be released."""
-    global _one_region, _forked_from
-    _one_region = threading.Lock()
     for session in _sessions:
         session.lock = threading.Lock()
-    if "numba" in sys.modules:
-        _forked_from = _layer()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-
-
-def device(name):
-    """The device that ``name`` stands for: "cpu" or "cuda".
-
-    Raises ValueError for another name, RuntimeError for "cuda" where it cannot be had. "auto" takes a GPU
-    if there is one; where there is but it cannot be used, it warns and takes the CPU.
-    """
-    if name not in DEVICES:
-        raise unknown("device", name, DEVICES)
-    if name == "cpu" or (name == "auto" and not _gpu_in_sight()):
-        return "cpu"
-    reason = no_gpu()
-    if reason is None:
-        return "cuda"
-    if name == "cuda":
-        raise RuntimeError(f'device: got "cuda", but {reason}')
-    _warn_once(f'device: "auto" takes the CPU: {reason}')
-    return "cpu"
-
-
-INSTALL = "pip install 'fastbp[cuda12]', or 'fastbp[cuda13]' for a driver of CUDA 13"
-
-
-def _gpu_in_sight():
-    """Whether the system shows an NVIDIA driver: a look at its files, not the second that asking it takes."""
-    return any(os.path.exists(path) for path in ("/dev/nvidiactl", "/dev/dxg"))
-
-
-@functools.cache
-def no_gpu():
-    """Why no GPU can be used, and what to do about it; None where one can."""
-    try:
-        import numba_cuda  # noqa: F401
-        from numba import cuda
-    except ImportError:
-        return f"numba-cuda is not installed: takes {INSTALL}"
-    try:
-        if cuda.is_available():
-            return None
-        error = cuda.cuda_error() if hasattr(cuda, "cuda_error") else None
-    except Exception as failure:  # a driver that is broken tells so in many ways
-        error = failure
-    told = f" ({' '.join(str(error).split())})" if error else ""
-    return f"no NVIDIA GPU with a driver was found{told}: takes both, and {INSTALL}"
-
-
-@functools.cache
-def _warn_once(text):
-    warnings.warn(text, RuntimeWarning, stacklevel=4)
 
 
 def gpu_info():
@@ -106,13 +44,6 @@ def open_session(name, params, slots, plan, hyper, threads, fixed, work):
     from .kernels.cuda import program
 
     return GpuSession(program, params, slots, plan, hyper)
-
-
-def max_threads():
-    """Threads that numba's parallel regions can have."""
-    from numba import config
-
-    return config.NUMBA_NUM_THREADS
 
 
 _seconds = {}  # dtype -> seconds that compiling or loading its program took
@@ -159,85 +90,6 @@ def tile(dtype):
     widest = max(heights)
     lanes = target.bytes // dtype.itemsize
     return f"{heights[widest]} rows x {widest} vectors of {lanes} {dtype.name}"
-
-
-PARALLEL_WORK = 100_000  # multiply-adds of a step below which a second thread never paid
-
-
-def most_threads(net, batch, threads=None):
-    """Threads that steps of ``batch`` rows could use: what the user asked for, or by cores and work."""
-    if threads is not None:
-        return threads
-    return max(1, min(usable_cores(), max_threads(), step_work(net, batch) // PARALLEL_WORK))
-
-
-def step_work(net, batch):
-    """Multiply-adds of a training step, about."""
-    return 3 * batch * sum(i * o for i, o, _, _ in net.layers)
-
-
-class Team:
-    """How many threads the next window of steps gets: measured, because no rule survives a busy core.
-
-    All threads or one: the bits are the same, so it may change at any time. It tries the other choice
-    for a few short windows after 0.5, 1, 2, ... 8 seconds, and at once when the present one has
-    become much slower than it was; the fastest of a few windows counts, so a single slow one does not.
-    work: multiply-adds of a step; where they are many, only a clear loss makes it leave all cores.
-    """
-
-    FIRST, LAST = 0.5, 8.0  # seconds between two trials
-    WINDOWS = 3  # of a trial, and remembered of each choice
-    GAIN, SURE_GAIN = 0.97, 0.8  # another choice must take at most this share of the time
-    SURE = 10_000_000  # multiply-adds of a step from which all cores win on any free machine
-    WORSE = 1.3  # slower than at its best by this factor: something else wants a core
-
-    def __init__(self, most, fixed, work=0):
-        self.most, self.threads, self.fixed = most, most, fixed or most == 1
-        self.sure = work >= self.SURE
-        self.recent = {n: deque(maxlen=self.WINDOWS) for n in {1, most}}  # seconds a step
-        self.best = {}
-        self.warm, self.trial = 2, 0
-        self.interval, self.due = (self.LAST, np.inf) if self.sure else (self.FIRST, 0.0)
-
-    def choose(self, clock):
-        """(threads, whether this is a trial) for the window that starts now."""
-        if self.fixed:
-            return self.most, False
-        mine = self.recent[self.threads]
-        if not self.trial and len(mine) == self.WINDOWS:
-            self.due = min(self.due, clock + self.interval)
-            slow = min(mine) > self.WORSE * self.best[self.threads] and clock > self.due - 0.5 * self.interval
-            if clock >= self.due or slow:
-                self.trial = self.WINDOWS
-                self.recent[self.other].clear()
-        return (self.other, True) if self.trial else (self.threads, False)
-
-    @property
-    def other(self):
-        return 1 if self.threads > 1 else self.most
-
-    def record(self, threads, trial, seconds, clock):
-        """A window with ``threads`` took ``seconds`` a step."""
-        if self.fixed:
-            return
-        if self.warm:  # cold caches, sleeping threads: tells nothing
-            self.warm -= 1
-            return
-        self.recent[threads].append(seconds)
-        self.best[threads] = min(seconds, self.best.get(threads, seconds))
-        if not trial:
-            return
-        mine = min(self.recent[self.threads])
-        hopeless = seconds > self.WORSE * mine  # one window of a wide network is many milliseconds
-        self.trial = 0 if hopeless else self.trial - 1
-        if not self.trial:
-            gain = self.SURE_GAIN if self.sure and threads == 1 else self.GAIN
-            if min(self.recent[threads]) < gain * mine:
-                self.threads, self.interval = threads, self.FIRST
-            else:
-                self.interval = min(2 * self.interval, self.LAST)
-                self.best[self.threads] = min(self.recent[self.threads])  # the new normal
-            self.due = clock + self.interval
 
 
 class Session:
@@ -415,22 +267,9 @@ class Session:
         if mode in (codes.TRAIN, codes.APPLY) and self.table[codes.P_OPTIMIZER] == codes.STORE:
             raise ValueError("optimizer: got LBFGS, which only fit takes")
         self.call[codes.K_MODE] = mode
-        right = _claim_parallel() if threads > 1 else ALONE
-        self.call[codes.K_THREADS] = 1 if right == ALONE else threads
-        slots = self.slots if slots is None else slots
-        if right == ALONE:
-            self._run(self.call, slots)
-            return
-        from numba import get_num_threads, set_num_threads
-
-        before = get_num_threads()
-        set_num_threads(threads)
-        try:
-            self._run(self.call, slots)
-        finally:
-            set_num_threads(before)
-            if right == LOCKED:
-                _one_region.release()
+        with region(threads) as allowed:
+            self.call[codes.K_THREADS] = allowed
+            self._run(self.call, self.slots if slots is None else slots)
 
     def _run(self, call, slots):
         self.run(self.params, slots, self.work, self.table, call, self.hyper, self.results,
@@ -462,31 +301,3 @@ def _place(array):
     if not isinstance(array, np.ndarray):
         return array.place()
     return _address(array), codes.DTYPES[array.dtype.kind, array.dtype.itemsize], *array.strides
-
-
-ALONE, FREE, LOCKED = range(3)
-
-
-def _layer():
-    from numba import threading_layer
-
-    try:
-        return threading_layer()
-    except ValueError:  # no region has run yet
-        return None
-
-
-def _claim_parallel():
-    """The right to open a parallel region: ALONE where that would abort or kill the process.
-
-    GNU OpenMP kills a child that was forked after its parent's first region; workqueue aborts when
-    two threads open regions at once, so there the right is a lock to be released (LOCKED), and who
-    does not get it goes on with one thread: the bits are the same.
-    """
-    if _forked_from == "omp":
-        return ALONE
-    layer = _layer()
-    locks = layer in (None, "workqueue")
-    if locks and not _one_region.acquire(blocking=False):
-        return ALONE
-    return LOCKED if locks else FREE

@@ -7,7 +7,7 @@ import platform
 import sys
 from pathlib import Path
 
-from . import __version__, backend
+from . import __version__, backend, devices, parallel
 from .cli_train import print_rows
 
 PRECISIONS = ("float32", "float64")
@@ -46,8 +46,8 @@ def _machine():
     return {
         "cpu": f"{cpu_model()}, {binding.get_host_cpu_name()}",
         "features": f"{', '.join(wide)}; {len(features)} in all" + (f"; {sizes}" if sizes else ""),
-        "cores usable": f"{backend.usable_cores()} of {os.cpu_count()}",
-        "threads": f"up to {backend.max_threads()}, layer {_threading_layer()}",
+        "cores usable": f"{parallel.usable_cores()} of {os.cpu_count()}",
+        "threads": f"up to {parallel.max_threads()}, layer {_threading_layer()}",
         **_gpu(),
     }
 
@@ -56,7 +56,7 @@ def _speed():
     """The measured peak; compiles the kernels where they are not on disk yet."""
     from .machine import Peak
 
-    threads = min(backend.usable_cores(), backend.max_threads())
+    threads = min(parallel.usable_cores(), parallel.max_threads())
     peak = Peak(threads)
     one = f"{peak.gflops(1):.0f} GFLOP/s with one thread"
     every = f", {peak.gflops():.0f} with {threads}" if threads > 1 else ""
@@ -67,7 +67,7 @@ def _speed():
 
 
 def _gpu():
-    reason = backend.no_gpu()
+    reason = devices.no_gpu()
     return {"cuda": f"none: {reason}"} if reason else {"cuda": "yes", **backend.gpu_info()}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import backend
+from . import backend, parallel
 from .kernels import codes
 from .layout import arena
 from .machine import Peak, copy_bandwidth
@@ -92,7 +92,7 @@ def explain(trainer, seconds=0.5):
         y = rng.integers(0, outputs, (len(X), 1))
     else:
         y = rng.uniform(0, 1, (len(X), outputs)).astype(np.float32)
-    fixed, most = trainer.threads is not None, backend.most_threads(net, batch, trainer.threads)
+    fixed, most = trainer.threads is not None, parallel.most_threads(net, batch, trainer.threads)
     timings = {n: _run(trainer, code, X, y, n, steps, seconds / 2) for n in ([most] if fixed else {1, most})}
     threads = min(timings, key=lambda n: timings[n][0])
     step, ticks = timings[threads]

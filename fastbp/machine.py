@@ -87,14 +87,3 @@ def caches():
         if kind != "Instruction":
             found[f"L{level}{'d' * (kind == 'Data')}"] = size
     return found
-
-
-def usable_cores():
-    """Cores that this process may use: affinity and the CPU quota of its cgroup count."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
-        pass
-    return cores

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__, pictures
-from .machine import cpu_model, usable_cores
+from .machine import cpu_model
+from .parallel import usable_cores
 from .plots import learning_curves
 
 _GRADIENT_ROWS = 1024  # of the training data, for the histogram of gradients

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from . import backend, checkpoint, data, fitting, stream
+from . import backend, checkpoint, data, devices, fitting, parallel, stream
 from . import metrics as measures
 from .errors import whole
 from .frames import names_of
@@ -106,8 +106,8 @@ class Trainer:
         self.loss.check(net.sizes[-1])
         self.optimizer = make_optimizer(optimizer)
         self.batch_size = whole("batch_size", batch_size)
-        self.device = backend.device(device)
-        limit = backend.max_threads()
+        self.device = devices.device(device)
+        limit = parallel.max_threads()
         if threads is not None and whole("threads", threads) > limit:
             raise ValueError(
                 f"threads: got {threads}, takes 1 to {limit} (cores of this process, or NUMBA_NUM_THREADS)"
@@ -136,7 +136,7 @@ class Trainer:
         """Threads that training steps use: fixed by ``threads``, else what was last found fastest."""
         if "train" in self._sessions:
             return self._sessions["train"].team.threads
-        return backend.most_threads(self.net, self.batch_size, self.threads)
+        return parallel.most_threads(self.net, self.batch_size, self.threads)
 
     @property
     def compile_seconds(self):
@@ -495,14 +495,14 @@ class Trainer:
     def _open(self, batch, code, slots, second=False, frozen=(), params=None, threads=None):
         """A new session: on net.params or a copy, with ``threads`` or as many as the trainer takes."""
         options, fixed = Options.of(self), threads is not None or self.threads is not None
-        threads = threads or backend.most_threads(self.net, batch, self.threads)
+        threads = threads or parallel.most_threads(self.net, batch, self.threads)
         plan = Plan(
             self.net, code, options.code(self.optimizer), batch, threads, second, frozen,
             self.loss.numbers(self.net.sizes[-1]), options.ema is not None,
         )  # fmt: skip
         return backend.open_session(
             self.device, self.net.params if params is None else params, slots, plan, self._hyper(), threads,
-            fixed=fixed, work=backend.step_work(self.net, batch),
+            fixed=fixed, work=parallel.step_work(self.net, batch),
         )  # fmt: skip
 
     def _snapshot(self):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp import backend
+from fastbp import backend, devices
 from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
 
@@ -179,7 +179,7 @@ def test_ctrl_c_counts_the_steps_that_were_made(rng, monkeypatch):
 
 
 def test_what_the_backend_says():
-    assert backend.device("cuda") == "cuda" and backend.device("auto") == "cpu"
+    assert devices.device("cuda") == "cuda" and devices.device("auto") == "cpu"
     assert "simulated" in backend.gpu_info()["gpu"]
 
 

@@ -15,14 +15,14 @@ from test_optimizers import OPTIMIZERS, hyper
 from test_trainer import flat, params64, problem
 
 import fastbp as fb
-from fastbp import backend
+from fastbp import devices
 from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
 
 SIMULATED = bool(int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0))
 if SIMULATED:
     import simulator  # noqa: F401
-HERE = ["cuda"] if SIMULATED else ["cpu"] + (["cuda"] if backend.no_gpu() is None else [])
+HERE = ["cuda"] if SIMULATED else ["cpu"] + (["cuda"] if devices.no_gpu() is None else [])
 
 
 @pytest.fixture(params=HERE)

@@ -5,7 +5,8 @@ import pytest
 
 import fastbp as fb
 from fastbp.kernels.cpu import measure
-from fastbp.machine import Peak, caches, cpu_model, usable_cores
+from fastbp.machine import Peak, caches, cpu_model
+from fastbp.parallel import usable_cores
 
 
 @pytest.mark.parametrize("options", [{}, {"loss": "mse"}, {"clip_norm": 1.0}, {"threads": 2}])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp.backend import Team
+from fastbp.parallel import Team
 
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((400, 20)).astype("float32"), rng.integers(0, 3, 400)
@@ -177,10 +177,10 @@ def test_affinity_to_one_core():
     out = run(
         f"""
         os.sched_setaffinity(0, {{{core}}})
-        from fastbp import backend
+        from fastbp.parallel import usable_cores
         trainer = fb.Trainer(fb.MLP([20, 64, 64, 3], seed=0), batch_size=64, seed=0)
         trainer.fit(X, y, epochs=5)
-        print(backend.usable_cores(), trainer.num_threads, np.array_equal(trainer.net.params, alone))
+        print(usable_cores(), trainer.num_threads, np.array_equal(trainer.net.params, alone))
         print(np.array_equal(weights(), alone))
         """
     )
