@@ -87,28 +87,15 @@ def _arguments(argv):
     return args
 
 
-def chosen_peers(args):
-    """Names of the peers to run, fastbp first."""
-    from .peers import PEERS, installed
-
-    here = installed()
-    names = args.peers.split(",") if args.peers else ["numpy"] if args.quick else here
-    for name in names:
-        if name not in PEERS:
-            raise ValueError(f"peers: got {name!r}, takes {', '.join(PEERS)}")
-        if name not in here:
-            raise ValueError(f"peers: {name} is not installed: pip install '.[compare]' brings them all")
-    return ["fastbp"] + [name for name in PEERS if name in names and name != "fastbp"]
-
-
 def _steps(args):
     """The main benchmark: a training step on each case."""
     from . import machine, plots, report
     from .cases import select
     from .compare import RUN_SECONDS, compare
+    from .peers import chosen
     from .workers import Worker
 
-    cases, names = select(args.cases), chosen_peers(args)
+    cases, names = select(args.cases), chosen(args)
     rounds = args.rounds or (5 if args.quick else 9)
     described, peak = machine.describe(args.threads), machine.Peak(args.threads)
     bandwidth = {"one": machine.copy_bandwidth(1), "all": machine.copy_bandwidth(args.threads)}

@@ -29,6 +29,18 @@ def installed():
     return [name for name, (_, _, needs) in PEERS.items() if importlib.util.find_spec(needs)]
 
 
+def chosen(args):
+    """Names of the peers to run, fastbp first: --peers, NumPy alone for --quick, or all installed ones."""
+    here = installed()
+    names = args.peers.split(",") if args.peers else ["numpy"] if args.quick else here
+    for name in names:
+        if name not in PEERS:
+            raise ValueError(f"peers: got {name!r}, takes {', '.join(PEERS)}")
+        if name not in here:
+            raise ValueError(f"peers: {name} is not installed: pip install '.[compare]' brings them all")
+    return ["fastbp"] + [name for name in PEERS if name in names and name != "fastbp"]
+
+
 def load(name):
     """The class of a peer. Raises ImportError where it is not installed."""
     module, kind, _ = PEERS[name]

@@ -8,6 +8,7 @@ import numpy as np
 from . import machine, plots, report
 from .cases import Case
 from .compare import compare, summarize
+from .peers import chosen, installed
 from .workers import PeerFailed, Worker
 
 LR = 1e-4  # small: deep and wide networks must follow the same path everywhere to be compared
@@ -38,13 +39,9 @@ def sweeps(quick=False):
 
 def main(args):
     """Measure, print, draw: --peers (default: torch and jax), --rounds, --threads, --quick."""
-    from .__main__ import chosen_peers
-
     if args.peers is None and not args.quick:
-        from .peers import installed
-
         args.peers = ",".join(name for name in ("torch", "jax") if name in installed()) or "numpy"
-    names = chosen_peers(args)
+    names = chosen(args)
     rounds = args.rounds or 3
     peak, results = machine.Peak(args.threads), []
     with contextlib.ExitStack() as stack:
