@@ -10,10 +10,13 @@ from .stream import read_ahead
 __all__ = ["check_classes", "features", "measure", "read_ahead", "shards", "targets", "weights"]
 
 _ROWS = 1 << 20  # elements looked at at once
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def _array(name, data):
     """data as a native numeric ndarray, not copied unless its dtype has no native form."""
+    if type(data) is np.ndarray and data.dtype in _FLOATS:  # what most calls bring, some of them row by row
+        return data
     if np.ma.is_masked(data):
         raise TypeError(f"{name}: got a masked array with masked values, takes plain numbers")
     try:

@@ -456,6 +456,8 @@ class Trainer:
 
     def _session(self, use, batch):
         """The session of a use, kept from call to call while nothing that shaped it has changed."""
+        if use == "infer" and use in self._sessions:  # no option changes it, and a row is predicted in 5 us
+            return self._sessions[use]
         if use != "infer" and len(self.net.frozen) == len(self.net.layers):
             raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
         options = Options.of(self)
