@@ -203,7 +203,7 @@ def _task(y, classes, loss):
     why = "as asked"
     if loss is None:
         loss, why = _fitting_loss(y, classes)
-    if loss in ("mse", "mae", "huber"):
+    if loss in _VALUES:
         if classes is not None:
             raise ValueError(f"--loss: {loss} takes numbers, the target is text; use cross_entropy")
         y = y.reshape(len(y), -1).astype(np.float64)
@@ -284,7 +284,25 @@ def _parts(table, task, fraction):
     labels = y.ndim == 1 and y.dtype.kind == "i"
     kept, held = stratified_split(y, fraction, _SPLIT_SEED)
     how = f"{fraction:.0%} held out{', class by class' if labels else ', at random'}"
+    alone = _alone(table.X, kept, held)
+    if alone.any():  # nothing could be said of a category that was never seen
+        kept, held = np.sort(np.r_[kept, held[alone]]), held[~alone]
+        how += f", but for {alone.sum():,} with categories of their own"
+        if not len(held):
+            raise ValueError(
+                "--test-fraction: every sample to be held out has a category of text that no other has; "
+                "takes columns whose values come again: --drop those that are names"
+            )
     return rows_of(table.X, kept), y[kept], rows_of(table.X, held), y[held], how
+
+
+def _alone(X, kept, held):
+    """(held,) bool: the samples of these with a category that none of those kept has."""
+    alone = np.zeros(len(held), bool)
+    for column in X.columns if isinstance(X, Frame) else []:
+        if column.dtype.kind == "U":
+            alone |= ~np.isin(column[held], column[kept])
+    return alone
 
 
 def rows_of(X, index):

@@ -25,12 +25,18 @@ def _names(trainer):
     return trainer.columns if trainer.preparation is None else trainer.preparation.names
 
 
+def _text(trainer):
+    """Names of its columns of text."""
+    preparation = trainer.preparation
+    return () if preparation is None else [preparation.names[i] for i in preparation.categories]
+
+
 def predict(args):
     """Write a table of predictions: labels and probabilities, or numbers; a row for each of DATA's."""
     trainer = _model(args)
     preparation = trainer.preparation
     columns = trainer.net.sizes[0] if preparation is None else preparation.columns
-    X = files.features(args.data, _names(trainer), columns)
+    X = files.features(args.data, _names(trainer), columns, _text(trainer))
     outputs = trainer.predict(X)
     names, table = _predictions(trainer, outputs)
     if args.out is None:
@@ -77,7 +83,7 @@ def evaluate(args):
     target = args.target
     if target is None and preparation is not None and preparation.names:
         target = preparation.target
-    table = files.read(args.data, target, only=_names(trainer) or ())
+    table = files.read(args.data, target, only=_names(trainer) or (), text=_text(trainer))
     X, y = table.X, table.y
     if table.X_test is not None:
         X, y = table.X_test, table.y_test

@@ -18,12 +18,16 @@ __all__ = ["Table", "features", "read"]
 _TAKES = ".csv, .tsv, .parquet, .npz, .npy, .svmlight, or idx-ubyte (csv, tsv, svmlight and idx also as .gz)"
 
 
+_GAPS = ("csv", "parquet")  # kinds whose features may be missing
+
+
 @dataclass(frozen=True)
 class Table:
     """Features and a target read from a file.
 
     X: (N, n_features), numeric, as stored (float64 from text), writable, C-contiguous; a Frame where
-    columns are text; a SciPy CSR matrix from .svmlight.
+    columns are text; a SciPy CSR matrix from .svmlight. Values missing in .csv and .parquet are NaN, in
+    columns of text "": a Preparation fills them.
     y: (N,) or (N, n_out): int64 for integers, bools and labels, otherwise floating point.
     classes: the original labels, sorted, where the target was text: y then holds indices into it.
     X_test, y_test: the test part, where the file brings one of its own, else None.
@@ -40,12 +44,13 @@ class Table:
     y_test: np.ndarray | None = None
 
 
-def read(path, target=None, drop=(), only=()):
+def read(path, target=None, drop=(), only=(), text=()):
     """Read the table at `path`; the file's name says the format.
 
     .csv, .tsv (.gz), .parquet: `target` is a column's name or index (negative counts from the end);
-    default: the last column. `drop` names columns to leave out, `only` those to read. A csv is cut by
-    comma, semicolon or tab; a header line is recognised. Features are numbers, or text: categories.
+    default: the last column. `drop` names columns to leave out, `only` those to read, `text` those that
+    are text whatever they hold. A csv is cut by comma, semicolon or tab; a header line is recognised.
+    Features are numbers, or text: categories; some may be missing, the target may not.
     .npz: arrays X and y, or x_train, y_train and optionally x_test, y_test, or any two; `target`
     names the target's array.
     .npy: `target` is another .npy file, or the index of a column.
@@ -70,7 +75,7 @@ def read(path, target=None, drop=(), only=()):
         X, y, name, source = read_npy(path, target)
         table = Table(X, y, target_name=name, source=source)
     elif kind == "csv":
-        X, y, names, name, source = _read_csv(path, target, drop, only)
+        X, y, names, name, source = _read_csv(path, target, drop, only, text)
         table = Table(X, y, names, name, source=source)
     elif kind == "parquet":
         table = _read_parquet(path, target, drop, only)
@@ -79,18 +84,18 @@ def read(path, target=None, drop=(), only=()):
         table = Table(X, y, source=f"{path.name}: sparse, {X.nnz:,} numbers stored")
     else:
         table = _read_idx(path, target)
-    return _checked(path, table)
+    return _checked(path, table, kind in _GAPS)
 
 
-def features(path, names=None, columns=None):
+def features(path, names=None, columns=None, text=()):
     """X alone, for a model that exists: of the columns ``names``, where the file has names.
 
-    columns: how many the model takes. What a file holds besides (the target, other columns) is passed
-    over, not checked. Raises as ``read`` does.
+    columns: how many the model takes; text: names of those that are text. What a file holds besides
+    (the target, other columns) is passed over, not checked. Raises as ``read`` does.
     """
     path, kind = _kind(path)
     if kind == "csv":
-        X = _read_csv(path, False, (), names or ())[0]
+        X = _read_csv(path, False, (), names or (), text)[0]
     elif kind == "parquet":
         table = _frame(path)
         X = table if names is None else table.select(_present(path, names, table.names))
@@ -100,7 +105,7 @@ def features(path, names=None, columns=None):
         X = _load_idx(path)
     else:
         X = features_npz(path) if kind == "npz" else load_npy(path)
-    return _features(path, X)
+    return _features(path, X, kind in _GAPS)
 
 
 def _kind(path):
@@ -119,9 +124,9 @@ def _kind(path):
     return path, kind
 
 
-def _checked(path, table):
+def _checked(path, table, gaps):
     """The table with X (N, n), y (N,) or (N, k), and the test part likewise; or a clear error."""
-    X, y, classes = _features(path, table.X), table.y, table.classes
+    X, y, classes = _features(path, table.X, gaps), table.y, table.classes
     if classes is None:
         y, classes = _target(path, y)
     _same_length(path, X, y)
@@ -140,10 +145,10 @@ def _checked(path, table):
     return replace(table, X=X, y=y, classes=classes, X_test=X_test, y_test=y_test)
 
 
-def _features(path, X):
+def _features(path, X, gaps=False):
     if isinstance(X, frames.Frame):
         for name, column in zip(X.names, X.columns, strict=True):
-            _finite(f"{path}: column {name!r}", "X", column)
+            _finite(f"{path}: column {name!r}", "X", column, gaps)
         return X if any(column.dtype.kind == "U" for column in X.columns) else _native(X.numbers())
     if hasattr(X, "tocsr"):
         _finite(path, "X", X.data)
@@ -153,7 +158,7 @@ def _features(path, X):
     if X.ndim == 0 or not X.size:
         raise ValueError(f"{path}: X has shape {X.shape}; takes (samples, features), none of them 0")
     X = _native(X.reshape(len(X), -1))
-    _finite(path, "X", X)
+    _finite(path, "X", X, gaps)
     return X
 
 
@@ -192,13 +197,14 @@ def _native(a):
     return np.require(a, dtype, ["C", "W"])
 
 
-def _finite(path, what, a):
-    """Say where the first NaN or infinity is; in chunks of rows, to keep the mask small."""
+def _finite(path, what, a, gaps=False):
+    """Say where the first NaN (but with gaps) or infinity is; in chunks of rows, to keep the mask small."""
     if a.dtype.kind != "f":
         return
     rows = max(1, (1 << 20) // max(1, a[:1].size))
     for start in range(0, len(a), rows):
-        bad = np.argwhere(~np.isfinite(a[start : start + rows]))
+        part = a[start : start + rows]
+        bad = np.argwhere(np.isinf(part) if gaps else ~np.isfinite(part))
         if len(bad):
             row, *column = bad[0].tolist()
             at = f", column {column[0]}" if column else ""
@@ -222,9 +228,9 @@ def _open(path, mode, **how):
     return (gzip.open if path.name.lower().endswith(".gz") else open)(path, mode, **how)
 
 
-def _read_csv(path, target, drop, only):
+def _read_csv(path, target, drop, only, text=()):
     with speaking(path, "csv"), _open(path, "rt", encoding="utf-8-sig", newline="") as stream:
-        return read_csv(path, stream, target, drop, only)
+        return read_csv(path, stream, target, drop, only, text)
 
 
 def _frame(path):
@@ -270,6 +276,12 @@ def _read_parquet(path, target, drop, only):
     if not rest:
         raise ValueError(f"{path}: no column left besides the target; takes one feature or more")
     X, (y,) = table.select(rest), table.select([target]).columns
+    if y.dtype.kind == "U" and (y == frames.MISSING).any():
+        row = int(np.argmax(y == frames.MISSING))
+        raise ValueError(
+            f"{path}: column {target!r} (the target): missing value at row {row} (counted from 0); takes one "
+            "in every row: fill or drop such rows first"
+        )
     return Table(X, y, rest, target, source=f"{path.name}: column {target!r} is the target")
 
 

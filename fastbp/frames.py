@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+MISSING = ""  # a missing value in a column of text: a category of its own
+
 
 @dataclass
 class Frame:
@@ -78,7 +80,7 @@ def frame(X):
 def column_array(column, name="y"):
     """A column of any library as an (N,) array: numbers as they are, anything else as text.
 
-    Missing values become NaN, which whoever takes the array refuses by name and row.
+    Missing values become NaN, and MISSING among texts, for whoever takes the array to refuse or to fill.
     """
     array = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
     if array.dtype.kind in "fiub":
@@ -90,12 +92,8 @@ def column_array(column, name="y"):
     values = array.tolist()
     lost = [_missing(value) for value in values]
     there = [value for value, no in zip(values, lost, strict=True) if not no]
-    if all(isinstance(value, str) for value in there):
-        if any(lost):
-            raise ValueError(
-                f"column {name!r}: missing value at row {lost.index(True)}; fill or drop such rows"
-            )
-        return array.astype(str)
+    if there and all(isinstance(value, str) for value in there):
+        return np.array([MISSING if no else value for value, no in zip(values, lost, strict=True)], str)
     if not all(isinstance(value, (int, float, np.number)) for value in there):
         odd = next(value for value in there if not isinstance(value, (int, float, np.number)))
         raise TypeError(f"column {name!r}: got {odd!r}, takes numbers throughout or text throughout")

@@ -8,6 +8,20 @@ from .prepare import Standardizer
 _CHUNK = 1 << 18  # numbers prepared at a time
 
 
+def _fill(numbers, value):
+    """(N,) or (N, n) with value, one or n, where a number is NaN."""
+    if numbers.dtype.kind != "f" or not np.isnan(numbers).any():
+        return numbers
+    return np.where(np.isnan(numbers), value, numbers)
+
+
+def _texts(column):
+    """A column as text: what a file's column of whole numbers was before, MISSING for NaN."""
+    if column.dtype.kind != "f":
+        return column.astype(str)
+    return np.array([frames.MISSING if v != v else repr(v).removesuffix(".0") for v in column.tolist()])
+
+
 def _categories(name, column):
     """The sorted values of a text column. Raises ValueError where they are names, not categories."""
     values = np.unique(column).tolist()
@@ -26,6 +40,8 @@ class Preparation:
         The columns, in order; frames are read by these names.
     categories : dict of int to list of str
         For each text column its values: one input each, 1 where the row has it (one-hot).
+    fill : (columns,) float64 or None
+        What a missing number (NaN) becomes: the column's median. A missing text is a category of its own.
     mean, scale : (inputs,) float64 or None
         Inputs are (encoded - mean) / scale; None: as they are.
     y_mean, y_scale : (outputs,) float64 or None
@@ -36,11 +52,12 @@ class Preparation:
         The target's name, where it has one.
     """
 
-    TENSORS = ("mean", "scale", "y_mean", "y_scale")
+    TENSORS = ("fill", "mean", "scale", "y_mean", "y_scale")
 
-    def __init__(self, columns, names=None, categories=None, *, mean=None, scale=None, y_mean=None,
-                 y_scale=None, classes=None, target=None):  # fmt: skip
+    def __init__(self, columns, names=None, categories=None, *, fill=None, mean=None, scale=None,
+                 y_mean=None, y_scale=None, classes=None, target=None):  # fmt: skip
         self.columns, self.names, self.categories = columns, names, dict(categories or {})
+        self.fill, self.gaps = fill, {}  # gaps: of the training, column -> how many were missing
         self.mean, self.scale, self.y_mean, self.y_scale = mean, scale, y_mean, y_scale
         self.classes, self.target = classes, target
 
@@ -63,7 +80,8 @@ class Preparation:
                     if column.dtype.kind == "U"
                 }
             common = getattr(X, "dtype", None) == np.uint8 if common is None else common
-            scaler = Standardizer(self._encoded(X), common=common)
+            self._learn_gaps(X)
+            scaler = Standardizer(self._encoded(self._filled(X)), common=common)
             for place, column in zip(self._places(), range(self.columns), strict=True):
                 if column in self.categories:  # 0 or 1 already
                     scaler.mean[place], scaler.scale[place] = 0.0, 1.0
@@ -72,6 +90,34 @@ class Preparation:
             scaler = Standardizer(y)
             self.y_mean, self.y_scale = scaler.mean, scaler.scale
         return self
+
+    def _learn_gaps(self, X):
+        """Set ``fill`` and ``gaps``. Raises ValueError for a column without a single value."""
+        if not isinstance(X, frames.Frame) and X.dtype.kind != "f":
+            return
+        self.fill = np.zeros(self.columns)
+        for i in range(self.columns):
+            column = X.columns[i] if isinstance(X, frames.Frame) else X[:, i]
+            if column.dtype.kind == "U":
+                missing = int(np.count_nonzero(column == frames.MISSING))
+            else:
+                there = column[~np.isnan(column)] if column.dtype.kind == "f" else column
+                if not len(there):
+                    raise ValueError(
+                        f"X: {self._label(i)} has no value in {len(column)} rows; takes one or more: drop it"
+                    )
+                self.fill[i], missing = np.median(there), len(column) - len(there)
+            if missing:
+                self.gaps[i] = missing
+
+    def _filled(self, X):
+        """X with the median where a number is missing; a copy where there are any."""
+        if self.fill is None:
+            return X
+        if isinstance(X, frames.Frame):
+            columns = zip(X.columns, self.fill, strict=True)
+            return frames.Frame(X.names, [_fill(column, value) for column, value in columns])
+        return _fill(X, self.fill)
 
     def _places(self):
         """For each column the slice of the network's inputs that it becomes."""
@@ -92,7 +138,7 @@ class Preparation:
         """A name for each input: the column's, or column=category; None without names."""
         names = self.names or [f"column {i}" for i in range(self.columns)]
         return [
-            name if value is None else f"{name}={value}"
+            name if value is None else f"{name}={value or '(missing)'}"
             for i, name in enumerate(names)
             for value in self.categories.get(i, [None])
         ]
@@ -110,7 +156,11 @@ class Preparation:
             scaled = "standardised, by one common scale"
         parts = [f"{numbers} number{'s'[: numbers > 1]} {scaled}"] if numbers else []
         for i, values in self.categories.items():
-            parts.append(f"{self.names[i]}: {len(values)} categories, one-hot")
+            own = f", missing ({self.gaps[i]:,}) is one" if i in self.gaps else ""
+            parts.append(f"{self.names[i]}: {len(values)} categories, one-hot{own}")
+        for i, count in self.gaps.items():
+            if i not in self.categories:
+                parts.append(f"{self._label(i)}: {count:,} missing, the median {self.fill[i]:.4g} instead")
         return "; ".join(parts)
 
     # --- inputs
@@ -153,12 +203,13 @@ class Preparation:
                 out[:, place.start] = column
                 continue
             values = np.asarray(self.categories[i])
-            column = column.astype(str)
+            column = _texts(column)
             found = np.minimum(np.searchsorted(values, column), len(values) - 1)
             wrong = values[found] != column
             if wrong.any():
                 row = int(np.argmax(wrong))
-                got = f"{column[row].item()!r} in row {first + row}"
+                got = repr(column[row].item()) if column[row] else "a missing value"
+                got = f"{got} in row {first + row}"
                 known = ", ".join(map(repr, values[:8].tolist())) + (", ..." if len(values) > 8 else "")
                 raise ValueError(f"X: {self._label(i)} has {got}, takes {known}")
             out[np.arange(len(X)), place.start + found] = 1.0
@@ -167,7 +218,8 @@ class Preparation:
     def transform(self, X, dtype=np.float32):
         """The network's inputs, (N, inputs) of dtype, from raw columns: a new array, made in pieces.
 
-        Raises ValueError for missing columns or unknown categories, TypeError for what is no number.
+        Missing numbers become the median. Raises ValueError for missing columns or unknown categories,
+        TypeError for what is no number.
         """
         table = self._table(X)
         if self.mean is None:
@@ -178,7 +230,7 @@ class Preparation:
         rows = max(1, _CHUNK // max(1, self.inputs))
         for at in range(0, len(table), rows):
             part = slice(at, at + rows)
-            piece = table.rows(part) if isinstance(table, frames.Frame) else table[part]
+            piece = self._filled(table.rows(part) if isinstance(table, frames.Frame) else table[part])
             out[part] = (self._encoded(piece, at) - self.mean) / self.scale
         return out
 
@@ -254,7 +306,7 @@ class Preparation:
             and (self.y_mean is None) == (self.y_scale is None)
         )  # fmt: skip
         for name, array in tensors.items():
-            shape = (outputs,) if name.startswith("y_") else (inputs,)
+            shape = (outputs,) if name.startswith("y_") else (self.columns if name == "fill" else inputs,)
             good = good and array.shape == shape and array.dtype == np.float64 and np.isfinite(array).all()
             good = good and (not name.endswith("scale") or (array != 0).all())
         if not good:

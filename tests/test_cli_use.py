@@ -137,6 +137,27 @@ def test_what_does_not_fit_the_model_is_said(fails, rng, model):
     fails("evaluate", path, "absent.csv", says=["price"])
 
 
+def test_missing_values_and_rare_categories(run, fails, rng):
+    """Filled and said, in every command; a category that only the held-out part would have is trained on."""
+    columns = {name: column.astype(object) for name, column in houses(rng).items()}
+    columns["size"][::6], columns["town"][::9] = "NA", ""
+    columns["town"][1], columns["town"][7] = "Hammerfest", "Vardø"
+    write_csv("gaps.csv", **columns)
+    code, out, _ = run("train", "gaps.csv", "--drop", "id", *LONG)
+    assert code == 0 and "112 values missing" in out and "the median" in out
+    assert "town: 6 categories, one-hot, missing (" in out
+    code, out, _ = run("evaluate", "fastbp-gaps.safetensors", "gaps.csv", "--json")
+    assert code == 0 and json.loads(out)["r2"] > 0.5
+    code, out, _ = run("predict", "fastbp-gaps.safetensors", "gaps.csv")
+    assert code == 0 and len(out.splitlines()) == 401 and "nan" not in out
+    columns["price"][3] = ""
+    write_csv("bad.csv", **columns)
+    fails("train", "bad.csv", says=["'price' (the target)", "line 5", "missing value"])
+    columns = {"name": [f"name {i}" for i in range(12)], "y": range(12)}
+    write_csv("names.csv", **columns)
+    fails("train", "names.csv", says=["--test-fraction", "--drop those that are names"])
+
+
 def test_labels_of_any_type_come_back(run, rng):
     for name, labels in (("text", ["no", "yes, sir"]), ("ints", [-1, 7]), ("many", ["a", "b", "c"])):
         kind = rng.integers(0, len(labels), 200)

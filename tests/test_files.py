@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from fastbp.files import read
+from fastbp import csvfile
+from fastbp.files import features, read
 
 
 @pytest.fixture
@@ -112,8 +113,8 @@ def test_csv_leaves_out_the_row_numbers_of_pandas(tmp_path):
         ("a,colour,y\n1,2,3\n1,red,3\n", ["'colour'", "line 3", "'red' is not a number"]),
         ("1,2,3\n1,1_000,3\n", ["column 1", "line 2", "'1_000' is not a number"]),
         ('a;b;y\n"1,5";2;3\n', ["column 'a'", "'1,5'", "decimals with a point"]),
-        ("a,b,y\n1,2,3\n\n1,,3\n", ["'b'", "line 4", "missing value"]),
-        ("a,b,y\n1,NaN,3\n", ["'b'", "line 2", "missing value ('NaN')"]),
+        ("a,b,y\n1,2,3\n\n1,5,\n", ["'y' (the target)", "line 4", "missing value ('')", "in every line"]),
+        ("a,b,y\n1,2,x\n1,2,NaN\n", ["'y' (the target)", "line 3", "missing value ('NaN')"]),
         ("a,b,y\n1,2,?\n", ["'y' (the target)", "line 2", "missing value"]),
         ("a,b,y\n1,inf,3\n", ["'b'", "line 2", "'inf'; takes finite numbers"]),
         ("a,b,y\n1,2,1e999\n", ["'y'", "line 2", "finite"]),
@@ -132,6 +133,12 @@ def test_csv_line_numbers_count_lines_within_quotes(tmp_path):
     refuses(write(tmp_path / "t.csv", 'a,b,y\n"1\n",2,3\nx,2,3\n'), "line 4", "'x'")
 
 
+def test_a_column_that_the_model_knows_as_text_stays_text(tmp_path):
+    path = write(tmp_path / "t.csv", "k,x\n3,1\n4+,2\n")
+    refuses(path, "'4+' is not a number", target="x")
+    assert features(path, ["x", "k"], 2, text=["k"]).columns[1].tolist() == ["3", "4+"]
+
+
 def test_csv_in_another_encoding(tmp_path):
     path = tmp_path / "latin.csv"
     path.write_bytes("größe,y\n1,2\n".encode("latin-1"))
@@ -146,6 +153,87 @@ def test_csv_larger_than_a_chunk_and_fast(tmp_path, rng):
     table = read(path)
     assert time.perf_counter() - start < 10  # 1.3 s where this was written
     assert np.array_equal(np.column_stack([table.X, table.y]), np.tile(block, (100, 1)))
+
+
+def test_csv_values_that_are_missing(tmp_path):
+    path = write(tmp_path / "t.csv", "size,town,y\n1, ,1\n NA,Oslo,2\n,n/a,3\nNaN,?,4\n-2,Rome,5\n")
+    table = read(path)
+    size, town = table.X.columns
+    assert np.array_equal(size, [1, np.nan, np.nan, np.nan, -2], equal_nan=True)
+    assert town.tolist() == ["", "Oslo", "", "", "Rome"] and "6 values missing" in table.source
+    numbers = read(path, drop=("town",)).X
+    assert np.array_equal(numbers[:, 0], size, equal_nan=True) and numbers.dtype == np.float64
+
+
+@pytest.fixture(params=["by hand", "polars"])
+def reader(request, monkeypatch):
+    """Every file by one reader; by polars it must not fall back."""
+    if request.param == "polars":
+        pytest.importorskip("polars")
+        monkeypatch.setattr(csvfile, "LARGE", 0)
+        monkeypatch.setattr(csvfile, "_by_hand", None)
+    else:
+        monkeypatch.setattr(csvfile, "_by_polars", None)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_csv_by_either_reader(reader, tmp_path, rng, packed):
+    values = rng.standard_normal((300, 2)) * 10.0 ** rng.integers(-30, 30, (300, 2))
+    town = rng.choice(["Oslo", " Ålesund ", 'the "old" town', "a,b", "NA", "3"], 300)
+    numbers = [
+        repr(v) if rng.random() < 0.8 else rng.choice(["", "NA", " nan ", "?"]) for v in values[:, 0].tolist()
+    ]
+    numbers[0], town[0] = repr(values[0, 0].item()), "Oslo"
+    lines = ["a,town,b,y"]
+    for a, t, b in zip(numbers, town, values[:, 1].tolist(), strict=True):
+        quoted = '"' + t.replace('"', '""') + '"'
+        lines.append(f"{a},{quoted},{b:.3e},{rng.integers(0, 3)}")
+    text = "\ufeff" + "\r\n".join(lines) + "\r\n"
+    path = tmp_path / ("t.csv.gz" if packed else "t.csv")
+    path.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    table = read(path)
+    there = np.array([n.strip().lower() not in ("", "na", "nan", "?") for n in numbers])
+    a, t, b = table.X.columns
+    assert np.array_equal(a[there], values[there, 0]) and np.isnan(a[~there]).all()
+    assert t.tolist() == ["" if v == "NA" else v.strip() for v in town]
+    assert b.tolist() == [float(f"{v:.3e}") for v in values[:, 1]]
+    assert table.y.dtype == np.int64 and table.feature_names == ["a", "town", "b"]
+
+
+def test_both_readers_give_the_same_of_any_file(tmp_path, rng, monkeypatch):
+    """Files of odd cells, quotes and lines: the same table, or the same error."""
+    pytest.importorskip("polars")
+    cells = ["1", "2.5", "-3e5", " 4", "", "NA", "x", "Oslo", '"a""b"', '"c,d"', "1_0", "inf", "1,5", '"',
+             "#1", "'", " ", '"e\nf"', "\r", "+7", ".5", "٣", "nan", "x\ty", '""', ";"]  # fmt: skip
+    weights = np.r_[np.full(3, 12.0), np.full(len(cells) - 3, 0.25)]
+    path, by_polars = tmp_path / "t.csv", 0
+
+    def result(large):
+        monkeypatch.setattr(csvfile, "LARGE", large)
+        try:
+            table = read(path)
+        except ValueError as error:
+            return str(error)
+        X = table.X if isinstance(table.X, np.ndarray) else [c.tolist() for c in table.X.columns]
+        return repr((X, table.y.tolist(), table.feature_names, table.source, table.classes))
+
+    whole = csvfile._by_polars
+    for _ in range(300):
+        width, rows = rng.integers(2, 5), rng.integers(1, 6)
+        table = rng.choice(cells, (rows, width), p=weights / weights.sum())
+        lines = [",".join(row) for row in table.tolist()]
+        if rng.random() < 0.7:
+            lines.insert(0, ",".join("abcd"[:width]))
+        if rng.random() < 0.1:
+            lines.insert(rng.integers(len(lines) + 1), rng.choice(["", " ", "1", "1,2,3,4,5"]))
+        path.write_text(
+            rng.choice(["\n", "\r\n"]).join(lines) + rng.choice(["", "\n"]), encoding="utf-8", newline=""
+        )
+        fast = []
+        monkeypatch.setattr(csvfile, "_by_polars", lambda *a, fast=fast: fast.append(whole(*a)) or fast[0])
+        assert result(0) == result(1 << 30), path.read_bytes()
+        by_polars += bool(fast and fast[0])
+    assert by_polars > 50
 
 
 # --- NumPy ---

@@ -379,6 +379,44 @@ def test_preparation_is_in_the_file_and_applied_in_use(rng, tmp_path):
     assert np.array_equal(again.net.params, trainer.net.params)
 
 
+def test_missing_values_are_filled_as_in_training(rng, tmp_path):
+    """Numbers by the median of the training, texts as a category; in use too, and after loading."""
+    x, kind = rng.normal(size=60), rng.choice(["u", "v"], 60)
+    x[::5], kind[::7] = np.nan, ""
+    X, y = Frame(["x", "k", "n"], [x, kind, np.arange(60)]), rng.choice(["n", "p"], 60)
+    preparation = Preparation.fit(X, classes=["n", "p"])
+    middle = np.median(x[~np.isnan(x)])
+    assert preparation.fill.tolist() == [middle, 0, 29.5]
+    assert preparation.input_names == ["x", "k=(missing)", "k=u", "k=v", "n"]
+    said = preparation.summary()
+    assert f"'x': 12 missing, the median {middle:.4g} instead" in said and "missing (9) is one" in said
+    filled = Frame(X.names, [np.where(np.isnan(x), middle, x), *X.columns[1:]])
+    assert np.array_equal(preparation.transform(X), preparation.transform(filled))
+    trainer = fb.Trainer(fb.MLP([5, 4, 2], seed=0), seed=0)
+    trainer.preparation = preparation
+    trainer.fit(X, y)
+    trainer.save(tmp_path / "m.safetensors")
+    for name, table in frames_of({"x": x, "k": np.where(kind == "", None, kind), "n": [None, *range(1, 60)]}):
+        if name == "Frame":
+            continue
+        other = Frame(X.names, [filled.columns[0], kind, np.r_[29.5, 1:60]])
+        expected = trainer.predict(other)
+        assert np.array_equal(trainer.predict(table), expected), name
+        assert np.array_equal(fb.load(tmp_path / "m.safetensors").predict(table), expected), name
+
+
+def test_a_column_without_a_value_and_a_gap_that_is_new(rng):
+    with pytest.raises(ValueError, match="column 'a' has no value in 3 rows; .*drop it"):
+        Preparation.fit(Frame(["a", "b"], [np.full(3, np.nan), np.arange(3.0)]))
+    preparation = Preparation.fit(Frame(["k", "x"], [np.array(["u", "v", "u"]), np.arange(3.0)]))
+    with pytest.raises(ValueError, match="column 'k' has a missing value in row 1, takes 'u', 'v'"):
+        preparation.transform(Frame(["k", "x"], [np.array(["u", ""]), np.arange(2.0)]))
+    whole = preparation.transform(Frame(["k", "x"], [np.array(["u"]), np.array([1.0])]))
+    assert np.array_equal(
+        preparation.transform(Frame(["k", "x"], [np.array(["u"]), np.array([np.nan])])), whole
+    )
+
+
 def test_metrics_of_a_prepared_model_are_of_what_it_trains_on(rng):
     X, labels = rng.normal(size=(90, 2)) * 1e3, rng.choice(["n", "p"], 90)
     trainer = fb.Trainer(fb.MLP([2, 8, 2], seed=0), seed=0)
@@ -411,8 +449,8 @@ def test_a_hostile_preparation_is_refused(rng, tmp_path):
         save_file(tensors, path, {"fastbp": json.dumps({**config, "preparation": {**good, **change}})})
         with pytest.raises(ValueError, match="no usable fastbp configuration"):
             fb.load(path)
-    for name, bad in [("mean", np.zeros(2)), ("scale", np.zeros(3)), ("mean", np.full(3, np.nan)),
-                      ("scale", np.ones(3, "f4"))]:  # fmt: skip
+    for name, bad in [("mean", np.zeros(2)), ("scale", np.zeros(3)), ("fill", np.zeros(3)),
+                      ("mean", np.full(3, np.nan)), ("scale", np.ones(3, "f4"))]:  # fmt: skip
         save_file({**tensors, f"preparation.{name}": bad}, path, {"fastbp": json.dumps(config)})
         with pytest.raises(ValueError, match="no usable fastbp configuration"):
             fb.load(path)
