@@ -226,12 +226,12 @@ def source(model, name="predict"):
     """
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise ValueError(f"name: got {name!r}, takes a C identifier such as 'predict'")
-    dtype = model.dtype
+    model, dtype = model.without_batch_norm(), model.dtype
     types = _TYPES[dtype]
     real = types["r"]
     functions, helpers = {}, set()
     wanted = {n: _activation(n) for n in model.activations if n != "identity"}
-    if model.link in ("softmax", "exp"):
+    if model.link in ("softmax", "exp", "gaussian"):
         wanted["exponential"] = formulas.exp
     elif model.link == "sigmoid":
         wanted["sigmoid"] = formulas.sigmoid
@@ -243,18 +243,28 @@ def source(model, name="predict"):
     if any("INFINITE" in text for text in body):
         parts.append(f"static const {real} zero = 0;\n#define INFINITE (1 / zero)")
     parts += [_HELPERS[h].format(**types) for h in sorted(helpers)] + body
-    if model.mean is not None:
-        parts += [_array("double", f"{name}_mean", model.mean, "f8", 4)]
-        parts += [_array("double", f"{name}_scale", model.scale, "f8", 4)]
+    for field in ("fill", "mean", "scale", "y_mean", "y_scale"):
+        if getattr(model, field) is not None:
+            parts.append(_array("double", f"{name}_{field}", getattr(model, field), "f8", 4))
+    for c, table in model.tables.items():
+        parts.append(_array(real, f"{name}_table{c}", table, dtype))
     for k, (w, b) in enumerate(model.layers):
         parts += [_array(real, f"{name}_w{k}", w, dtype), _array(real, f"{name}_b{k}", b, dtype)]
-    if model.y_mean is not None:
-        parts += [_array("double", f"{name}_y_mean", model.y_mean, "f8", 4)]
-        parts += [_array("double", f"{name}_y_scale", model.y_scale, "f8", 4)]
+        if k < len(model.norms) and model.norms[k] is not None:
+            gain, shift = model.norms[k]
+            parts += [
+                _array(real, f"{name}_gain{k}", gain, dtype),
+                _array(real, f"{name}_shift{k}", shift, dtype),
+            ]
     if model.classes is not None:
         labels = ",\n    ".join(json.dumps(str(label)) for label in model.classes)
         parts.append(f"const char *const {name}_classes[{len(model.classes)}] = {{\n    {labels}\n}};")
     parts.append(_layer(name, real))
+    if any(norm is not None for norm in model.norms):
+        root = _HELPERS["root_of"].format(**_TYPES[np.dtype("f8")])
+        parts += [root.replace("root_of", f"{name}_root"), _norm(name, real)]
+    if model.tables:
+        parts.append(_row(name, real))
     parts.append(_main(model, name, real))
     return "\n\n".join(parts) + "\n"
 
@@ -300,33 +310,86 @@ static void {name}_layer(const {real} *x, int inputs, const {real} *w, const {re
 }}"""
 
 
+def _norm(name, real):
+    return f"""\
+static void {name}_norm({real} *z, int n, const {real} *gain, const {real} *shift)
+{{
+    double mean = 0, square = 0;
+    int i;
+    for (i = 0; i < n; i++) mean += z[i];
+    mean /= n;
+    for (i = 0; i < n; i++) square += (z[i] - mean) * (z[i] - mean);
+    square = {name}_root(square / n + {codes.NORM_EPS});
+    for (i = 0; i < n; i++) z[i] = ({real})((z[i] - mean) / square) * gain[i] + shift[i];
+}}"""
+
+
+def _row(name, real):
+    """An embedding: a category that is none gives NaN, as the package refuses it."""
+    return f"""\
+static void {name}_row({real} x, const {real} *table, long rows, int width, {real} *a)
+{{
+    const {real} zero = 0;
+    int i, known = x >= 0 && x < rows && ({real})(long)x == x;
+    for (i = 0; i < width; i++) a[i] = known ? table[(long)x * width + i] : zero / zero;
+}}"""
+
+
+def _input(model, name, real, i):
+    """The expression of input i of the network: filled and scaled."""
+    x = f"x[{i}]"
+    if model.fill is not None:
+        x = f"({x} != {x} ? ({real}){name}_fill[{i}] : {x})"
+    return x if model.mean is None else f"({real})(({x} - {name}_mean[{i}]) / {name}_scale[{i}])"
+
+
 def _main(model, name, real):
     sizes = model.sizes
-    widest = max(sizes)
+    first = len(model.layers[0][0])
+    widest = max(first, *sizes[1:])
     lines = [
         f"void {name}(const {real} *x, {real} *y);", "", f"void {name}(const {real} *x, {real} *y)", "{",
         f"    {real} a[{widest}], z[{widest}];", "    int i;",
     ]  # fmt: skip
-    get = "x[i]" if model.mean is None else f"({real})((x[i] - {name}_mean[i]) / {name}_scale[i])"
-    lines.append(f"    for (i = 0; i < {sizes[0]}; i++) a[i] = {get};")
-    for k, (_, b) in enumerate(model.layers):
-        lines.append(f"    {name}_layer(a, {sizes[k]}, {name}_w{k}, {name}_b{k}, {len(b)}, z);")
+    if model.tables:
+        numeric = model.numeric
+        lines += [f"    a[{i}] = {_input(model, name, real, c)};" for i, c in enumerate(numeric)]
+        place = len(numeric)
+        for c, table in model.tables.items():
+            rows, width = table.shape
+            x = _input(model, name, real, c)
+            lines.append(f"    {name}_row({x}, {name}_table{c}, {rows}, {width}, a + {place});")
+            place += width
+    else:
+        lines.append(f"    for (i = 0; i < {first}; i++) a[i] = {_input(model, name, real, 'i')};")
+    for k, (w, b) in enumerate(model.layers):
+        lines.append(f"    {name}_layer(a, {len(w)}, {name}_w{k}, {name}_b{k}, {len(b)}, z);")
         if k < len(model.activations):
-            activation = model.activations[k]
+            if model.norms[k] is not None:
+                lines.append(f"    {name}_norm(z, {len(b)}, {name}_gain{k}, {name}_shift{k});")
+            activation, sign = model.activations[k], "+=" if model.skips[k] else "="
             value = "z[i]" if activation == "identity" else f"{name}_{activation}(z[i])"
-            lines.append(f"    for (i = 0; i < {len(b)}; i++) a[i] = {value};")
-    n = sizes[-1]
+            lines.append(f"    for (i = 0; i < {len(b)}; i++) a[i] {sign} {value};")
+    return "\n".join([*lines, *_outputs(model, name, real), "}"])
+
+
+def _outputs(model, name, real):
+    """Statements from z, the last layer's outputs, to y."""
+    n = model.sizes[-1]
     if model.link == "softmax":
-        lines += [
+        return [
             "    a[0] = z[0];", f"    for (i = 1; i < {n}; i++) a[0] = z[i] > a[0] ? z[i] : a[0];",
             f"    for (i = 0; i < {n}; i++) y[i] = {name}_exponential(z[i] - a[0]);",
             "    a[0] = 0;", f"    for (i = 0; i < {n}; i++) a[0] += y[i];",
             f"    for (i = 0; i < {n}; i++) y[i] /= a[0];",
         ]  # fmt: skip
-    else:
-        link = {"sigmoid": f"{name}_sigmoid(z[i])", "exp": f"{name}_exponential(z[i])", None: "z[i]"}
-        value = link[model.link]
-        if model.y_mean is not None:
-            value = f"({real})({value} * {name}_y_scale[i] + {name}_y_mean[i])"
-        lines.append(f"    for (i = 0; i < {n}; i++) y[i] = {value};")
-    return "\n".join([*lines, "}"])
+    floor = number(model.floor, model.dtype)
+    value = {
+        "sigmoid": f"{name}_sigmoid(z[i])",
+        "exp": f"{name}_exponential(z[i])",
+        "gaussian": f"i < {n // 2} ? z[i] : {name}_exponential(z[i] < {floor} ? {floor} : z[i])",
+        None: "z[i]",
+    }[model.link]
+    if model.y_mean is not None:
+        value = f"({real})({value} * {name}_y_scale[i] + {name}_y_mean[i])"
+    return [f"    for (i = 0; i < {n}; i++) y[i] = {value};"]

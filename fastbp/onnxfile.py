@@ -5,6 +5,9 @@ import os
 
 import numpy as np
 
+from .kernels import codes
+
+_INT64 = 7  # onnx.TensorProto.INT64
 OPSET, IR = 13, 8  # of 2020: what runtimes of the last years read
 SQRT_HALF = 0.7071067811865476
 
@@ -16,9 +19,9 @@ class _Graph:
         self.helper, self.numpy_helper = helper, numpy_helper
         self.nodes, self.constants = [], []
 
-    def constant(self, value):
+    def constant(self, value, dtype=np.float32):
         name = f"c{len(self.constants)}"
-        array = np.asarray(value, np.float32, order="C")
+        array = np.asarray(value, dtype, order="C")
         self.constants.append(self.numpy_helper.from_array(array, name))
         return name
 
@@ -61,6 +64,46 @@ ACTIVATIONS = {
 }
 
 
+def _inputs(g, model):
+    """X with gaps filled, scaled, and its embedded columns replaced: what the first layer takes."""
+    x = "X"
+    if model.fill is not None:
+        x = g.op("Where", g.op("IsNaN", x), g.constant(model.fill), x)
+    if model.mean is not None:
+        x = g.op("Div", g.op("Sub", x, g.constant(model.mean)), g.constant(model.scale))
+    if not model.tables:
+        return x
+    places = [g.constant(c, np.int64) for c in model.tables]
+    columns = [g.op("Cast", g.op("Gather", x, c, axis=1), to=_INT64) for c in places]
+    rows = [g.op("Gather", g.constant(t), c) for t, c in zip(model.tables.values(), columns, strict=True)]
+    if model.numeric:
+        rows.insert(0, g.op("Gather", x, g.constant(model.numeric, np.int64), axis=1))
+    return g.op("Concat", *rows, axis=1)
+
+
+def _layer_norm(g, z, gain, shift):
+    """LayerNormalization is of opset 17."""
+    d = g.op("Sub", z, g.op("ReduceMean", z, axes=[-1]))
+    variance = g.op("ReduceMean", g.op("Mul", d, d), axes=[-1])
+    unit = g.op("Div", d, g.op("Sqrt", g.op("Add", variance, g.constant(codes.NORM_EPS))))
+    return g.op("Add", g.op("Mul", unit, g.constant(gain)), g.constant(shift))
+
+
+def _gaussian(g, z, model):
+    half = model.sizes[-1] // 2
+    parts = [g.constant(range(a, a + half), np.int64) for a in (0, half)]
+    means, logs = (g.op("Gather", z, part, axis=1) for part in parts)
+    return g.op("Concat", means, g.op("Exp", g.op("Max", logs, g.constant(model.floor))), axis=1)
+
+
+_LINKS = {
+    "softmax": lambda g, z, model: g.op("Softmax", z, axis=-1),
+    "sigmoid": lambda g, z, model: g.op("Sigmoid", z),
+    "exp": lambda g, z, model: g.op("Exp", z),
+    "gaussian": _gaussian,
+}
+
+
 def write(model, path):
     """Write an export.Model as ONNX: input X (N, inputs), output Y (N, outputs), float32.
 
@@ -70,20 +113,20 @@ def write(model, path):
         from onnx import TensorProto, checker, helper, numpy_helper
     except ImportError as error:
         raise ImportError("onnx is needed to write ONNX: pip install 'fastbp[onnx]'") from error
-    g = _Graph(helper, numpy_helper)
-    sizes, x = model.sizes, "X"
-    if model.mean is not None:
-        x = g.op("Div", g.op("Sub", x, g.constant(model.mean)), g.constant(model.scale))
+    g, model = _Graph(helper, numpy_helper), model.without_batch_norm()
+    sizes, x = model.sizes, _inputs(g, model)
     for k, (w, b) in enumerate(model.layers):
-        x = g.op("Gemm", x, g.constant(w), g.constant(b))
+        z = g.op("Gemm", x, g.constant(w), g.constant(b))
         if k < len(model.activations):
+            z = z if model.norms[k] is None else _layer_norm(g, z, *model.norms[k])
             name = model.activations[k]
             if name not in ACTIVATIONS:
                 raise ValueError(f"activation: {name!r} has no ONNX here; takes {', '.join(ACTIVATIONS)}")
-            x = ACTIVATIONS[name](g, x)
+            z = ACTIVATIONS[name](g, z)
+            z = g.op("Add", x, z) if model.skips[k] else z
+        x = z
     if model.link:
-        kind = {"softmax": "Softmax", "sigmoid": "Sigmoid", "exp": "Exp"}[model.link]
-        x = g.op(kind, x, **({"axis": -1} if kind == "Softmax" else {}))
+        x = _LINKS[model.link](g, x, model)
     if model.y_mean is not None:
         x = g.op("Add", g.op("Mul", x, g.constant(model.y_scale)), g.constant(model.y_mean))
     g.op("Identity", x, name="Y")

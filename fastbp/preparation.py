@@ -143,6 +143,15 @@ class Preparation:
             for value in self.categories.get(i, [None])
         ]
 
+    @property
+    def fill_of_inputs(self):
+        """(inputs,) float64: ``fill`` for each input of the network; None where nothing is filled."""
+        if self.fill is None:
+            return None
+        return np.concatenate(
+            [np.full(p.stop - p.start, v) for p, v in zip(self._places(), self.fill, strict=True)]
+        )
+
     def summary(self):
         """What it does to the columns, in words."""
         numbers = self.columns - len(self.categories)

@@ -10,6 +10,7 @@ import pytest
 
 import fastbp as fb
 from fastbp import cfile
+from fastbp.frames import Frame
 from fastbp.kernels import codes, formulas
 from fastbp.preparation import Preparation
 
@@ -19,10 +20,13 @@ CC = shutil.which("cc")
 needs_cc = pytest.mark.skipif(CC is None, reason="needs a C compiler")
 
 
-def trainer(rng, sizes, activation="relu", loss="cross_entropy", dtype="float32"):
-    net = fb.MLP(sizes, activation, seed=int(rng.integers(1 << 30)), dtype=dtype)
-    for b in net.biases:
-        b[:] = rng.standard_normal(b.shape)
+def trainer(rng, sizes, activation="relu", loss="cross_entropy", dtype="float32", **net):
+    net = fb.MLP(sizes, activation, seed=int(rng.integers(1 << 30)), dtype=dtype, **net)
+    for name, view in net.named_views(net.params).items():
+        if not name.startswith(("weights", "embeddings")):
+            view[:] = rng.standard_normal(view.shape)
+        if name.startswith("running_vars"):
+            view[:] = rng.uniform(0.2, 3, view.shape)
     return fb.Trainer(net, loss)
 
 
@@ -35,9 +39,10 @@ def error(got, exact):
 
 def exact(t, X, link=True):
     """The same weights in float64."""
-    net = fb.MLP(t.net.sizes, t.net.activations, seed=0, dtype="float64")
-    for mine, theirs in zip(net.weights + net.biases, t.net.weights + t.net.biases, strict=True):
-        mine[:] = theirs
+    net = fb.MLP(**{**t.net.config(), "dtype": "float64"}, seed=0)
+    theirs = t.net.named_views(t.net.params)
+    for name, mine in net.named_views(net.params).items():
+        mine[:] = theirs[name]
     other = fb.Trainer(net, t.loss)
     other.preparation = t.preparation
     return other.predict(X) if link else other.forward(X)
@@ -195,13 +200,12 @@ def test_onnx_of_every_activation(rng, tmp_path, activation):
 
 
 @pytest.mark.parametrize("loss", codes.LOSSES)
-def test_onnx_of_every_loss_and_any_number_of_rows(rng, tmp_path, loss, request):
+def test_every_loss_and_any_number_of_rows(rng, tmp_path, loss, request):
+    """Every loss's link in ONNX and C."""
     pytest.importorskip("onnx")
     t = trainer(rng, [4, 6, 4], "silu", loss, "float64")
-    if loss == "gaussian_nll":  # means and variances
-        with pytest.raises(ValueError, match="no export can make; link=False"):
-            t.to_onnx(tmp_path / "m.onnx")
-        return
+    if loss == "gaussian_nll":  # one variance at its floor
+        t.loss, t.net.biases[1][2] = fb.losses.GaussianNLL(eps=0.5), -100
     t.to_onnx(tmp_path / "m.onnx")
     if CC:
         run = request.getfixturevalue("compiled")
@@ -219,6 +223,101 @@ def test_onnx_of_a_prepared_model(rng, tmp_path):
     assert error(onnx_run(tmp_path / "m.onnx", X), t.predict(X)) < 1e-6
     facts = {p.key: json.loads(p.value) for p in onnx.load(tmp_path / "m.onnx").metadata_props}
     assert facts == {"inputs": ["size */ evil", "b"]}
+
+
+# --- more than dense layers
+
+HIDDEN = [20, 20, 13, 13, 8]
+
+
+def rich(rng, dtype="float32", loss="cross_entropy", **given):
+    """Norms of both kinds, skips around and without them, dropout, and embedded columns."""
+    given = {
+        "norm": ["batch", "layer", None, "layer", "batch"], "residual": [False, True, False, True, False],
+        "dropout": 0.3, "input_dropout": 0.1, "embeddings": {1: (7, 3), 4: (5, 1), 2: (2, 6)}, **given,
+    }  # fmt: skip
+    t = trainer(rng, [6, *HIDDEN, 4], ["relu", "silu", "tanh", "gelu", "identity"], loss, dtype, **given)
+    X = rng.standard_normal((40, 6)).astype(dtype)
+    for column, (categories, _) in given["embeddings"].items():
+        X[:, column] = rng.integers(0, categories, 40)
+    return t, X
+
+
+@needs_cc
+@pytest.mark.parametrize("dtype", LIMIT)
+def test_c_of_norms_skips_and_embeddings(rng, compiled, dtype):
+    t, X = rich(rng, dtype)
+    assert error(compiled(t, X), exact(t, X)) < LIMIT[dtype]
+    assert error(compiled(t, X, "outputs", link=False), exact(t, X, False)) < LIMIT[dtype]
+    assert error(compiled(t, X, "same"), t.predict(X)) < 2 * LIMIT[dtype]
+    for bad in (-1, 7, 2.5, np.nan):  # what the package refuses
+        X[0, 1] = bad
+        assert np.isnan(compiled(t, X[:1], f"bad{int(bad == bad)}{len(str(bad))}")).all()
+    only = trainer(rng, [2, 5, 3], dtype=dtype, embeddings={0: (3, 2), 1: (4, 3)})  # no numeric column
+    X = np.stack([rng.integers(0, 3, 9), rng.integers(0, 4, 9)], axis=1).astype(dtype)
+    assert error(compiled(only, X, "only"), exact(only, X)) < LIMIT[dtype]
+
+
+def test_onnx_of_norms_skips_and_embeddings(rng, tmp_path):
+    pytest.importorskip("onnx")
+    t, X = rich(rng)
+    for link in (True, False):
+        t.to_onnx(tmp_path / "m.onnx", link=link)
+        assert error(onnx_run(tmp_path / "m.onnx", X), exact(t, X, link)) < 1e-6
+    only = trainer(rng, [2, 5, 3], embeddings={0: (3, 2), 1: (4, 3)})
+    X = np.stack([rng.integers(0, 3, 9), rng.integers(0, 4, 9)], axis=1)
+    only.to_onnx(tmp_path / "m.onnx")
+    assert error(onnx_run(tmp_path / "m.onnx", X), exact(only, X)) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", LIMIT)
+def test_torch_of_norms_and_back(rng, dtype):
+    torch = pytest.importorskip("torch")
+    t, X = rich(rng, dtype, residual=False, embeddings={})
+    module = t.to_torch()
+    kinds = [type(m).__name__ for m in module]
+    assert kinds[:7] == ["Linear", "BatchNorm1d", "ReLU", "Linear", "LayerNorm", "SiLU", "Linear"]
+    assert error(module(torch.from_numpy(X)).detach(), t.forward(X)) < LIMIT[dtype]
+    state = module.state_dict()
+    assert state["1.running_var"].shape == (20,) and state["4.bias"].shape == (20,)
+    back = fb.from_torch(module), fb.from_torch(state, t.net.activations)
+    for net in back:
+        assert net.norms == t.net.norms and np.array_equal(net.params, t.net.params)
+    for option, says in (
+        ({"residual": True}, "residual"),
+        ({}, "embeddings"),
+        ({"loss": "poisson_nll"}, "exp"),
+    ):
+        other = rich(
+            rng, **{"residual": False, "embeddings": {3: (2, 2)} if says == "embeddings" else {}, **option}
+        )
+        with pytest.raises(ValueError, match=f"got {says}, which no|got True, but torch.nn .* {says}"):
+            other[0].to_torch(link=True)
+
+
+def test_exports_take_the_weights_that_predict_takes(rng, tmp_path):
+    """With a moving average of the weights, that one; and the running statistics of today."""
+    pytest.importorskip("onnx")
+    net = fb.MLP([5, 9, 3], norm="batch", seed=0)
+    t, X = fb.Trainer(net, ema=0.9, seed=0), rng.standard_normal((60, 5)).astype("f4")
+    t.fit(X, rng.integers(0, 3, 60), epochs=3)
+    t.to_onnx(tmp_path / "m.onnx")
+    assert error(onnx_run(tmp_path / "m.onnx", X), t.predict(X)) < 1e-6
+    assert error(t.predict(X, ema=False), t.predict(X)) > 1e-4
+
+
+@needs_cc
+def test_exports_fill_what_is_missing(rng, tmp_path, compiled):
+    pytest.importorskip("onnx")
+    X, k = rng.normal(size=(50, 2)) * [5, 0.1] + [100, 0], rng.choice(["u", "v"], 50)
+    X[::4, 0] = np.nan
+    t = fb.Trainer(fb.MLP([4, 8, 1], "tanh", seed=0), "mse")
+    frame = Frame(["a", "k", "b"], [X[:, 0].astype("f4"), k, X[:, 1].astype("f4")])
+    t.preparation = Preparation.fit(frame, k[:, None] == "u")
+    encoded = np.column_stack([frame.columns[0], k == "u", k == "v", frame.columns[2]])
+    t.to_onnx(tmp_path / "m.onnx")
+    assert error(onnx_run(tmp_path / "m.onnx", encoded), t.predict(frame)) < 1e-6
+    assert error(compiled(t, encoded), t.predict(frame)) < 1e-6
 
 
 # --- torch
@@ -282,6 +381,11 @@ def test_from_torch_refuses_what_is_no_mlp():
         (nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), "Linear layer is due"),
         (nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(2, 2)), "3 outputs"),
         (nn.Sequential(), "no Linear"),
+        (nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2), nn.Linear(2, 2)), "BatchNorm1d"),
+        (nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), "behind the last"),
+        (nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2, eps=1e-3), nn.Linear(2, 2)), "eps 1e-05"),
+        (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, affine=False), nn.Linear(2, 2)), "takes one with"),
+        (nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(3), nn.Linear(2, 2)), r"takes \(2,\)"),
     ]:
         with pytest.raises(ValueError, match=says):
             fb.from_torch(module)
@@ -303,18 +407,10 @@ def test_from_a_state_dict_of_arrays(rng):
 # --- what cannot be exported is refused
 
 
-def test_what_no_export_can_say_is_refused(rng, tmp_path, monkeypatch):
-    t = trainer(rng, [3, 4, 2])
-    config = t.net.config()
-    monkeypatch.setattr(
-        t.net, "config", lambda: {**config, "norm": ["batch"], "tied": False, "skips": [None]}
-    )
+def test_what_no_export_can_say_is_refused(rng, tmp_path):
+    own = fb.activation(lambda z: z / (1 + z * z), name="its_own")
+    t = trainer(rng, [3, 4, 2], own)
     for export in (t.to_torch, lambda: t.to_onnx(tmp_path / "m"), lambda: t.to_c(tmp_path / "m")):
-        with pytest.raises(ValueError, match=r"net: got norm=\['batch'\]; an export takes dense layers"):
+        with pytest.raises(ValueError, match="activation: got .*its_own.*, an export takes identity, relu"):
             export()
-    monkeypatch.undo()
-    t.loss = fb.losses.loss("gaussian_nll")
-    with pytest.raises(ValueError, match="link=False"):
-        t.to_c(tmp_path / "m")
-    t.to_c(tmp_path / "m", link=False)
-    assert list(tmp_path.iterdir()) == [tmp_path / "m"]
+    assert not list(tmp_path.iterdir())
