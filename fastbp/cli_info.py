@@ -15,12 +15,17 @@ PRECISIONS = ("float32", "float64")
 
 def info(args):
     """A short report: for questions such as why one machine is slower than another."""
-    rows = {**_versions(), **_machine(), **_speed(), **_cache_rows()}
+    rows = {**machine_rows(), **_speed(), **_cache_rows()}
     if args.json:
         print(json.dumps({"command": "info", **rows}))
     else:
         print_rows(rows.items())
     return 0
+
+
+def machine_rows():
+    """{label: text}: versions, processor, threads, GPU; measures and compiles nothing."""
+    return {**_versions(), **_machine()}
 
 
 def _versions():

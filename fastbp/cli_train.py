@@ -71,7 +71,7 @@ def train(args):
     trainer.preparation = preparation
     sizes = "-".join(str(n) for n in trainer.net.sizes)
     chosen = {
-        "data": f"{name}: {table.source}",
+        "data": table.source,
         "samples": f"{rows:,} to train on, {held:,} to test on: {split}",
         "features": preparation.summary(),
         "target": _outcome(task),
@@ -167,7 +167,7 @@ def _read(data, target, drop):
         if drop:
             raise ValueError(f"--drop: {data} has no named columns; takes them for files only")
         X, y = datasets.load(data)
-        return data, files.Table(X, y, source="shipped with fastbp")
+        return data, files.Table(X, y, source=f"{data}: shipped with fastbp")
     if not path.suffix and not path.exists():
         raise ValueError(f"{unknown('DATA', data, datasets.names())}, or a file's name")
     table = files.read(path, target, drop)

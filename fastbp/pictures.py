@@ -6,7 +6,7 @@ all raise ImportError where matplotlib is missing.
 
 import numpy as np
 
-from .plots import INK, TRAIN, VALIDATION, new_figure, quiet_axes, save
+from .plots import INK, TRAIN, VALIDATION, new_figure, plain_numbers, quiet_axes, save
 
 _MOST = 30  # classes that are shown one by one
 _POINTS = 4000  # dots that a picture can take
@@ -60,6 +60,9 @@ def predicted_against_true(true, predicted, path, name="target"):
     axes.set_xlabel(f"true {name}", color=INK)
     axes.set_ylabel(f"predicted {name}", color=INK)
     quiet_axes(axes, "both")
+    for axis, most in ((axes.xaxis, 4), (axes.yaxis, 6)):
+        axis.get_major_locator().set_params(nbins=most)
+        plain_numbers(axis)
     return save(figure, path)
 
 
@@ -79,7 +82,8 @@ def histograms(weights, gradients, path):
             axes.set_title(f"{name}, layer {k}", loc="left", fontsize=9, color=INK)
             quiet_axes(axes)
             axes.set_yticks([])
-            axes.locator_params(axis="x", nbins=3)
+            axes.locator_params(axis="x", nbins=3, prune="both" if len(arrays) > 1 else None)
+            plain_numbers(axes.xaxis)
     return save(figure, path)
 
 

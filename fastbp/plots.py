@@ -6,6 +6,7 @@ from pathlib import Path
 from .metrics import larger_is_better
 
 _NO_PANEL = ("seconds", "lr")
+DPI = 144
 TRAIN, VALIDATION, INK, _GRID = "#4878a8", "#d1622b", "#333333", "#e4e4e4"
 
 
@@ -47,7 +48,7 @@ def new_figure(width, height, title=None):
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("matplotlib is needed for pictures: pip install 'fastbp[plot]'") from error
-    figure = Figure(figsize=(width, height), dpi=144, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     if title:
         figure.suptitle(title, color=INK, fontsize=12, x=0.012, ha="left")
@@ -118,6 +119,13 @@ def quiet_axes(axes, grid="y"):
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#999999")
     axes.tick_params(colors=INK, length=0, labelsize=9)
+
+
+def plain_numbers(axis):
+    """Tick labels as people write numbers, without a power of ten in the corner."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if abs(v) >= 1e4 else f"{v:g}"))
 
 
 def _has(history, key):

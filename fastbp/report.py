@@ -2,27 +2,27 @@
 
 import base64
 import html
-import os
-import platform
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from . import __version__, pictures
-from .machine import cpu_model
-from .parallel import usable_cores
-from .plots import learning_curves
+from .cli_info import machine_rows
+from .options import Options
+from .plots import DPI, learning_curves
 
 _GRADIENT_ROWS = 1024  # of the training data, for the histogram of gradients
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #333;
+body { font: 15px/1.5 system-ui, sans-serif; color: #333; background: #fff;
   max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; color: #4878a8 }
-table { border-collapse: collapse } td { padding: .15rem 1.2rem .15rem 0; vertical-align: top }
-td:first-child { color: #777; white-space: nowrap } img { max-width: 100%; height: auto }
-figure { margin: 0 0 1rem } figcaption { color: #777; font-size: .9rem } p { margin-top: .2rem; color: #777 }
+table { border-collapse: collapse } td { padding: .15rem 1.2rem .15rem 0; vertical-align: top;
+  overflow-wrap: anywhere }
+td:first-child { color: #777; white-space: nowrap; overflow-wrap: normal }
+figure { margin: 0 0 1rem; overflow-x: auto } img { max-width: max(100%, 30rem); height: auto }
+figcaption, p { color: #777; font-size: .9rem } p { margin-top: .2rem } pre { overflow-x: auto }
 """
 
 
@@ -33,29 +33,20 @@ def write(path, trainer, title, chosen, scores, train, test, seconds):
     the trainer takes them. seconds : of training. Returns the Path; raises ImportError without
     matplotlib, OSError where nothing can be written.
     """
-    net = trainer.net
-    parts = [
-        _table(
-            "Result",
-            {
-                **scores,
-                "training": f"{seconds:.2f} s, {trainer.epochs} epochs, "
-                f"{trainer.steps:,} steps, {trainer.num_threads} threads",
-            },
-        )
-    ]
+    net, threads = trainer.net, trainer.num_threads
+    took = f"{seconds:.2f} s, {_count(trainer.epochs, 'epoch')}, {_count(trainer.steps, 'step')}"
+    parts = [_table("Result", {**scores, "training": f"{took}, {_count(threads, 'thread')}"})]
     with tempfile.TemporaryDirectory() as folder:
         for heading, caption, draw in _drawings(trainer, train, test):
             file = draw(Path(folder) / "picture.png")
-            image = base64.b64encode(file.read_bytes()).decode()
             parts.append(
-                f'<h2>{html.escape(heading)}</h2>\n<figure><img alt="{html.escape(heading)}" '
-                f'src="data:image/png;base64,{image}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+                f"<h2>{html.escape(heading)}</h2>\n<figure>{_image(file, heading)}"
+                f"<figcaption>{html.escape(caption)}</figcaption></figure>"
             )
     parts.append(_table("What was chosen", chosen))
     parts.append(_table("Configuration", _configuration(trainer)))
     parts.append(f"<h2>Network</h2>\n<pre>{html.escape(net.summary())}</pre>")
-    parts.append(_table("Machine", _machine()))
+    parts.append(_table("Machine", machine_rows()))
     page = (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -69,6 +60,18 @@ def write(path, trainer, title, chosen, scores, train, test, seconds):
     return path
 
 
+def _count(number, what):
+    return f"{number:,} {what}{'s'[: number != 1]}"
+
+
+def _image(file, heading):
+    """A .png of plots.DPI as an element of the page, as wide as it was drawn."""
+    data = file.read_bytes()
+    width = int.from_bytes(data[16:20], "big") * 96 // DPI  # of its header
+    image = base64.b64encode(data).decode()
+    return f'<img alt="{html.escape(heading)}" width="{width}" src="data:image/png;base64,{image}">'
+
+
 def _table(heading, rows):
     lines = [
         f"<tr><td>{html.escape(str(label))}</td><td>{html.escape(str(value))}</td></tr>"
@@ -78,23 +81,16 @@ def _table(heading, rows):
 
 
 def _configuration(trainer):
-    rows = {
-        "loss": trainer.loss,
-        "batch size": trainer.batch_size,
-        "seed": trainer.seed,
-        "dtype": trainer.net.dtype,
-    }
-    rows |= {"clip norm": trainer.clip_norm} if trainer.clip_norm else {}
-    return rows | {f"optimizer {name}": value for name, value in trainer.optimizer.config().items()}
+    rows = {"loss": _said(trainer.loss.config()), "optimizer": _said(trainer.optimizer.config())}
+    rows |= {"batch size": trainer.batch_size, "seed": trainer.seed, "dtype": trainer.net.dtype}
+    rows |= {name.replace("_", " "): value for name, value in Options.of(trainer).config().items()}
+    return rows | ({"schedule": trainer.schedule} if trainer.schedule is not None else {})
 
 
-def _machine():
-    return {
-        "processor": cpu_model(),
-        "cores usable": f"{usable_cores()} of {os.cpu_count()}",
-        "python": f"{platform.python_version()}, NumPy {np.__version__}",
-        "system": f"{platform.system()} {platform.machine()}",
-    }
+def _said(config):
+    """A name and its hyperparameters; those that are off are left out."""
+    rest = [f"{k} {v}" for k, v in config.items() if k != "name" and v not in (None, False, 0)]
+    return ", ".join([config["name"], *rest])
 
 
 def _drawings(trainer, train, test):
