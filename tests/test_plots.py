@@ -185,7 +185,8 @@ def test_reports_are_whole_pages(tmp_path, monkeypatch, rng):
         assert cli.main(argv) == 0
         text = (tmp_path / "deep" / f"{data}.html").read_text()
         page = _Page(text)
-        assert all(word in page.text for word in [*headings, "Configuration", "Machine", "numba", "cores", "test "])
+        words = [*headings, "Configuration", "Machine", "numba", "cores", "test "]
+        assert all(word in page.text for word in words)
         assert len(page.sources) == len(headings)
         for source in page.sources:  # nothing is fetched from anywhere
             kind, _, code = source.partition(",")
