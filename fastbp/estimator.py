@@ -22,16 +22,15 @@ from sklearn.utils.validation import (
 )
 
 from . import parameters, tabular
+from .activations import check as check_activation
+from .backend import max_threads
 from .course import Course, Objective
-from .errors import unknown
-from .kernels import codes
 from .mlp import MLP
 from .optimizers import SGD, Adam
 from .optimizers import optimizer as make_optimizer
 from .trainer import Trainer
 
 STOCHASTIC = ("sgd", "adam")
-DENSE_ROWS = 4096  # rows of a sparse matrix that predict makes dense at a time
 
 
 class Estimator(BaseEstimator):
@@ -40,7 +39,7 @@ class Estimator(BaseEstimator):
     # --- what subclasses tell
 
     def _targets(self, X, y, incremental, reset):
-        """(X, y) validated; y as Trainer.fit takes it. Sets _loss, n_outputs_, out_activation_."""
+        """(X, y) validated; y as Trainer.fit takes it. Sets _goal, n_outputs_, out_activation_."""
         raise NotImplementedError
 
     def _score_of(self, outputs, y, sample_weight):
@@ -60,7 +59,7 @@ class Estimator(BaseEstimator):
         return None
 
     def _sizes(self, inputs):
-        return [inputs, *self._hidden(), self.n_outputs_]
+        return [inputs, *self._hidden(), self._goal.columns]
 
     # --- parameters
 
@@ -75,11 +74,7 @@ class Estimator(BaseEstimator):
         """The activations that were asked for, one for all or a list, by fastbp's names."""
         given = self._p.activation
         names = [given] if isinstance(given, str) else list(given)
-        known = ["logistic", *codes.ACTIVATIONS]
-        for name in names:
-            if name not in known:
-                raise unknown("activation", name, known)
-        return ["sigmoid" if name == "logistic" else name for name in names]
+        return ["sigmoid" if name == "logistic" else check_activation(name) for name in names]
 
     def _activations(self):
         names = self._names()
@@ -184,7 +179,7 @@ class Estimator(BaseEstimator):
             validation_data = self._held_out(validation_data)
         if self._p.solver == "lbfgs":
             self._open(X, random, True, weight)
-            self._fit_lbfgs(_dense(X, self._trainer.net.dtype), y, weight)
+            self._fit_lbfgs(X, y, weight)
         else:
             self._fit_stochastic(X, y, weight, validation_data, incremental, random)
         if not np.isfinite(self._trainer.net.params).all():
@@ -198,7 +193,7 @@ class Estimator(BaseEstimator):
         self.n_layers_ = len(sizes)
         net = MLP(sizes, self._activations(), dropout=self._p.dropout, seed=0, dtype=self._net_dtype(X))
         self._draw(net, random)
-        self._trainer = Trainer(net, self._loss)
+        self._trainer = Trainer(net, self._goal.loss)
         if self._p.solver in STOCHASTIC:
             self.loss_curve_, self._no_improvement_count = [], 0
             stops = self._p.early_stopping
@@ -222,8 +217,8 @@ class Estimator(BaseEstimator):
         scikit-learn sums log losses over outputs; of squared errors it takes the gradient of half the
         sum and reports half the mean.
         """
-        n = self.n_outputs_
-        return {"bce_with_logits": (n, n), "poisson_nll": (n, n), "mse": (n / 2, 0.5)}.get(self._loss, (1, 1))
+        n, name = self.n_outputs_, self._goal.loss.name if self._goal.theirs else None
+        return {"bce_with_logits": (n, n), "poisson_nll": (n, n), "mse": (n / 2, 0.5)}.get(name, (1, 1))
 
     def _optimizer(self, decay):
         """The solver; decay: the L2 penalty per step, in units of scikit-learn's gradient.
@@ -253,13 +248,22 @@ class Estimator(BaseEstimator):
             seed = int(random.randint(np.iinfo(np.int32).max))
             own = self._p.optimizer is None  # then alpha is its weight_decay, which spares the biases
             self._trainer = Trainer(
-                self._trainer.net, self._loss, optimizer, batch,
-                device=self._p.device, threads=self._p.threads, seed=seed, decay_bias=not own,
+                self._trainer.net, self._goal.loss, optimizer, batch,
+                device=self._p.device, threads=self._threads(), seed=seed, decay_bias=not own,
             )  # fmt: skip
         else:
             optimizer.lr = self._trainer.optimizer.lr  # what the schedule has made of it
             self._trainer.optimizer, self._trainer.batch_size = optimizer, batch
         self._penalty = 0.5 * self._p.alpha / (rows * mean) if self._p.optimizer is None else 0.0
+
+    def _threads(self):
+        """threads, or what n_jobs says, joblib's count: from the end where negative; at most all."""
+        if self.n_jobs is None:
+            return self.threads
+        if self.threads is not None:
+            raise ValueError(f"n_jobs: got {self.n_jobs} beside threads={self.threads}, takes one of them")
+        most = max_threads()
+        return max(1, most + 1 + self.n_jobs) if self.n_jobs < 0 else min(self.n_jobs, most)
 
     def _squares(self):
         """Sum of all squared weights, biases apart."""
@@ -275,8 +279,8 @@ class Estimator(BaseEstimator):
             X, y, weight, held_out = self._split(X, y, weight, random)
         self._open(X, random, not (incremental and self._trainer.steps), weight)
         self._shift = self._constant(y, weight)
-        X, y = _dense(X, self._trainer.net.dtype), self._softened(y)
-        course = Course(self, rows, len(X), held_out)
+        y = self._softened(y)
+        course = Course(self, rows, X.shape[0], held_out)
         epochs = 1 if incremental else self._p.max_iter
         try:
             history = self._trainer.fit(
@@ -299,8 +303,8 @@ class Estimator(BaseEstimator):
 
     def _split(self, X, y, weight, random):
         """(X, y, weight, (X, y, weight) held out): scikit-learn's split for early stopping."""
-        labels, dtype = self._stratify(y), self._trainer.net.dtype
-        rows = np.arange(X.shape[0])
+        labels, rows = self._stratify(y), np.arange(X.shape[0])
+        X = X.tocsr() if sparse.issparse(X) else X
         train, test = train_test_split(
             rows, random_state=random, test_size=self._p.validation_fraction, stratify=labels
         )
@@ -309,7 +313,7 @@ class Estimator(BaseEstimator):
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
         part = lambda array, at: None if array is None else _safe_indexing(array, at)  # noqa: E731
-        held_out = (_dense(X[test], dtype), y[test], part(weight, test))
+        held_out = (X[test], y[test], part(weight, test))
         return X[train], y[train], part(weight, train), held_out
 
     def _held_out(self, pair):
@@ -318,13 +322,13 @@ class Estimator(BaseEstimator):
         except (TypeError, ValueError):
             raise ValueError(f"validation_data: got {type(pair).__name__}, takes (X, y)") from None
         X, y = self._targets(X, y, True, False)
-        return _dense(X, self._trainer.net.dtype), y, None
+        return X, y, None
 
     def _fit_lbfgs(self, X, y, weight):
         """Minimise the loss of all data by SciPy's L-BFGS-B, on the parameter arena as it lies in memory."""
         k, scale = self._scales()
         net = self._trainer.net
-        total = len(X) if weight is None else weight.sum()
+        total = X.shape[0] if weight is None else weight.sum()
         evaluate, shift = Objective(self._trainer, X, y, weight), self._constant(y, weight)
 
         def objective(flat):
@@ -356,12 +360,8 @@ class Estimator(BaseEstimator):
     # --- using
 
     def _outputs(self, X):
-        """(N, outputs) after the link, for validated X; sparse rows become dense in pieces."""
-        if not sparse.issparse(X):
-            return self._trainer.predict(X)
-        X = X.tocsr()
-        pieces = range(0, X.shape[0], DENSE_ROWS)
-        return np.concatenate([self._trainer.predict(X[i : i + DENSE_ROWS].toarray()) for i in pieces])
+        """(N, outputs) after the link, for validated X."""
+        return self._trainer.predict(X)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -374,10 +374,3 @@ NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need to "
     "be preprocessed."
 )
-
-
-def _dense(X, dtype=None):
-    """A sparse matrix as an array (N, inputs), in the network's dtype; anything else as it is."""
-    if not sparse.issparse(X):
-        return X
-    return X.astype(dtype).toarray() if dtype is not None else X.toarray()

@@ -31,6 +31,7 @@ _FLAG = (lambda v: isinstance(v, (bool, np.bool_))), "True or False"
 _COUNT = _number(1, kind=Integral)
 
 whole = _COUNT[0]
+_WHOLE = _number(-np.inf, kind=Integral)[0]
 
 # name: (test, what it takes), scikit-learn's own ranges
 TAKES = {
@@ -54,6 +55,7 @@ TAKES = {
     "epsilon": _number(0, open_low=True),
     "n_iter_no_change": (lambda v: v == np.inf or _COUNT[0](v), f"{_COUNT[1]} or inf"),
     "max_fun": _COUNT,
+    "n_jobs": (lambda v: v is None or (_WHOLE(v) and v != 0), "a whole number but 0, or None"),
     "dtype": _one_of("auto", "float32", "float64"),
 }
 

@@ -18,8 +18,8 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import check_is_fitted
 
 from . import tabular
-from .errors import unknown
 from .estimator import Estimator
+from .estimator_loss import for_classes, for_numbers, has_probabilities, rows_of_classes
 from .parameters import store
 from .transformer import MLPAutoencoder
 
@@ -47,6 +47,8 @@ _PARAMETERS = """
     device : "auto", "cpu" or "cuda"
     threads : int or None
         As fastbp.Trainer has them; the result has the same bits for any number of threads.
+    n_jobs : int or None
+        threads by scikit-learn's name: -1 for all, -2 for all but one; more than there are count as all.
 """
 
 
@@ -59,6 +61,9 @@ class MLPClassifier(ClassifierMixin, Estimator):
         + _PARAMETERS.format(name="MLPClassifier")
         + """    class_weight : dict, "balanced" or None
         Weights of classes, multiplied into the sample weights, as elsewhere in scikit-learn.
+    loss : "log_loss", or "focal", "hinge", or another of classes of fb.losses, or of fb.loss
+        A loss that treats every output alone takes several classes as one against the rest. With hinge
+        there are no probabilities.
 
     Attributes
     ----------
@@ -76,8 +81,6 @@ class MLPClassifier(ClassifierMixin, Estimator):
     ['ace', 'ace', 'king', 'queen']
     """
     )
-
-    loss = "log_loss"  # no parameter, but an attribute there
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
         epsilon=1e-8,
         n_iter_no_change=10,
         max_fun=15000,
+        loss="log_loss",
         class_weight=None,
         dropout=0.0,
         optimizer=None,
@@ -113,6 +117,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
         dtype="auto",
         device="auto",
         threads=None,
+        n_jobs=None,
     ):
         store(locals())
 
@@ -121,7 +126,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
 
         sample_weight : (N,) weights >= 0. validation_data : (X, y) scored after each epoch into
         validation_scores_; early_stopping then watches it instead of a part split off. Returns self.
-        Sparse X is made dense, whole, in the network's dtype: N x features x 4 or 8 bytes.
+        Sparse X is read in place, row by row.
         """
         return self._fit(X, y, sample_weight, validation_data)
 
@@ -156,16 +161,19 @@ class MLPClassifier(ClassifierMixin, Estimator):
             )
         if reset:
             self._multi, self._sparse_labels = multi, sparse.issparse(y)
+        labels = y.shape[1] if multi else len(self.classes_)
+        self._goal = for_classes(self.loss, labels, multi)
+        self.n_outputs_, self.out_activation_ = self._goal.columns, self._goal.out_activation
         if multi:
-            self._loss, self.out_activation_, self.n_outputs_ = "bce_with_logits", "logistic", y.shape[1]
             return X, (y.toarray() if sparse.issparse(y) else y).astype(np.uint8)
-        labels = np.searchsorted(self.classes_, y)
-        if len(self.classes_) > 2:
-            self._loss, self.out_activation_ = "cross_entropy", "softmax"
-            self.n_outputs_ = len(self.classes_)
-            return X, labels.astype(np.int32)
-        self._loss, self.out_activation_, self.n_outputs_ = "bce_with_logits", "logistic", 1
-        return X, labels.astype(np.uint8).reshape(-1, 1)
+        places = np.searchsorted(self.classes_, y)
+        if self._goal.one_hot:
+            return X, rows_of_classes(places, self.n_outputs_)
+        return X, places.astype(np.uint8).reshape(-1, 1) if self.n_outputs_ == 1 else places.astype(np.int32)
+
+    def _places(self, y):
+        """Places of the classes (N,), from what _targets returns."""
+        return y.argmax(axis=1) if self._goal.one_hot else y.ravel()
 
     def _weights(self, sample_weight, X, y):
         weight = super()._weights(sample_weight, X, y)
@@ -174,7 +182,8 @@ class MLPClassifier(ClassifierMixin, Estimator):
         if self._multi:
             by_class = compute_sample_weight(self.class_weight, y)
         else:
-            kept = y.ravel() if weight is None else y.ravel()[weight > 0]  # 0: as if it were not there
+            places = self._places(y)
+            kept = places if weight is None else places[weight > 0]  # 0: as if it were not there
             present = np.unique(kept)
             of_class = np.zeros(len(self.classes_))
             of_class[present] = compute_class_weight(
@@ -183,38 +192,40 @@ class MLPClassifier(ClassifierMixin, Estimator):
                 y=self.classes_[kept],
                 sample_weight=weight if weight is None else weight[weight > 0],
             )
-            by_class = of_class[y.ravel()]
+            by_class = of_class[places]
         return by_class if weight is None else weight * by_class
 
     def _softened(self, y):
-        if self._p.preset is None:
+        if self._p.preset is None or not self._goal.theirs:
             return y
         share, outputs = tabular.SMOOTHING, self.n_outputs_
-        if self._loss == "cross_entropy":
+        if self._goal.loss.name == "cross_entropy":
             return (1 - share) * np.eye(outputs)[y] + share / outputs
         return (1 - share) * y + share / 2
 
     def _stratify(self, y):
         if self._multi:
             return None
-        counts = np.bincount(y.ravel())
+        y = self._places(y)
+        counts = np.bincount(y)
         held_out = self._p.validation_fraction * len(y)
         if len(self.classes_) > 2 and (counts[counts > 0].min() < 2 or held_out < len(self.classes_)):
             return None  # too few to give each part some of every class
-        return y.ravel()
+        return y
 
     def _labels(self, outputs):
         """Codes of classes (N,), or indicators (N, labels), from probabilities."""
+        yes = outputs > self._goal.half
         if self._multi:
-            return (outputs > 0.5).astype(int)
+            return yes.astype(int)
         if self.n_outputs_ == 1:
-            return ((outputs[:, 0] > 0.5) & (len(self.classes_) > 1)).astype(np.intp)
+            return (yes[:, 0] & (len(self.classes_) > 1)).astype(np.intp)
         return outputs.argmax(axis=1)
 
     def _score_of(self, outputs, y, sample_weight):
         if not np.isfinite(outputs).all():
             return float("nan")
-        right = self._labels(outputs) == (y if self._multi else y.ravel())
+        right = self._labels(outputs) == (y if self._multi else self._places(y))
         right = right.all(axis=1) if self._multi else right
         return float(np.average(right, weights=sample_weight))
 
@@ -226,12 +237,16 @@ class MLPClassifier(ClassifierMixin, Estimator):
             return sparse.csr_array(labels) if self._sparse_labels else labels
         return self.classes_[labels]
 
+    @available_if(lambda self: has_probabilities(self.loss))
     def predict_proba(self, X):
         """Probabilities (N, classes), columns in the order of classes_."""
         check_is_fitted(self)
         outputs = self._outputs(self._features(X, reset=False))
+        if self._goal.one_hot and self._goal.link == "sigmoid":  # one against the rest
+            outputs /= np.maximum(outputs.sum(axis=1, keepdims=True), np.finfo(outputs.dtype).tiny)
         return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
 
+    @available_if(lambda self: has_probabilities(self.loss))
     def predict_log_proba(self, X):
         """log of predict_proba."""
         probabilities = self.predict_proba(X)
@@ -243,18 +258,15 @@ class MLPClassifier(ClassifierMixin, Estimator):
         return tags
 
 
-# scikit-learn's names of losses, and the Trainer's; out_activation_ of each
-_LOSSES = {"squared_error": ("mse", "identity"), "poisson": ("poisson_nll", "exp")}
-_OURS = ("mae", "huber", "log_cosh")
-
-
 class MLPRegressor(RegressorMixin, Estimator):
     __doc__ = (
         """A multi-layer perceptron that predicts numbers, trained by fastbp: scikit-learn's, faster.
 """
         + _PARAMETERS.format(name="MLPRegressor")
         + """
-    loss is "squared_error" or "poisson" (y >= 0, exponential output), or fastbp's "mae", "huber", "log_cosh".
+    loss is "squared_error" or "poisson" (y >= 0, exponential output), or one of numbers of fb.losses or its
+    name, such as "huber" or fb.losses.Quantile(0.9), or of fb.loss. With "gaussian_nll" predict also gives
+    standard deviations.
 
     Attributes: as MLPClassifier's, classes_ apart.
 
@@ -299,13 +311,14 @@ class MLPRegressor(RegressorMixin, Estimator):
         dtype="auto",
         device="auto",
         threads=None,
+        n_jobs=None,
     ):
         store(locals())
 
     def fit(self, X, y, sample_weight=None, *, validation_data=None):
         """Train on X (N, features), array, frame or sparse, and y (N,) or (N, outputs).
 
-        sample_weight, validation_data, memory of sparse X : as MLPClassifier.fit has them. Returns self.
+        sample_weight, validation_data, sparse X : as MLPClassifier.fit has them. Returns self.
         """
         return self._fit(X, y, sample_weight, validation_data)
 
@@ -315,14 +328,14 @@ class MLPRegressor(RegressorMixin, Estimator):
         return self._fit(X, y, sample_weight, incremental=True)
 
     def _targets(self, X, y, incremental, reset):
-        self._loss, self.out_activation_ = _LOSSES.get(self.loss, (self.loss, "identity"))
-        if self.loss not in (*_LOSSES, *_OURS):
-            raise unknown("loss", self.loss, [*_LOSSES, *_OURS])
+        for_numbers(self.loss, 1)
         X, y = self._features(X, y, reset, multi_output=True, y_numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
-        if self._p.preset is None or self._loss == "poisson_nll":
+        self._goal = for_numbers(self.loss, self.n_outputs_)
+        self.out_activation_ = self._goal.out_activation
+        if self._p.preset is None or self._goal.link == "exp":
             self._unit = None
         elif reset:
             y = y.astype(np.float64)
@@ -331,21 +344,27 @@ class MLPRegressor(RegressorMixin, Estimator):
         return X, y if self._unit is None else (y - self._unit[0]) / self._unit[1]
 
     def _constant(self, y, weight):
-        if self._loss != "poisson_nll":
+        if self.loss != "poisson":
             return 0.0
         return float(np.sum(np.average(special.xlogy(y, y) - y, weights=weight, axis=0)))
 
     def _score_of(self, outputs, y, sample_weight):
         if not np.isfinite(outputs).all():
             return float("nan")
-        return r2_score(y, outputs, sample_weight=sample_weight)
+        return r2_score(y, outputs[:, : self.n_outputs_], sample_weight=sample_weight)
 
-    def predict(self, X):
-        """Numbers (N,), or (N, outputs), for X (N, features)."""
+    def predict(self, X, return_std=False):
+        """Numbers (N,), or (N, outputs), for X (N, features); with return_std, and the loss gaussian_nll,
+        a pair: these and their standard deviations.
+        """
         check_is_fitted(self)
-        outputs = self._outputs(self._features(X, reset=False))
-        outputs = outputs[:, 0] if self.n_outputs_ == 1 else outputs
-        if self._unit is None:
-            return outputs
-        mean, scale, low, high = self._unit
-        return np.clip(outputs * scale + mean, low, high)
+        if return_std and self._goal.link != "gaussian":
+            raise ValueError(f"return_std: got {return_std} with the loss {self.loss}, takes 'gaussian_nll'")
+        outputs, k = self._outputs(self._features(X, reset=False)), self.n_outputs_
+        parts = [outputs[:, :k], np.sqrt(outputs[:, k:])] if return_std else [outputs[:, :k]]
+        if self._unit is not None:
+            mean, scale, low, high = self._unit
+            parts[0] = np.clip(parts[0] * scale + mean, low, high)
+            parts[1:] = [deviation * scale for deviation in parts[1:]]
+        parts = [part[:, 0] if k == 1 else part for part in parts]
+        return tuple(parts) if return_std else parts[0]

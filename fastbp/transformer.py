@@ -6,6 +6,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from .estimator import Estimator
+from .estimator_loss import for_numbers
 from .mlp import MLP
 from .parameters import store
 from .trainer import Trainer
@@ -27,7 +28,7 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
     ((40, 1), True)
     """
 
-    preset, _loss, out_activation_ = None, "mse", "identity"
+    preset, out_activation_ = None, "identity"
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
         dtype="auto",
         device="auto",
         threads=None,
+        n_jobs=None,
     ):
         store(locals())
 
@@ -72,6 +74,7 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
         X = self._features(X, reset=reset)
         X = X.toarray() if sparse.issparse(X) else X
         self.n_outputs_ = X.shape[1]
+        self._goal = for_numbers("squared_error", self.n_outputs_)
         return X, X
 
     def _sizes(self, inputs):
@@ -95,7 +98,7 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
         own, whole = half.weights + half.biases, net.weights[first:] + net.biases[first:]
         for mine, theirs in zip(own, whole, strict=True):
             mine[...] = theirs
-        return Trainer(half, "mse", device=self.device, threads=self.threads)
+        return Trainer(half, "mse", device=self.device, threads=self._threads())
 
     @property
     def _n_features_out(self):
@@ -105,7 +108,6 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
         """The code (N, code) of X (N, features)."""
         check_is_fitted(self)
         X = self._features(X, reset=False)
-        X = X.toarray() if sparse.issparse(X) else X
         return self._trainer.activations(X, len(self._trainer.net.layers) // 2 - 1)
 
     def inverse_transform(self, X):

@@ -4,6 +4,7 @@ import functools
 import inspect
 import subprocess
 import sys
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -213,6 +214,79 @@ def test_any_optimizer_and_activation():
     assert np.array_equal(again.predict_proba(X), model.predict_proba(X))
 
 
+def test_activations_of_ones_own():
+    X, y = several()
+    own = fb.activation(lambda z: z / (1 + abs(z)), name="squashed")
+    mine = MLPClassifier(activation=own, random_state=0, max_iter=5).fit(X, y)
+    known = MLPClassifier(activation="softsign", random_state=0, max_iter=5).fit(X, y)
+    np.testing.assert_allclose(mine.predict_proba(X), known.predict_proba(X), atol=1e-9)
+
+
+@pytest.mark.parametrize("task", [binary, several, multilabel])
+@pytest.mark.parametrize(
+    "loss", ["focal", "hinge", "bce_with_logits", "cross_entropy", fb.losses.Focal(0.5),
+             fb.losses.CrossEntropy(label_smoothing=0.1), fb.losses.BCEWithLogits()], ids=str,
+)  # fmt: skip
+def test_any_loss_of_classes(loss, task):
+    X, y = task()
+    model = MLPClassifier(loss=loss, random_state=0, max_iter=60, learning_rate_init=0.01)
+    if task is multilabel and "ross" in str(loss):
+        with pytest.raises(ValueError, match="several answers a sample, takes bce_with_logits, focal or"):
+            model.fit(X, y)
+        return
+    model.set_params(class_weight=None if task is multilabel else "balanced", early_stopping=task is binary)
+    assert model.fit(X, y).score(X, y) > 0.8
+    assert hasattr(model, "predict_proba") == (loss != "hinge")
+    if loss != "hinge":
+        probabilities = model.predict_proba(X)
+        assert (probabilities >= 0).all() and (probabilities <= 1).all()
+        if task is not multilabel:
+            np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-9)
+            assert np.array_equal(model.classes_[probabilities.argmax(axis=1)], model.predict(X))
+
+
+@pytest.mark.parametrize(
+    "loss", ["mse", "mae", "huber", "log_cosh", fb.losses.Huber(0.3), fb.losses.Quantile(0.5), "gaussian_nll",
+             fb.loss(lambda z, t: 3 * (z - t) ** 2, name="threefold")], ids=str,
+)  # fmt: skip
+def test_any_loss_of_numbers(loss):
+    X, y = several_numbers()
+    y = y / y.std(axis=0)
+    for target in (y, y[:, 0]):
+        model = MLPRegressor(loss, random_state=0, max_iter=150, learning_rate_init=0.005).fit(X, target)
+        assert model.score(X, target) > 0.9 and model.predict(X).shape == target.shape
+    assert str(clone(model).get_params()["loss"]) == str(loss)
+
+
+def test_standard_deviations_and_quantiles_and_counts():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (2000, 1))
+    y = 5 + X[:, 0] + np.exp(X[:, 0]) * rng.standard_normal(2000)
+    options = {"random_state": 0, "max_iter": 60, "learning_rate_init": 0.01}
+    for preset in (None, "tabular"):
+        model = MLPRegressor("gaussian_nll", preset=preset, **options).fit(X, y)
+        mean, deviation = model.predict(X, return_std=True)
+        assert mean.shape == deviation.shape == (2000,) and np.array_equal(mean, model.predict(X))
+        assert np.corrcoef(deviation, np.exp(X[:, 0]))[0, 1] > 0.9 and 0.8 < np.median(deviation) < 1.25
+    below = y < MLPRegressor(fb.losses.Quantile(0.9), **options).fit(X, y).predict(X)
+    assert 0.86 < below.mean() < 0.94
+    positive = rng.gamma(2.0, np.exp(X[:, 0]) / 2)
+    model = MLPRegressor("gamma_nll", **options).fit(X, positive)
+    assert model.out_activation_ == "exp" and model.predict(X).min() > 0
+    with pytest.raises(
+        ValueError, match="return_std: got True with the loss gamma_nll, takes 'gaussian_nll'"
+    ):
+        model.predict(X, return_std=True)
+
+
+def test_n_jobs_is_threads_by_another_name():
+    X, y = binary()
+    most = fb.backend.max_threads()
+    for given, threads in ((None, None), (1, 1), (2, 2), (-1, most), (-2, max(1, most - 1)), (10**6, most)):
+        model = MLPClassifier(max_iter=1, n_jobs=given, random_state=0).fit(X, y)
+        assert model._trainer.threads == threads
+
+
 @pytest.mark.parametrize("stop", [False, True])
 def test_validation_data_of_ones_own(stop):
     X, y = several()
@@ -254,6 +328,9 @@ BAD = [
     ({"dropout": 1.0}, "dropout: got 1.0"),
     ({"dropout": 0.5, "solver": "lbfgs"}, "dropout: got 0.5 with solver='lbfgs'"),
     ({"device": "gpu"}, "device: got 'gpu'"),
+    ({"n_jobs": 0}, "n_jobs: got 0, takes a whole number but 0, or None"),
+    ({"n_jobs": 1, "threads": 1}, "n_jobs: got 1 beside threads=1"),
+    ({"loss": "log_los"}, "loss: got 'log_los'; did you mean 'log_loss'"),
 ]
 
 
@@ -273,6 +350,16 @@ def test_bad_data_is_named():
         MLPClassifier().fit(X, np.c_[y, y + 1, y])
     with pytest.raises(ValueError, match="loss: got 'mea'; did you mean 'mae'"):
         MLPRegressor("mea").fit(X, y)
+    for loss, text in (
+        (fb.losses.Hinge(), "which is of classes"),
+        (fb.losses.Quantile([0.1, 0.9]), "one quantile"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            MLPRegressor(loss).fit(X, y)
+    with pytest.raises(ValueError, match="which is of numbers, takes one of classes"):
+        MLPClassifier(loss=fb.losses.MSE()).fit(X, y)
+    with pytest.raises(TypeError, match="loss: got 3, takes a name or one of fb.losses"):
+        MLPClassifier(loss=3).fit(X, y)
     with pytest.raises(AttributeError, match="coefs_: it is not fitted yet"):
         MLPClassifier().coefs_  # noqa: B018
     with pytest.raises(ValueError, match="non-finite parameter weights"):
@@ -360,11 +447,10 @@ def test_frames(library):
 
 
 @pytest.mark.parametrize("form", ["csr_matrix", "csc_matrix", "csr_array"])
-def test_sparse_matrices(form, monkeypatch):
+def test_sparse_matrices(form):
     X, y = several()
     X = np.where(X > 0, X, 0)
     rows = getattr(sparse, form)(X)
-    monkeypatch.setattr("fastbp.estimator.DENSE_ROWS", 64)  # several pieces
     for options in (
         {"max_iter": 3},
         {"max_iter": 3, "early_stopping": True},
@@ -375,6 +461,20 @@ def test_sparse_matrices(form, monkeypatch):
         assert np.array_equal(model.predict_proba(rows), plain.predict_proba(X))
     labels = sparse.csr_array(multilabel()[1])
     assert sparse.issparse(MLPClassifier(max_iter=2).fit(rows, labels).predict(rows))
+
+
+@pytest.mark.parametrize("options", [{}, {"early_stopping": True}], ids=["plain", "held out"])
+def test_sparse_matrices_are_never_filled(options):
+    """2000 x 50,000, which filled takes 800 MB."""
+    rng = np.random.default_rng(0)
+    X = sparse.random_array((2000, 50_000), density=1e-3, format="csr", rng=rng)
+    y = rng.integers(0, 3, 2000)
+    model = MLPClassifier((4,), max_iter=2, random_state=0, **options)
+    tracemalloc.start()
+    model.fit(X, y).predict(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert model.coefs_[0].nbytes < peak < 60e6
 
 
 def test_autoencoder():
