@@ -72,6 +72,12 @@ def cache_place():
     return jit.cache_path(program.run)
 
 
+def compiled():
+    """Whether there is machine code of these kernels on disk: a first run makes it."""
+    place = cache_place()
+    return place is not None and any(name.endswith(".nbi") for name in os.listdir(place))
+
+
 def peak_loop(dtype):
     """(run(passes, numbers) -> lanes, sums at once): the loop of measure.py, compiled."""
     load(dtype)

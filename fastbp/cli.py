@@ -1,10 +1,12 @@
 """The command line: train, predict, evaluate, export, info, cache, bench. Parses, reports errors.
 
-Exit codes: 0 done, 2 bad input (one line on stderr, no traceback), 130 interrupted by Ctrl-C.
+Exit codes: 0 done, 2 bad input (one line on stderr, no traceback), 130 interrupted by Ctrl-C, 141 nobody
+reads the output any more (`fastbp predict ... | head`).
 """
 
 import argparse
 import importlib
+import os
 import sys
 
 _TRAIN = """\
@@ -70,7 +72,12 @@ def main(argv=None):
         args, args.arguments = parser.parse_known_args(argv)
         if args.arguments and args.command != "bench":  # which has options of its own
             parser.error(f"unrecognized arguments: {' '.join(args.arguments)}")
-        return args.run(args)
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at the end complains
+        return 141
     except SystemExit as end:  # argparse after --help or --version
         return end.code or 0
     except KeyboardInterrupt:

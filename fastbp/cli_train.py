@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import datasets, files
+from . import backend, datasets, files
 from .errors import unknown
 from .frames import Frame
 from .optimizers import OPTIMIZERS
@@ -81,6 +81,8 @@ def train(args):
     if not args.json:
         print_rows(chosen.items())
         sys.stdout.flush()
+        if not backend.compiled():
+            print("fastbp: compiling for this machine, once: some 20 s ...", file=sys.stderr)
 
     start = time.perf_counter()
     history = trainer.fit(
@@ -267,6 +269,8 @@ def _binary_task(y, classes, why):
 
 
 def _outcome(task):
+    if task.regression and task.n_out == 1:
+        return f"a number, {task.y.min():.6g} to {task.y.max():.6g}"
     if task.classes is None:
         return f"{task.n_out} {'target' if task.regression else 'output'}{'s'[: task.n_out > 1]}"
     shown = ", ".join(f"{i}={name}" for i, name in enumerate(task.classes[:10]))

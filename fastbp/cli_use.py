@@ -40,7 +40,12 @@ def predict(args):
     outputs = trainer.predict(X)
     names, table = _predictions(trainer, outputs)
     if args.out is None:
-        _write_csv(sys.stdout, names, table)
+        if args.json:
+            print(
+                json.dumps({"command": "predict", "rows": len(table), "columns": names, "predictions": table})
+            )
+        else:
+            _write_csv(sys.stdout, names, table)
         return 0
     path = Path(args.out)
     if path.suffix == ".npy":

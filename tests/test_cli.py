@@ -83,6 +83,14 @@ def test_the_saved_model_takes_raw_features(run):
     assert np.mean(model.predict(X[test]).argmax(axis=1) == y[test]) == pytest.approx(accuracy, abs=1e-4)
 
 
+def test_a_first_run_says_that_it_compiles(run, monkeypatch):
+    assert run("train", "digits", *SMALL)[2] == ""
+    monkeypatch.setattr(fb.backend, "cache_place", lambda: None)
+    code, out, err = run("train", "digits", *SMALL)
+    assert code == 0 and "compiling for this machine, once" in err
+    assert run("train", "digits", *SMALL, "--json")[2] == ""
+
+
 def test_the_seed_decides_the_result(run):
     def scores(seed):
         code, out, _ = run("train", "digits", *SMALL, "--seed", seed, "--threads", 1)

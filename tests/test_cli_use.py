@@ -102,6 +102,20 @@ def test_predict_by_column_names_in_any_order(run, rng, model):
     code, out, _ = run("predict", path, "new.csv", "--out", "p.npy", "--json")
     assert json.loads(out) == {"command": "predict", "rows": 50, "columns": ["price"], "out": "p.npy"}
     assert np.allclose(np.load("p.npy")[:, 0], got, rtol=1e-6)
+    code, out, _ = run("predict", path, "new.csv", "--json")
+    result = json.loads(out)
+    assert code == 0 and result["columns"] == ["price"] and np.allclose(result["predictions"], got[:, None])
+
+
+def test_a_reader_that_goes_away_is_no_error(model):
+    path, _ = model
+    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "fastbp.cli", "predict", path, "houses.csv"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 141
 
 
 def test_evaluate_takes_the_target_of_the_training(run, rng, model):
