@@ -23,11 +23,11 @@ from sklearn.utils.validation import (
 
 from . import parameters, tabular
 from .activations import check as check_activation
-from .backend import max_threads
 from .course import Course, Objective
 from .mlp import MLP
 from .optimizers import SGD, Adam
 from .optimizers import optimizer as make_optimizer
+from .parallel import max_threads
 from .trainer import Trainer
 
 STOCHASTIC = ("sgd", "adam")

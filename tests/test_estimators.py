@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
 import fastbp as fb  # noqa: E402
+from fastbp import parallel  # noqa: E402
 from fastbp.sklearn import MLPAutoencoder, MLPClassifier, MLPRegressor  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -281,7 +282,7 @@ def test_standard_deviations_and_quantiles_and_counts():
 
 def test_n_jobs_is_threads_by_another_name():
     X, y = binary()
-    most = fb.backend.max_threads()
+    most = parallel.max_threads()
     for given, threads in ((None, None), (1, 1), (2, 2), (-1, most), (-2, max(1, most - 1)), (10**6, most)):
         model = MLPClassifier(max_iter=1, n_jobs=given, random_state=0).fit(X, y)
         assert model._trainer.threads == threads
