@@ -30,6 +30,11 @@ class Autoencoder:
     loss, seed, dtype, and **options : as Trainer and MLP take them.
 
     Attributes: ``net``, ``trainer``: all of Trainer works on them.
+
+    >>> coder = fb.Autoencoder([4, 3, 2], tied=True, noise=0.1, seed=0, batch_size=2)
+    >>> history = coder.fit(X, epochs=5)
+    >>> coder.encode(X).shape, coder.reconstruct(X).shape, coder.decode(coder.encode(X)).shape
+    ((4, 2), (4, 4), (4, 4))
     """
 
     def __init__(

@@ -20,6 +20,10 @@ class ELM:
     sizes : [inputs, hidden, outputs]. task : "classification" of integer labels, one output per class,
     least squares on +-1, or "regression". alpha : penalty, above 0. Attributes: ``net``; ``trainer``
     can go on from the solution.
+
+    >>> elm = fb.ELM([4, 50, 4], seed=0).fit(X, y)
+    >>> elm.predict(X).tolist()
+    [0, 1, 2, 3]
     """
 
     def __init__(

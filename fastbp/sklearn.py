@@ -69,7 +69,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
     Raises ValueError or TypeError naming the argument; ValueError if the weights overflow. Warns
     ConvergenceWarning when max_iter ends it.
 
-    >>> import numpy as np
+    >>> from fastbp.sklearn import MLPClassifier
     >>> X, y = np.eye(4), ["ace", "ace", "king", "queen"]
     >>> model = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
     >>> list(map(str, model.predict(X)))
@@ -258,7 +258,7 @@ class MLPRegressor(RegressorMixin, Estimator):
 
     Attributes: as MLPClassifier's, classes_ apart.
 
-    >>> import numpy as np
+    >>> from fastbp.sklearn import MLPRegressor
     >>> X = np.linspace(-1, 1, 50).reshape(-1, 1)
     >>> MLPRegressor(solver="lbfgs", random_state=0).fit(X, X[:, 0] ** 2).score(X, X[:, 0] ** 2) > 0.99
     True
