@@ -7,6 +7,7 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastbp
@@ -71,3 +72,72 @@ def test_the_api_page_is_up_to_date():
         assert any(h.endswith(f".{name}") for h in heads) or re.search(rf"^{name}\(.*\): ", page, re.M), name
     for name in fastbp.__all__:
         assert f"fb.{name}" in heads or f"fastbp.{name}" in heads, name
+
+
+def run(page, names):
+    """The Python examples of a page, one after the other; returns the names that they made."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.M | re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, f"docs/{page}", "exec"), names)
+    return names
+
+
+def test_guide(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    names = run("guide.md", {})
+    X, y, test = names["X"], names["y"], names["test"]
+    assert np.mean(names["digit"] == y[test]) > 0.88 and names["model"].score(X[test], y[test]) > 0.94
+    assert names["trainer"].evaluate(X[test], y[test])["accuracy"] > 0.94
+    assert names["regression"].evaluate(names["Z"][test], names["centre"][test], metrics=["r2"])["r2"] > 0.7
+    assert {p.name for p in tmp_path.iterdir()} == {"log.csv", "digits.safetensors", "digits.c"}
+    assert "layer 0 forward" in capsys.readouterr().out
+
+
+def test_fitting(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = run("fitting.md", {})
+    assert {p.name for p in tmp_path.iterdir()} >= {"best.safetensors", "log.csv", "logs", "layers.png"}
+    assert names["codes"].shape == (1797, 8)
+    assert np.mean((names["again"] - names["X"]) ** 2) < 0.5 * names["X"].var()
+    known = names["labels"] >= 0
+    assert known.mean() > 0.5 and np.mean(names["labels"][known] == names["y"][200:][known]) > 0.85
+    assert "worst_class" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", ["training.md", "layers.md", "functions.md", "sklearn.md", "speed.md"])
+def test_other_pages(page, tmp_path, monkeypatch, capsys, rng):
+    """What these leave out: the data."""
+    monkeypatch.chdir(tmp_path)
+    if page == "sklearn.md":
+        pytest.importorskip("sklearn")
+    X, y = rng.standard_normal((256, 784)), rng.integers(0, 10, 256)
+    names = run(page, {"fb": fastbp, "X": X, "y": y, "Xt": X, "yt": y, "frame": X[:, :5]})
+    if page == "training.md":
+        assert names["trainer"].steps == 20 * 2 and (tmp_path / "model.safetensors").exists()
+    if page == "layers.md":
+        assert names["net"].embeddings[0].shape == (50, 8) and names["net"].norms == ["layer"] * 3
+    if page == "speed.md":
+        assert "layer 1 dX" in capsys.readouterr().out
+
+
+PAGES = sorted([*DOCS.glob("*.md"), ROOT / "kernels" / "README.md"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    anchors = {
+        re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)
+    }
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        file, _, anchor = link.partition("#")
+        assert file.startswith("https://") or (page.parent / file).exists(), link
+        assert file or anchor in anchors, link
+
+
+def test_the_index_has_every_page():
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    for page in DOCS.glob("*.md"):
+        assert page.name == "README.md" or f"[{page.name}]({page.name})" in index, page.name
