@@ -1,7 +1,8 @@
 """Callbacks: what is done between epochs. Keras' names, arguments, defaults and meanings.
 
 There is no hook between batches: an epoch runs inside the compiled program, which Python sees again
-about every 50 ms only.
+about every 50 ms only. Constructors raise ValueError for numbers out of range; fit does for a ``monitor``
+that it does not measure.
 """
 
 import math

@@ -1,4 +1,8 @@
-"""Initial weights: by name, by an object, or from arrays; biases begin at 0."""
+"""Initial weights: by name, by an object, or from arrays; biases begin at 0.
+
+An initializer is a function (rng, (fan_in, fan_out)) -> weights of that shape; rng: numpy.random.Generator.
+Constructors raise ValueError for numbers out of range.
+"""
 
 from dataclasses import dataclass
 from math import sqrt

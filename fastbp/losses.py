@@ -1,4 +1,8 @@
-"""Losses: names, hyperparameters and what targets they take, as codes and numbers for the program."""
+"""Losses: names, hyperparameters and what targets they take, as codes and numbers for the program.
+
+Constructors raise ValueError for numbers out of range; Trainer does for a network whose outputs do not fit,
+fit for targets that do not. In the formulas z is an output, t its target. Gradients, sources: docs/maths.md.
+"""
 
 from dataclasses import asdict, dataclass
 

@@ -41,6 +41,8 @@ def together(threads, work):
 class Peak:
     """The FMA peak: a loop of nothing but fused multiply-adds, on one and on all threads.
 
+    threads : at most so many; dtype : "float32" or "float64". ``lanes`` : numbers in a vector.
+
     >>> machine.Peak(1).gflops(passes=1000) > 0
     True
     """

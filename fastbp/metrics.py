@@ -5,7 +5,8 @@ A metric is a function (y_true, prediction, sample_weight=None) -> float. The sh
     y_true and prediction (N,) or (N, C), C outputs: one number, or one yes or no, for each output.
 A yes is a prediction above 0.5. ``prediction`` is what Trainer.predict gives; Trainer hands (N,) to
 metrics where a network has one output, so that scikit-learn's functions fit, and makes labels of
-one-hot targets. A quotient 0 / 0 is 0, as in scikit-learn.
+one-hot targets. A quotient 0 / 0 is 0, as in scikit-learn. sample_weight (N,) >= 0 or None. All return a
+float and raise ValueError for shapes that do not fit each other. Formulas: docs/maths.md.
 """
 
 import re

@@ -1,5 +1,7 @@
 """Optimizers: torch.optim's names, formulas and defaults, as numbers for the compiled program.
 
+In the formulas p is a parameter, g the gradient of the batch's mean loss, t the number of the update, from 1.
+
 What is done to gradients and weights whatever the optimizer (clipping, L1, averages, ...) is in
 options.py; how the learning rate changes in schedules.py; L-BFGS in lbfgs.py.
 """

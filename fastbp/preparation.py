@@ -37,6 +37,8 @@ class Preparation:
     target : str or None
         The target's name, where it has one.
 
+    transform raises ValueError for absent columns and unknown categories, TypeError for what is no number.
+
     >>> trainer = fb.Trainer(fb.MLP([1, 1], initializer=[([[1.0]], [0.0])]), "mse")
     >>> X, y = np.array([[10.0], [30.0]]), np.array([[1.0], [5.0]])
     >>> trainer.preparation = preparation.Preparation.fit(X, y)

@@ -43,7 +43,7 @@ _PARAMETERS = """
         frames with text, categories and missing values: see fastbp.tabular. Keeps the best epoch's weights.
     dtype : "auto", "float32" or "float64"
         Of the network. "auto": float32 for float32 data, else float64, as scikit-learn. "float32" trains
-        any data about twice as fast.
+        1.1 to 1.7 times as fast as float64.
     device : "auto", "cpu" or "cuda"
     threads : int or None
         As fastbp.Trainer has them; the result has the same bits for any number of threads.

@@ -278,10 +278,11 @@ class Trainer:
     # --- using
 
     def evaluate(self, X, y, sample_weight=None, metrics=None, *, ema=None):
-        """{"loss": mean loss, "accuracy": share of right answers (classes only)} on X, y as in fit.
+        """{"loss": mean loss, "accuracy": share of right answers (classes only)}, floats, on X, y as in fit.
 
         metrics : names or functions as in fit, whose values are added. ema : False takes the weights as
-        they are, None the average of Trainer(ema=...) if one is kept; also in predict and forward.
+        they are, None the average of Trainer(ema=...) if one is kept; also in predict and forward. Raises
+        as fit does, and ValueError for ema=True without an average.
 
         >>> sorted(trainer.evaluate(X, y, metrics=["auc"]))
         ['accuracy', 'auc', 'loss']
@@ -326,6 +327,8 @@ class Trainer:
     def averaged_net(self):
         """A copy of the network with the average of the weights that Trainer(ema=...) keeps.
 
+        Raises ValueError for a trainer without one.
+
         >>> trainer = fb.Trainer(fb.MLP([4, 16, 4], seed=0), ema=0.99, seed=0)
         >>> history = trainer.fit(X, y, epochs=2)
         >>> fb.Trainer(trainer.averaged_net()).evaluate(X, y) == trainer.evaluate(X, y)
@@ -354,7 +357,7 @@ class Trainer:
     def predict(self, X, *, ema=None):
         """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
         bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
-        else the outputs themselves.
+        else the outputs themselves; in the network's dtype. X as in fit; raises as it does.
 
         >>> trainer.predict(X).sum(axis=1).round(5).tolist()
         [1.0, 1.0, 1.0, 1.0]
@@ -363,7 +366,7 @@ class Trainer:
         return out if self.preparation is None else self.preparation.outputs(out)
 
     def forward(self, X, *, ema=None):
-        """(N, outputs) of the last layer, before the link: logits."""
+        """(N, outputs) of the last layer, before the link: logits. X as in fit; raises as it does."""
         return self._infer(self._features(X, finite=False), codes.FORWARD, ema)
 
     def _infer(self, X, mode, ema=None):
@@ -404,7 +407,7 @@ class Trainer:
 
         dW (fan_in, fan_out) and db (fan_out,), one pair a layer, in the network's dtype. The list has
         attributes gains, shifts and embeddings, tuples as the network's. Nothing is dropped; batch norm
-        takes the statistics of X.
+        takes the statistics of X. X, y, sample_weight as in fit; raises as it does.
 
         >>> loss, gradients = trainer.gradients(X, y)
         >>> [(dW.shape, db.shape) for dW, db in gradients]
@@ -420,7 +423,11 @@ class Trainer:
         return float(loss / mass), Gradients(self.net, grads)
 
     def lr_find(self, X, y, **options):
-        """Try growing learning rates on a copy of the weights; see fastbp.lrfind.lr_find.
+        """Try growing learning rates on a copy of the weights: a RangeTest, with a ``suggestion`` and a plot.
+
+        options : start=1e-7, end=10.0, the rates; steps=100, the updates between them; sample_weight.
+        The loss's range test of Smith (WACV 2017). Raises ValueError for numbers that do not fit, and where
+        the loss explodes at once.
 
         >>> 0 < trainer.lr_find(X, y, steps=20).suggestion < 10
         True
@@ -460,7 +467,9 @@ class Trainer:
     # --- files
 
     def save(self, path):
-        """Write network, optimizer state, counters and seed to one .safetensors file, atomically.
+        """Write network, optimizer state, counters and seed to one .safetensors file: whole or not at all.
+
+        Arrays and a JSON configuration, no code; ``load`` goes on bit for bit. Raises OSError.
 
         >>> trainer.save("model.safetensors")
         >>> again = fb.load("model.safetensors")
@@ -470,7 +479,11 @@ class Trainer:
         checkpoint.save(self, path)
 
     def to_torch(self, link=False):
-        """The network as a torch.nn.Sequential; see fastbp.export.to_torch."""
+        """The network as a torch.nn.Sequential of its dtype: forward's outputs, or, with link, predict's.
+
+        "0.weight" (fan_out, fan_in), "0.bias", "2.weight", ...; a stored scaling is folded in. Raises
+        ImportError without torch, ValueError for what torch.nn has no module for.
+        """
         from .export import to_torch
 
         return to_torch(self, link)

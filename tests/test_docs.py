@@ -106,7 +106,9 @@ def test_fitting(tmp_path, monkeypatch, capsys):
     assert "worst_class" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("page", ["training.md", "layers.md", "functions.md", "sklearn.md", "speed.md"])
+@pytest.mark.parametrize(
+    "page", ["training.md", "layers.md", "functions.md", "sklearn.md", "speed.md", "reproduce.md"]
+)
 def test_other_pages(page, tmp_path, monkeypatch, capsys, rng):
     """What these leave out: the data."""
     monkeypatch.chdir(tmp_path)
@@ -120,6 +122,9 @@ def test_other_pages(page, tmp_path, monkeypatch, capsys, rng):
         assert names["net"].embeddings[0].shape == (50, 8) and names["net"].norms == ["layer"] * 3
     if page == "speed.md":
         assert "layer 1 dX" in capsys.readouterr().out
+    if page == "reproduce.md":
+        activation, loss = re.findall(r"^(?:activation|loss) (.+)$", capsys.readouterr().out, re.M)
+        assert 0 < float(activation) < 5 and 0 < float(loss) < 5  # seconds: compiled, not loaded
 
 
 PAGES = sorted([*DOCS.glob("*.md"), ROOT / "kernels" / "README.md"])
@@ -141,3 +146,12 @@ def test_the_index_has_every_page():
     index = (DOCS / "README.md").read_text(encoding="utf-8")
     for page in DOCS.glob("*.md"):
         assert page.name == "README.md" or f"[{page.name}]({page.name})" in index, page.name
+
+
+def test_every_picture_and_every_benchmark_is_in_reproduce():
+    from bench.__main__ import PARTS
+
+    text = (DOCS / "reproduce.md").read_text(encoding="utf-8")
+    assert all(f"python -m bench --{part}" in text for part in PARTS)
+    pictures = [p.name for suffix in ("png", "svg") for p in DOCS.glob(f"*.{suffix}")]
+    assert "roofline.png" in pictures and all(f"docs/{name}" in text for name in pictures)
