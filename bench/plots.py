@@ -110,7 +110,10 @@ def speedups(content, path):
     ax.spines["left"].set_visible(False)
     ax.set_xlabel("time of a training step, in multiples of fastbp's", color=INK, fontsize=9)
     title(ax, "A training step: how many times longer the others take", machine_line(content["machine"]))
-    ax.legend(loc="lower right", frameon=True, edgecolor="none", framealpha=0.9, fontsize=9, labelcolor=INK)
+    if names:
+        ax.legend(
+            loc="lower right", frameon=True, edgecolor="none", framealpha=0.9, fontsize=9, labelcolor=INK
+        )
     return save(drawing, path)
 
 
