@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib
 import sys
 import time
 
@@ -20,25 +21,29 @@ examples:
   python -m bench --predict                latency of one row, throughput of many
   python -m bench --scale                  cost against width, depth and batch
   python -m bench --features               cost of each optimizer and option beside the plain step
+  python -m bench --layers                 cost of dropout, norms, skips, embeddings
+  python -m bench --fitting                single steps, frozen layers, autoencoders
+  python -m bench --kernels                activations, losses, updates, products, each alone
   python -m bench --estimators             scores and times of scikit-learn's estimators and fastbp's"""
+
+PARTS = {  # modules with a main(args)
+    "startup": "measure start-up",
+    "predict": "measure inference",
+    "scale": "measure cost against size",
+    "features": "measure the cost of each feature",
+    "layers": "measure the cost of dropout, norms, skips and embeddings",
+    "fitting": "measure single steps, frozen layers, autoencoders",
+    "kernels": "measure single kernels",
+    "estimators": "compare estimators on real data",
+}
 
 
 def main(argv=None):
     """Run; returns the exit code."""
     args = _arguments(argv)
     try:
-        if args.startup:
-            from .startup import main as part
-        elif args.predict:
-            from .predict import main as part
-        elif args.scale:
-            from .scale import main as part
-        elif args.features:
-            from .features import main as part
-        elif args.estimators:
-            from .estimators import main as part
-        else:
-            part = _steps
+        chosen = next((name for name in PARTS if getattr(args, name)), None)
+        part = importlib.import_module(f"bench.{chosen}").main if chosen else _steps
         return part(args)
     except ValueError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -58,11 +63,8 @@ def _arguments(argv):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--startup", action="store_true", help="measure start-up instead")
-    what.add_argument("--predict", action="store_true", help="measure inference instead")
-    what.add_argument("--scale", action="store_true", help="measure cost against size instead")
-    what.add_argument("--features", action="store_true", help="measure the cost of each feature instead")
-    what.add_argument("--estimators", action="store_true", help="compare estimators on real data instead")
+    for name, text in PARTS.items():
+        what.add_argument(f"--{name}", action="store_true", help=f"{text} instead")
     parser.add_argument("--quick", action="store_true", help="NumPy alone, 5 short rounds")
     parser.add_argument(
         "--cases", default="six", metavar="A,B", help="names, patterns, six, variants, all (default: six)"
@@ -76,6 +78,9 @@ def _arguments(argv):
     )
     parser.add_argument("--out", default="bench-results", metavar="DIR", help="(default: bench-results)")
     parser.add_argument("--json", metavar="FILE", help="(default: DIR/bench.json)")
+    parser.add_argument(
+        "--roofline", metavar="FILE", help="write the roofline picture there too: docs/roofline.png"
+    )
     parser.add_argument(
         "--markdown", action="store_true", help="print tables as Markdown: the README's, docs/sklearn.md's"
     )
@@ -117,7 +122,7 @@ def _steps(args):
         print(f"\n{report.markdown_table(report.readme_rows(results), left=2)}")
     content = {"machine": described, "bandwidth": bandwidth, "rounds": rounds, "results": results}
     path = report.write_json(args.json or f"{args.out}/bench.json", content)
-    pictures = plots.draw(content, args.out)
+    pictures = plots.draw(content, args.out, args.roofline)
     print(f"\n{time.perf_counter() - began:.0f} s; written: {', '.join(map(str, [path, *pictures]))}")
     if not pictures:
         print("no pictures: matplotlib is missing (pip install '.[plot]')")

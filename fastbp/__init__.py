@@ -1,4 +1,11 @@
-"""fastbp: train multi-layer perceptrons at the speed of the machine."""
+"""fastbp: train multi-layer perceptrons at the speed of the machine.
+
+>>> net = fb.MLP([4, 16, 4], seed=0)
+>>> trainer = fb.Trainer(net, loss="cross_entropy", optimizer="adam", seed=0)
+>>> history = trainer.fit(X, y, epochs=10)
+>>> trainer.predict(X).shape
+(4, 4)
+"""
 
 from pathlib import Path as _Path
 

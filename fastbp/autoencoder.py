@@ -29,7 +29,13 @@ class Autoencoder:
         Of the hidden layers, and of the code.
     loss, seed, dtype, and **options : as Trainer and MLP take them.
 
-    Attributes: ``net``, ``trainer``: all of Trainer works on them.
+    Attributes: ``net``, ``trainer``: all of Trainer works on them. Raises ValueError or TypeError, naming
+    the argument; with tied=True also for options that treat the layers one by one.
+
+    >>> coder = fb.Autoencoder([4, 3, 2], tied=True, noise=0.1, seed=0, batch_size=2)
+    >>> history = coder.fit(X, epochs=5)
+    >>> coder.encode(X).shape, coder.reconstruct(X).shape, coder.decode(coder.encode(X)).shape
+    ((4, 2), (4, 4), (4, 4))
     """
 
     def __init__(
@@ -95,7 +101,7 @@ class Autoencoder:
         )
 
     def encode(self, X):
-        """(N, code) codes of X."""
+        """(N, code) codes of X (N, inputs), in the network's dtype."""
         return self.trainer.activations(X, self.half - 1)
 
     def decode(self, code):
@@ -113,7 +119,7 @@ class Autoencoder:
         return self._decoder.predict(code)
 
     def reconstruct(self, X):
-        """(N, inputs): decode(encode(X))."""
+        """(N, inputs): decode(encode(X)) of X (N, inputs)."""
         return self.trainer.predict(X)
 
 

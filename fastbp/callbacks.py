@@ -1,7 +1,8 @@
 """Callbacks: what is done between epochs. Keras' names, arguments, defaults and meanings.
 
 There is no hook between batches: an epoch runs inside the compiled program, which Python sees again
-about every 50 ms only.
+about every 50 ms only. Constructors raise ValueError for numbers out of range; fit does for a ``monitor``
+that it does not measure.
 """
 
 import math
@@ -10,6 +11,11 @@ import sys
 
 from .errors import unknown
 from .metrics import larger_is_better
+
+__all__ = [
+    "Callback", "EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "CSVLogger", "TensorBoard",
+    "TerminateOnNaN", "LambdaCallback",
+]  # fmt: skip
 
 MODES = ("auto", "min", "max")
 
@@ -21,21 +27,28 @@ class Callback:
     one that an error ends. on_epoch_begin(epoch), on_epoch_end(epoch, logs): epoch counts from 0 within
     this fit; logs is the dict of numbers that History is about to take, and may be added to.
     Set ``self.trainer.stop_training = True`` to end the fit after this epoch.
+
+    >>> class Enough(fb.Callback):
+    ...     def on_epoch_end(self, epoch, logs=None):
+    ...         self.trainer.stop_training = epoch == 2
+    >>> history = trainer.fit(X, y, epochs=100, callbacks=[Enough()])
+    >>> history.epochs, history.stopped
+    (3, 'callback')
     """
 
     trainer = None
 
     def on_train_begin(self, logs=None):
-        pass
+        """Before the first epoch."""
 
     def on_train_end(self, logs=None):
-        pass
+        """After the last epoch, whatever ended the fit but an error."""
 
     def on_epoch_begin(self, epoch, logs=None):
-        pass
+        """Before an epoch."""
 
     def on_epoch_end(self, epoch, logs=None):
-        pass
+        """After an epoch: its numbers are in logs."""
 
 
 class _Monitor(Callback):
@@ -84,6 +97,10 @@ class EarlyStopping(_Monitor):
     count. restore_best_weights : end with the weights of the best epoch (the optimizer's state stays
     that of the last), however the fit ended. start_from_epoch : epochs that are not looked at.
     After the fit: ``best``, ``best_epoch``, ``stopped_epoch`` (0: it did not stop it), from 0 on.
+
+    >>> stopping = fb.EarlyStopping("loss", patience=3, min_delta=10.0, restore_best_weights=True)
+    >>> trainer.fit(X, y, epochs=100, callbacks=[stopping]).epochs, stopping.best_epoch
+    (4, 0)
     """
 
     def __init__(
@@ -134,6 +151,10 @@ class ModelCheckpoint(_Monitor):
     """Save the trainer after each epoch, or after each that improved ``monitor``.
 
     filepath : may hold {epoch} (from 1) and the names in logs, formatted: "m-{epoch:02d}.safetensors".
+
+    >>> history = trainer.fit(X, y, epochs=2, callbacks=[fb.ModelCheckpoint("model-{epoch:02d}.safetensors")])
+    >>> fb.load("model-01.safetensors").epochs
+    1
     """
 
     def __init__(self, filepath, monitor="val_loss", verbose=0, save_best_only=False, mode="auto"):
@@ -164,6 +185,10 @@ class ReduceLROnPlateau(_Monitor):
 
     It acts on ``trainer.lr_scale``, the factor on whatever the optimizer or a schedule gives, and stops
     at ``min_lr``. cooldown : epochs after a reduction that are not counted.
+
+    >>> halving = fb.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=10.0)
+    >>> trainer.fit(X, y, epochs=4, callbacks=[halving]).history["lr"]
+    [0.001, 0.001, 0.0005, 0.00025]
     """
 
     def __init__(
@@ -211,6 +236,10 @@ class CSVLogger(Callback):
     """Write epoch (from 0) and logs as one line of a CSV file after each epoch.
 
     append : go on with a file that is there, under the header it has.
+
+    >>> history = trainer.fit(X, y, epochs=2, callbacks=[fb.CSVLogger("log.csv")])
+    >>> open("log.csv").readline().strip()
+    'epoch,loss,accuracy,seconds'
     """
 
     def __init__(self, filename, separator=",", append=False):
@@ -239,6 +268,8 @@ class CSVLogger(Callback):
 class TensorBoard(Callback):
     """Write logs as scalars that TensorBoard reads: epoch_loss in log_dir/train, val_loss as epoch_loss
     in log_dir/validation. It needs no package; to look: tensorboard --logdir LOG_DIR.
+
+    >>> history = trainer.fit(X, y, epochs=2, callbacks=[fb.TensorBoard("logs")])  # logs/train/events.out...
     """
 
     def __init__(self, log_dir="logs"):
@@ -261,6 +292,11 @@ class TerminateOnNaN(Callback):
     """End the fit quietly where a loss is no longer finite, instead of raising FloatingPointError.
 
     The weights are those before the step that broke; a val_loss that is not finite ends it too.
+
+    >>> trainer = fb.Trainer(fb.MLP([4, 16, 4], seed=0), "mse", fb.SGD(1e30), seed=0)
+    >>> history = trainer.fit(X, X, epochs=100, callbacks=[fb.TerminateOnNaN()])
+    >>> history.epochs < 5, bool(np.isfinite(trainer.net.weights[0]).all())
+    (True, True)
     """
 
     def on_epoch_end(self, epoch, logs=None):
@@ -272,7 +308,14 @@ class TerminateOnNaN(Callback):
 
 class LambdaCallback(Callback):
     """Functions as a callback: on_epoch_begin(epoch, logs), on_epoch_end(epoch, logs),
-    on_train_begin(logs), on_train_end(logs)."""
+    on_train_begin(logs), on_train_end(logs).
+
+    >>> seen = []
+    >>> counting = fb.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    >>> history = trainer.fit(X, y, epochs=3, callbacks=[counting])
+    >>> seen
+    [0, 1, 2]
+    """
 
     def __init__(self, on_epoch_begin=None, on_epoch_end=None, on_train_begin=None, on_train_end=None):
         for name, function in list(locals().items()):

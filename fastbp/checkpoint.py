@@ -89,6 +89,10 @@ def load(path, *, device="auto", threads=None):
     """The Trainer that ``Trainer.save`` wrote; training goes on exactly where it stopped.
 
     Raises ValueError for a file that is not such a checkpoint, or whose arrays do not fit.
+
+    >>> trainer.save("model.safetensors")
+    >>> trainer = fb.load("model.safetensors")  # in any other process
+    >>> history = trainer.fit(X, y, epochs=1)
     """
     from safetensors import SafetensorError, safe_open
 

@@ -7,7 +7,7 @@ from .kernels import codes
 from .sources import Shards, Sparse, plain, shards
 from .stream import read_ahead
 
-__all__ = ["check_classes", "features", "measure", "read_ahead", "shards", "targets", "weights"]
+__all__ = ["Shards", "read_ahead", "shards"]
 
 _ROWS = 1 << 20  # elements looked at at once
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))

@@ -11,6 +11,8 @@ from .layout import arena
 from .options import Options
 from .schedules import plain_rates
 
+__all__ = ["Diagnosis", "LayerReport"]
+
 ENDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}  # what they saturate at
 NEAR = 0.02  # of the range between the ends: the derivative is at most 8 % of its largest there
 CONSTANT = 1e-6  # of the layer's largest output: a unit that moves less says the same to every row
@@ -46,7 +48,12 @@ class LayerReport:
 
 @dataclass
 class Diagnosis:
-    """loss, rows; layers : a LayerReport each; warnings : what looks wrong and what to try."""
+    """loss, rows; layers : a LayerReport each; warnings : what looks wrong and what to try.
+
+    >>> diagnosis = trainer.diagnose(X, y)
+    >>> diagnosis.rows, [layer.activation for layer in diagnosis.layers]
+    (4, ['relu', 'linear'])
+    """
 
     loss: float
     rows: int

@@ -19,7 +19,11 @@ class ELM:
 
     sizes : [inputs, hidden, outputs]. task : "classification" of integer labels, one output per class,
     least squares on +-1, or "regression". alpha : penalty, above 0. Attributes: ``net``; ``trainer``
-    can go on from the solution.
+    can go on from the solution. Raises ValueError naming the argument.
+
+    >>> elm = fb.ELM([4, 50, 4], seed=0).fit(X, y)
+    >>> elm.predict(X).tolist()
+    [0, 1, 2, 3]
     """
 
     def __init__(

@@ -10,7 +10,9 @@ def unknown(what, got, known):
 
     what: the argument's name; got: what came, of any type; known: the names it takes.
 
+    >>> from fastbp.errors import unknown
     >>> raise unknown("activation", "rleu", ["relu", "tanh"])
+    Traceback (most recent call last):
     ValueError: activation: got 'rleu'; did you mean 'relu'? Known: relu, tanh
     """
     known = [str(name) for name in known]
@@ -36,7 +38,9 @@ def whole(name, value, least=1, most=2**63 - 1):
 def number(what, got, good, takes):
     """``got`` as a float where it is a number that good(number) likes; a ValueError otherwise.
 
+    >>> from fastbp.errors import number
     >>> number("lr", -1, lambda v: v > 0, "a number above 0")
+    Traceback (most recent call last):
     ValueError: lr: got -1, takes a number above 0
     """
     if not isinstance(got, numbers.Real) or isinstance(got, bool) or not good(got):

@@ -11,6 +11,8 @@ from .layout import arena
 from .machine import Peak, copy_bandwidth
 from .options import Options
 
+__all__ = ["Explanation", "Row"]
+
 STEPS, NUMBERS = 32, 1 << 24  # of one run: steps, and inputs at most
 PHASES = {
     codes.T_GATHER: ("gather", "rows copied and converted into the batch"),
@@ -26,7 +28,7 @@ PARTS = {codes.T_FORWARD: "forward", codes.T_BACKWARD: "dX", codes.T_UPDATE: "dW
 
 @dataclass
 class Row:
-    """One phase of one layer (or of the step): means over the threads."""
+    """One phase of one layer (or of the step), means over the threads; flops and bytes of a step."""
 
     name: str
     seconds: float
@@ -36,7 +38,15 @@ class Row:
 
 @dataclass
 class Explanation:
-    """rows: the phases; seconds: of a step; peak: GFLOP/s of as many threads; bandwidth: GB/s."""
+    """Where a step's time goes; print it.
+
+    net, batch, threads, tile : what was measured; why : as many threads; rows : a Row for each phase;
+    seconds : of a step; peak : GFLOP/s of as many threads; bandwidth : GB/s, read and written.
+
+    >>> explained = trainer.explain(seconds=0.01)
+    >>> explained.net, explained.batch, explained.flops == sum(row.flops for row in explained.rows)
+    ('4-16-4', 2, True)
+    """
 
     net: str
     batch: int

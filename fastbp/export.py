@@ -220,6 +220,10 @@ def from_torch(module, activation="relu", *, dtype=None):
     dtype : of the MLP; default: the weights'. No torch is needed for a state_dict of arrays.
 
     Raises ValueError for layers, activations or shapes that an MLP does not have, naming them.
+
+    >>> net = fb.from_torch({"0.weight": np.ones((8, 4)), "0.bias": np.zeros(8), "2.weight": np.ones((3, 8))})
+    >>> net.sizes, net.dtype.name
+    ([4, 8, 3], 'float64')
     """
     if hasattr(module, "state_dict"):
         weights, activation, norms = _of_module(module)

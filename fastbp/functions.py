@@ -85,7 +85,9 @@ def activation(function, derivative=None, *, name=None, check=True):
     Returns the name to give to MLP, which ends in a digest of the formula: a model that was saved with it
     loads where the same function has been made again. Raises ValueError or TypeError for what cannot be read.
 
-    >>> wave = activation(lambda z: z * math.sin(z), name="wave")
+    >>> wave = fb.activation(lambda z: z * fb.math.sin(z), name="wave")
+    >>> fb.MLP([4, 8, 3], wave).activations == [wave]
+    True
     """
     full, code = _register("activation", function, derivative, name, 1, check)
     activations.USERS[full], activations.LAST[full.partition("#")[0]] = code, full
@@ -117,6 +119,10 @@ def loss(function, derivative=None, *, name=None, link="identity", check=True):
     A sample's loss is the mean over its outputs. function, derivative (d l / d z), name, check: as for
     ``activation``, but of two scalars. link : what predict makes of outputs: identity, sigmoid, exp, softmax.
     Targets: (N, outputs), or (N,) for one output. Returns the loss; raises as ``activation`` does.
+
+    >>> tilted = fb.loss(lambda z, t: (z - t) ** 2 if z < t else 3 * (z - t) ** 2, name="tilted")
+    >>> loss_of(tilted, [[0.0], [2.0]], [[1.0], [1.0]])
+    2.0
     """
     if link not in LINKED:
         raise ValueError(f"loss link: got {link!r}, takes one of {', '.join(LINKED)}")

@@ -8,12 +8,17 @@ class History:
     weights change), "accuracy" (for classes), "val_loss", "val_accuracy" (with validation_data,
     after the epoch), metrics by their names, "seconds".
     stopped : what ended the fit before its epochs were over: "Ctrl-C", "seconds", "callback"; or "".
+
+    >>> history = trainer.fit(X, y, epochs=3)
+    >>> history.epochs, len(history.history["loss"]), history.stopped
+    (3, 3, '')
     """
 
     def __init__(self):
         self.history, self.stopped = {}, ""
 
     def append(self, **values):
+        """Add an epoch: name=number, ..."""
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
 

@@ -1,4 +1,8 @@
-"""Losses: names, hyperparameters and what targets they take, as codes and numbers for the program."""
+"""Losses: names, hyperparameters and what targets they take, as codes and numbers for the program.
+
+Constructors raise ValueError for numbers out of range; Trainer does for a network whose outputs do not fit,
+fit for targets that do not. In the formulas z is an output, t its target. Gradients, sources: docs/maths.md.
+"""
 
 from dataclasses import asdict, dataclass
 
@@ -7,6 +11,11 @@ import numpy as np
 from . import data
 from .errors import unknown
 from .kernels import codes
+
+__all__ = [
+    "CrossEntropy", "BCEWithLogits", "MSE", "MAE", "Huber", "LogCosh", "Quantile", "PoissonNLL",
+    "GammaNLL", "GaussianNLL", "Focal", "Hinge", "Cosine",
+]  # fmt: skip
 
 
 class Loss:
@@ -99,6 +108,13 @@ class CrossEntropy(Loss):
     numbers >= 0; with labels the batch's loss is divided by its samples' class weights, as
     torch.nn.CrossEntropyLoss does; samples of a class of weight 0 count for nothing. Samples whose label
     is ignore_index count for nothing either.
+
+    >>> z = [[0.0, np.log(3.0)]]  # probabilities 1/4 and 3/4
+    >>> loss_of(fb.losses.CrossEntropy(), z, [1]), loss_of(fb.losses.CrossEntropy(), z, [[0.5, 0.5]])
+    (0.2877, 0.837)
+    >>> weighed = fb.losses.CrossEntropy(label_smoothing=0.1, class_weight=(1.0, 3.0), ignore_index=-1)
+    >>> loss_of(weighed, z * 2, [1, -1])
+    0.2964
     """
 
     label_smoothing: float = 0.0
@@ -145,6 +161,11 @@ class BCEWithLogits(Loss):
 
     Targets: (N, C) in [0, 1], (N,) for one output. pos_weight: C numbers > 0 by which the positive side
     of each output counts. As torch.nn.BCEWithLogitsLoss.
+
+    >>> loss_of(fb.losses.BCEWithLogits(), [[0.0, 0.0]], [[1.0, 0.0]])
+    0.6931
+    >>> loss_of(fb.losses.BCEWithLogits(pos_weight=(3.0, 3.0)), [[0.0, 0.0]], [[1.0, 0.0]])
+    1.3863
     """
 
     pos_weight: tuple | None = None
@@ -197,6 +218,9 @@ class Focal(_Labels):
     Targets: integer labels (N,) or one-hot rows, p from softmax; for one output, or with multi_label,
     (N, C) of 0 and 1, p from a sigmoid for each output, the yes counting alpha times and the no
     1 - alpha times, both once if alpha is None (the default; the paper's and torchvision's is 0.25).
+
+    >>> loss_of(fb.losses.Focal(gamma=2.0), [[0.0, 0.0]], [1])  # (1 - 1/2)^2 log 2
+    0.1733
     """
 
     gamma: float = 2.0
@@ -235,6 +259,9 @@ class Hinge(_Labels):
     Targets: for one output, or with multi_label, (N, C) of 1 for yes and -1 or 0 for no; otherwise integer
     labels (N,) or one-hot rows, and the mean over all C of max(0, margin - z_y + z_c), c not y, as
     torch.nn.MultiMarginLoss (Weston and Watkins 1999).
+
+    >>> loss_of(fb.losses.Hinge(), [[0.5]], [[1.0]]), loss_of(fb.losses.Hinge(), [[0.5, 0.0]], [0])
+    (0.5, 0.25)
     """
 
     margin: float = 1.0
@@ -256,21 +283,33 @@ class Hinge(_Labels):
 
 @dataclass
 class MSE(Loss):
-    """(z - t)^2, as torch.nn.MSELoss."""
+    """(z - t)^2, as torch.nn.MSELoss.
+
+    >>> loss_of(fb.losses.MSE(), [[3.0, 0.0]], [[1.0, 0.0]])
+    2.0
+    """
 
     name = "mse"
 
 
 @dataclass
 class MAE(Loss):
-    """|z - t|, as torch.nn.L1Loss; slope 0 at 0."""
+    """|z - t|, as torch.nn.L1Loss; slope 0 at 0.
+
+    >>> loss_of(fb.losses.MAE(), [[3.0, 0.0]], [[1.0, 0.0]])
+    1.0
+    """
 
     name = "mae"
 
 
 @dataclass
 class Huber(Loss):
-    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), d = z - t: torch.nn.HuberLoss."""
+    """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), d = z - t: torch.nn.HuberLoss.
+
+    >>> loss_of(fb.losses.Huber(delta=1.0), [[3.0, 0.0]], [[0.0, 0.5]])
+    1.3125
+    """
 
     delta: float = 1.0
 
@@ -285,7 +324,11 @@ class Huber(Loss):
 
 @dataclass
 class LogCosh(Loss):
-    """log(cosh(z - t)): half the square near 0, |d| - log 2 far off."""
+    """log(cosh(z - t)): half the square near 0, |d| - log 2 far off.
+
+    >>> loss_of(fb.losses.LogCosh(), [[1.0]], [[0.0]])
+    0.4338
+    """
 
     name = "log_cosh"
 
@@ -296,6 +339,9 @@ class Quantile(Loss):
 
     quantiles: numbers between 0 and 1. For K targets the network has K * len(quantiles) outputs,
     all quantiles of the first target first. Targets: (N,) or (N, K).
+
+    >>> loss_of(fb.losses.Quantile((0.1, 0.9)), [[0.0, 0.0]], [1.0])  # two quantiles of one target
+    0.5
     """
 
     quantiles: tuple = (0.5,)
@@ -329,7 +375,11 @@ class Quantile(Loss):
 
 @dataclass
 class PoissonNLL(Loss):
-    """exp(z) - t z: counts t >= 0 whose mean is exp(z), as torch.nn.PoissonNLLLoss. predict: exp(z)."""
+    """exp(z) - t z: counts t >= 0 whose mean is exp(z), as torch.nn.PoissonNLLLoss. predict: exp(z).
+
+    >>> loss_of(fb.losses.PoissonNLL(), [[0.0]], [[2.0]]), loss_of(fb.losses.PoissonNLL(), [[1.0]], [[2.0]])
+    (1.0, 0.7183)
+    """
 
     name = "poisson_nll"
 
@@ -341,6 +391,9 @@ class PoissonNLL(Loss):
 class GammaNLL(Loss):
     """z + t exp(-z): positive t, gamma distributed with mean exp(z) and any constant shape, which only
     scales the loss (half the gamma deviance, up to terms without z). predict: exp(z).
+
+    >>> loss_of(fb.losses.GammaNLL(), [[0.0]], [[2.0]])
+    2.0
     """
 
     name = "gamma_nll"
@@ -358,6 +411,9 @@ class GaussianNLL(Loss):
     Gal (NIPS 2017); predict gives K means and K variances. Variances below eps count as eps, also in
     the gradient, which goes on. torch.nn.GaussianNLLLoss with var = exp of the second half. Targets:
     (N,) or (N, K).
+
+    >>> loss_of(fb.losses.GaussianNLL(), [[1.0, 0.0]], [3.0])  # mean 1, variance exp(0)
+    2.0
     """
 
     eps: float = 1e-6
@@ -385,6 +441,9 @@ class GaussianNLL(Loss):
 class Cosine(Loss):
     """1 - cos(z, t), the outputs being one answer: torch.nn.CosineEmbeddingLoss for pairs that belong
     together.
+
+    >>> loss_of(fb.losses.Cosine(), [[1.0, 0.0]], [[2.0, 2.0]])
+    0.2929
     """
 
     name = "cosine"

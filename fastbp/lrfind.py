@@ -11,6 +11,8 @@ from .layout import arena
 from .optimizers import LBFGS
 from .options import Options
 
+__all__ = ["RangeTest"]
+
 SMOOTHING = 0.9  # share of the past in the smoothed loss
 HOPELESS = 4.0  # it stops where the smoothed loss is that many times the best one
 
@@ -21,6 +23,10 @@ class RangeTest:
 
     suggestion : the rate at which the smoothed loss fell fastest for a given growth of the rate: a
     good lr, or max_lr of a OneCycle a few times larger.
+
+    >>> found = trainer.lr_find(X, y, steps=20)
+    >>> len(found.lr) == len(found.losses) == len(found.smoothed)
+    True
     """
 
     lr: np.ndarray

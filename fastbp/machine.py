@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+__all__ = ["Peak", "copy_bandwidth", "cpu_model", "caches"]
+
 PASSES = 500_000  # of all chains: 3 to 4 ms
 COPY_BYTES = 1 << 26  # more than the caches that a process gets for itself
 
@@ -37,7 +39,13 @@ def together(threads, work):
 
 
 class Peak:
-    """The FMA peak: a loop of nothing but fused multiply-adds, on one and on all threads."""
+    """The FMA peak: a loop of nothing but fused multiply-adds, on one and on all threads.
+
+    threads : at most so many; dtype : "float32" or "float64". ``lanes`` : numbers in a vector.
+
+    >>> machine.Peak(1).gflops(passes=1000) > 0
+    True
+    """
 
     def __init__(self, threads, dtype="float32"):
         from .backend import peak_loop
@@ -57,7 +65,11 @@ class Peak:
 
 
 def copy_bandwidth(threads, tries=5):
-    """GB/s of copying, read and written bytes together, the best of a few tries."""
+    """GB/s of copying, read and written bytes together, the best of a few tries.
+
+    >>> machine.copy_bandwidth(1, tries=1) > 0
+    True
+    """
     size = COPY_BYTES // threads // 4
     sources = [np.ones(size, np.float32) for _ in range(threads)]
     targets = [np.empty(size, np.float32) for _ in range(threads)]

@@ -10,6 +10,11 @@ import numpy as np
 
 from .tracing import Mask, Number
 
+__all__ = [
+    "exp", "expm1", "log", "log1p", "sqrt", "tanh", "sigmoid", "softplus", "sinh", "cosh", "sin", "cos",
+    "erf", "absolute", "sign", "square", "power", "maximum", "minimum", "where",
+]  # fmt: skip
+
 _NUMPY = {
     "sigmoid": lambda x: np.exp(-np.logaddexp(0, -np.asarray(x))),
     "softplus": lambda x: np.logaddexp(0, x),
@@ -17,6 +22,13 @@ _NUMPY = {
     "and": np.logical_and,
     "or": np.logical_or,
     "not": np.logical_not,
+}
+
+
+_WORDS = {
+    "sigmoid": "1 / (1 + exp(-x)).",
+    "softplus": "log(1 + exp(x)).",
+    "erf": "The error function, math.erf.",
 }
 
 
@@ -37,7 +49,7 @@ def _function(name):
         return _apply(name, x)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{name}(x)"
+    function.__doc__ = f"numpy.{name}." if hasattr(np, name) else _WORDS[name]
     return function
 
 

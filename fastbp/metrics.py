@@ -5,7 +5,8 @@ A metric is a function (y_true, prediction, sample_weight=None) -> float. The sh
     y_true and prediction (N,) or (N, C), C outputs: one number, or one yes or no, for each output.
 A yes is a prediction above 0.5. ``prediction`` is what Trainer.predict gives; Trainer hands (N,) to
 metrics where a network has one output, so that scikit-learn's functions fit, and makes labels of
-one-hot targets. A quotient 0 / 0 is 0, as in scikit-learn.
+one-hot targets. A quotient 0 / 0 is 0, as in scikit-learn. sample_weight (N,) >= 0 or None. All return a
+float and raise ValueError for shapes that do not fit each other. Formulas: docs/maths.md.
 """
 
 import re
@@ -13,6 +14,8 @@ import re
 import numpy as np
 
 from .errors import unknown
+
+__all__ = ["accuracy", "top_k", "auc", "precision", "recall", "f1", "log_loss", "r2", "mae", "mse", "rmse"]
 
 
 def _pair(y_true, prediction, sample_weight):
@@ -37,14 +40,22 @@ def _mean(values, weight):
 
 
 def accuracy(y_true, prediction, sample_weight=None):
-    """Share of right answers; of all answers of all outputs where there are several yes or no."""
+    """Share of right answers; of all answers of all outputs where there are several yes or no.
+
+    >>> metrics.accuracy([0, 1], [[0.8, 0.2], [0.6, 0.4]]), metrics.accuracy([1.0, 0.0], [0.7, 0.2])
+    (0.5, 1.0)
+    """
     labels, y, p, weight = _pair(y_true, prediction, sample_weight)
     right = p.argmax(1) == labels if y is None else ((p > 0.5) == (y > 0.5)).mean(1)
     return _mean(right, weight)
 
 
 def top_k(y_true, prediction, sample_weight=None, k=5):
-    """Share of samples whose class is among the k most probable; ties count against it."""
+    """Share of samples whose class is among the k most probable; ties count against it.
+
+    >>> metrics.top_k([0, 1], [[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]], k=2)
+    1.0
+    """
     labels, y, p, weight = _pair(y_true, prediction, sample_weight)
     if y is not None:
         raise ValueError(f"top_k: got y_true of shape {np.shape(y_true)}, takes integer labels of classes")
@@ -62,7 +73,11 @@ def _binary_auc(positive, score, weight):
 
 def auc(y_true, prediction, sample_weight=None):
     """Area under the receiver operating characteristic; the mean over the classes, each against the
-    rest, or over the outputs. nan where a class has no sample, or all."""
+    rest, or over the outputs. nan where a class has no sample, or all.
+
+    >>> metrics.auc([0.0, 0.0, 1.0, 1.0], [0.1, 0.6, 0.4, 0.9])
+    0.75
+    """
     labels, y, p, weight = _pair(y_true, prediction, sample_weight)
     positive = labels[:, None] == np.arange(p.shape[1]) if y is None else y > 0.5
     if y is None and p.shape[1] == 2:
@@ -93,25 +108,41 @@ def _ratio(over, under):
 
 
 def precision(y_true, prediction, sample_weight=None):
-    """Share of the yes that were right; macro mean over 3 or more classes, or the outputs."""
+    """Share of the yes that were right; macro mean over 3 or more classes, or the outputs.
+
+    >>> metrics.precision([1.0, 0.0, 0.0, 1.0], [0.9, 0.8, 0.1, 0.2])
+    0.5
+    """
     hits, said, _ = _counts(y_true, prediction, sample_weight)
     return _ratio(hits, said)
 
 
 def recall(y_true, prediction, sample_weight=None):
-    """Share of the true ones that were found; macro mean over 3 or more classes, or the outputs."""
+    """Share of the true ones that were found; macro mean over 3 or more classes, or the outputs.
+
+    >>> metrics.recall([1.0, 0.0, 0.0, 1.0], [0.9, 0.2, 0.1, 0.2])
+    0.5
+    """
     hits, _, true = _counts(y_true, prediction, sample_weight)
     return _ratio(hits, true)
 
 
 def f1(y_true, prediction, sample_weight=None):
-    """2 precision recall / (precision + recall); macro mean over 3 or more classes, or the outputs."""
+    """2 precision recall / (precision + recall); macro mean over 3 or more classes, or the outputs.
+
+    >>> metrics.f1([1.0, 0.0, 0.0, 1.0], [0.9, 0.8, 0.1, 0.2])
+    0.5
+    """
     hits, said, true = _counts(y_true, prediction, sample_weight)
     return _ratio(2 * hits, said + true)
 
 
 def log_loss(y_true, prediction, sample_weight=None):
-    """-log of the probability given to what is true, in nats, mean over samples (and outputs)."""
+    """-log of the probability given to what is true, in nats, mean over samples (and outputs).
+
+    >>> round(metrics.log_loss([0, 1], [[0.5, 0.5], [0.75, 0.25]]), 4)
+    1.0397
+    """
     labels, y, p, weight = _pair(y_true, prediction, sample_weight)
     tiny = np.finfo(np.asarray(prediction).dtype if np.asarray(prediction).dtype.kind == "f" else float).eps
     if y is None:
@@ -129,7 +160,11 @@ def _numbers(name, y_true, prediction, sample_weight):
 
 
 def r2(y_true, prediction, sample_weight=None):
-    """1 - residual / total sum of squares, mean over the outputs; a constant output: 1 if met, else 0."""
+    """1 - residual / total sum of squares, mean over the outputs; a constant output: 1 if met, else 0.
+
+    >>> metrics.r2([1.0, 2.0, 3.0], [1.0, 2.0, 4.0])
+    0.5
+    """
     y, p, weight = _numbers("r2", y_true, prediction, sample_weight)
     residual = weight @ (y - p) ** 2
     total = weight @ (y - np.average(y, axis=0, weights=weight)) ** 2
@@ -138,19 +173,31 @@ def r2(y_true, prediction, sample_weight=None):
 
 
 def mae(y_true, prediction, sample_weight=None):
-    """Mean absolute error, over samples and outputs."""
+    """Mean absolute error, over samples and outputs.
+
+    >>> metrics.mae([1.0, 2.0], [1.0, 4.0])
+    1.0
+    """
     y, p, weight = _numbers("mae", y_true, prediction, sample_weight)
     return _mean(np.abs(y - p).mean(1), weight)
 
 
 def mse(y_true, prediction, sample_weight=None):
-    """Mean squared error, over samples and outputs."""
+    """Mean squared error, over samples and outputs.
+
+    >>> metrics.mse([1.0, 2.0], [1.0, 4.0])
+    2.0
+    """
     y, p, weight = _numbers("mse", y_true, prediction, sample_weight)
     return _mean(((y - p) ** 2).mean(1), weight)
 
 
 def rmse(y_true, prediction, sample_weight=None):
-    """Root of each output's mean squared error, mean over the outputs."""
+    """Root of each output's mean squared error, mean over the outputs.
+
+    >>> metrics.rmse([1.0, 2.0], [3.0, 4.0])
+    2.0
+    """
     y, p, weight = _numbers("rmse", y_true, prediction, sample_weight)
     return float(np.mean(np.sqrt(weight @ (y - p) ** 2 / weight.sum())))
 

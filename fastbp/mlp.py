@@ -96,9 +96,9 @@ class MLP:
 
     Raises ValueError or TypeError for arguments that do not fit.
 
-    >>> net = MLP([4, 8, 3], activation="tanh", seed=0)
-    >>> net.weights[0].shape, net.num_parameters
-    ((4, 8), 67)
+    >>> net = fb.MLP([4, 8, 8, 3], "tanh", norm="layer", dropout=0.1, residual=[False, True], seed=0)
+    >>> net.weights[0].shape, net.biases[0].shape, net.gains[0].shape, net.num_parameters
+    ((4, 8), (8,), (8,), 171)
     """
 
     def __init__(
@@ -247,6 +247,10 @@ class MLP:
         normalises with them in training too (as Keras does). No gradient of theirs is computed, nor a
         delta below the lowest layer that trains. Returns self. Raises ValueError or TypeError for what
         is no layer.
+
+        >>> net = fb.MLP([4, 16, 16, 4], seed=0).freeze(0, 1)
+        >>> net.frozen, net.unfreeze().frozen
+        ((0, 1), ())
         """
         self.frozen = tuple(sorted({*self.frozen, *map(self._layer, layers)}))
         return self
@@ -295,7 +299,14 @@ class MLP:
         return ", ".join(w for w in [*words, self.skips[index] and "+ input"] if w)
 
     def summary(self):
-        """A table of the layers as text."""
+        """A table of the layers as text.
+
+        >>> print(fb.MLP([4, 8, 3], "gelu").summary())
+        layer  shape   activation  parameters
+        0      4 -> 8  gelu        40
+        1      8 -> 3  linear      27
+        total          float32     67
+        """
         rows = [("layer", "shape", "activation", "parameters")]
         for column, categories, width in self.embedded:
             rows.append((f"x[{column}]", f"{categories} -> {width}", "embedding", f"{categories * width:,}"))

@@ -1,5 +1,7 @@
 """Optimizers: torch.optim's names, formulas and defaults, as numbers for the compiled program.
 
+In the formulas p is a parameter, g the gradient of the batch's mean loss, t the number of the update, from 1.
+
 What is done to gradients and weights whatever the optimizer (clipping, L1, averages, ...) is in
 options.py; how the learning rate changes in schedules.py; L-BFGS in lbfgs.py.
 """
@@ -11,6 +13,10 @@ import numpy as np
 from .errors import number, unknown
 from .kernels import codes
 
+__all__ = [
+    "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Lion", "LBFGS",
+]  # fmt: skip
+
 _BETA = (lambda v: 0 <= v < 1, "a number in [0, 1)")
 
 
@@ -19,6 +25,7 @@ class Optimizer:
 
     weight_decay = 0.0
     decoupled = False  # weight decay on the parameters, not in the gradient
+    rule = None  # the code of its update without the variants of codes.DECAY and FULL
 
     @property
     def code(self):
@@ -98,6 +105,9 @@ class SGD(Optimizer):
 
     Raises ValueError for lr <= 0, momentum or dampening outside [0, 1], weight_decay < 0, and for
     nesterov without momentum or with dampening.
+
+    >>> step(fb.SGD(0.1), steps=2), step(fb.SGD(0.1, momentum=0.5), steps=2)
+    (0.6, 0.5)
     """
 
     lr: float = 0.01
@@ -130,6 +140,9 @@ class Adam(Optimizer):
     Kumar, ICLR 2018). As torch.optim.Adam (Kingma and Ba, ICLR 2015, algorithm 1).
 
     Raises ValueError for lr <= 0, eps < 0, betas outside [0, 1), weight_decay < 0.
+
+    >>> step(fb.Adam(0.1), steps=2)
+    0.8
     """
 
     lr: float = 1e-3
@@ -148,6 +161,9 @@ class AdamW(Adam):
     """Adam with decoupled weight decay: p *= 1 - lr * weight_decay before Adam's step.
 
     As torch.optim.AdamW (Loshchilov and Hutter, ICLR 2019, algorithm 2). Raises as Adam does.
+
+    >>> step(fb.AdamW(0.1, weight_decay=0.1))
+    0.89
     """
 
     weight_decay: float = 0.01
@@ -163,6 +179,9 @@ class NAdam(Optimizer):
     mu_{t+1} / (1 - mu_1 ... mu_{t+1}). weight_decay * p is added to g, or, with
     decoupled_weight_decay, p *= 1 - lr * weight_decay. As torch.optim.NAdam (Dozat, ICLR 2016
     workshop). Raises ValueError as Adam does, and for momentum_decay < 0.
+
+    >>> step(fb.NAdam(0.1))
+    0.8944
     """
 
     lr: float = 2e-3
@@ -200,6 +219,9 @@ class RAdam(Optimizer):
     rho_t = rho - 2 t beta2**t / (1 - beta2**t), rho = 2 / (1 - beta2) - 1; r_t = sqrt((rho_t - 4)
     (rho_t - 2) rho / ((rho - 4) (rho - 2) rho_t)). Weight decay as in NAdam. As torch.optim.RAdam
     (Liu et al., ICLR 2020). Raises as Adam does.
+
+    >>> step(fb.RAdam(0.1))
+    0.8
     """
 
     lr: float = 1e-3
@@ -221,6 +243,9 @@ class Adamax(Optimizer):
 
     weight_decay * p is added to g. As torch.optim.Adamax (Kingma and Ba, ICLR 2015, algorithm 2).
     Raises as Adam does.
+
+    >>> step(fb.Adamax(0.1), steps=2)
+    0.8
     """
 
     lr: float = 2e-3
@@ -239,6 +264,9 @@ class RMSprop(Optimizer):
     momentum * buf + g / (sqrt(v) + eps), p -= lr * buf. weight_decay * p is added to g. As
     torch.optim.RMSprop (Hinton's lecture 6e, 2012). Raises ValueError for lr <= 0, eps < 0, alpha
     outside [0, 1), momentum outside [0, 1], weight_decay < 0.
+
+    >>> step(fb.RMSprop(0.1, alpha=0.75))
+    0.8
     """
 
     lr: float = 0.01
@@ -264,6 +292,9 @@ class Adagrad(Optimizer):
 
     weight_decay * p is added to g. As torch.optim.Adagrad (Duchi, Hazan and Singer, JMLR 12, 2011).
     Raises ValueError for lr <= 0 and for any other number < 0.
+
+    >>> step(fb.Adagrad(0.1))
+    0.9
     """
 
     lr: float = 0.01
@@ -284,6 +315,9 @@ class Adadelta(Optimizer):
 
     weight_decay * p is added to g. As torch.optim.Adadelta (Zeiler, arXiv 1212.5701). Raises
     ValueError for lr <= 0, eps < 0, rho outside [0, 1), weight_decay < 0.
+
+    >>> step(fb.Adadelta(1.0, rho=0.75, eps=0.0004))
+    0.96
     """
 
     lr: float = 1.0
@@ -303,6 +337,9 @@ class Lion(Optimizer):
 
     The steps are all of one size: a lr 3 to 10 times smaller, and a weight_decay as much larger, than
     AdamW's. As Chen et al., NeurIPS 2023, algorithm 2. Raises as Adam does.
+
+    >>> step(fb.Lion(0.1), steps=2)
+    0.8
     """
 
     lr: float = 1e-4
@@ -324,6 +361,11 @@ class LBFGS(Optimizer):
 
     Raises ValueError for numbers out of range; fit raises ImportError without SciPy, ValueError with
     options that mean nothing here.
+
+    >>> net = fb.MLP([4, 16, 4], "tanh", seed=0)
+    >>> history = fb.Trainer(net, optimizer=fb.LBFGS()).fit(X, y, epochs=100)
+    >>> history.history["loss"][-1] < 1e-4
+    True
     """
 
     history_size: int = 10

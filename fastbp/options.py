@@ -1,6 +1,7 @@
 """What is done to gradients and weights whatever the optimizer: clipping, penalties, averages, factors."""
 
 from dataclasses import dataclass, fields
+from operator import is_
 
 import numpy as np
 
@@ -30,9 +31,14 @@ class Options:
 
     @classmethod
     def of(cls, trainer):
-        """The options of a trainer, checked as they are now."""
-        options = cls(**{f.name: getattr(trainer, f.name) for f in fields(cls)})
-        options.check(len(trainer.net.layers))
+        """The options of a trainer, checked as they are now; kept while they are the same objects."""
+        now = [getattr(trainer, name) for name in cls.__dataclass_fields__]
+        known, options = vars(trainer).get("_options", ([None], None))
+        fixed = trainer.lr_factors is None or type(trainer.lr_factors) is tuple  # a list changes inside
+        if not (fixed and known[-1] is trainer.net and all(map(is_, known, now))):
+            options = cls(*now)
+            options.check(len(trainer.net.layers))
+            trainer._options = [*now, trainer.net], options
         return options
 
     def check(self, layers):

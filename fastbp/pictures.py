@@ -8,12 +8,21 @@ import numpy as np
 
 from .plots import INK, TRAIN, VALIDATION, new_figure, plain_numbers, quiet_axes, save
 
+__all__ = [
+    "confusion", "confusion_matrix", "predicted_against_true", "histograms", "filters",
+    "decision_boundary",
+]  # fmt: skip
+
 _MOST = 30  # classes that are shown one by one
 _POINTS = 4000  # dots that a picture can take
 
 
 def confusion(true, predicted, classes):
-    """(C, C) counts: row the true class, column the predicted one; both as places in classes."""
+    """(C, C) counts: row the true class, column the predicted one; both as places in classes.
+
+    >>> pictures.confusion([0, 1, 1], [0, 1, 0], ["cat", "dog"]).tolist()
+    [[1, 0], [1, 1]]
+    """
     counts = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(counts, (np.asarray(true, np.int64), np.asarray(predicted, np.int64)), 1)
     return counts
@@ -23,6 +32,9 @@ def confusion_matrix(true, predicted, classes, path):
     """Counts of true against predicted classes; shades are shares of a true class. At most 30 classes.
 
     true, predicted : (N,) places in ``classes``. Raises ValueError for more classes than can be read.
+
+    >>> pictures.confusion_matrix([0, 1, 1], [0, 1, 0], ["cat", "dog"], "confusion.png").name
+    'confusion.png'
     """
     if len(classes) > _MOST:
         raise ValueError(f"classes: got {len(classes)}, takes up to {_MOST} to be read")
@@ -48,7 +60,11 @@ def confusion_matrix(true, predicted, classes, path):
 
 
 def predicted_against_true(true, predicted, path, name="target"):
-    """A dot for each sample (at most 4000, evenly taken), and the line where they are equal."""
+    """A dot for each sample (at most 4000, evenly taken), and the line where they are equal.
+
+    >>> pictures.predicted_against_true([1.0, 2.0], [1.1, 1.9], "prices.png", "price").name
+    'prices.png'
+    """
     true, predicted = np.ravel(true), np.ravel(predicted)
     step = -(-len(true) // _POINTS)
     true, predicted = true[::step], predicted[::step]
@@ -70,6 +86,9 @@ def histograms(weights, gradients, path):
     """How weights and gradients are spread, layer by layer.
 
     weights : W (fan_in, fan_out) of each layer; gradients : dW likewise, or None.
+
+    >>> pictures.histograms(trainer.net.weights, [dW for dW, _ in trainer.gradients(X, y)[1]], "h.png").name
+    'h.png'
     """
     rows = [("weights", weights, TRAIN)]
     if gradients is not None:
@@ -92,6 +111,9 @@ def filters(W, path, shape=None, most=40):
 
     W : (fan_in, units); shape : (rows, columns) of an image, default square. Blue is negative, red
     positive. Raises ValueError where fan_in is no such image.
+
+    >>> pictures.filters(trainer.net.weights[0], "filters.png").name
+    'filters.png'
     """
     side = int(round(len(W) ** 0.5))
     rows, columns = shape or (side, side)
@@ -115,6 +137,11 @@ def decision_boundary(predict, X, labels, classes, path, names=("x 0", "x 1"), p
     """What is predicted over the plane of two features, and the samples on it.
 
     predict : (M, 2) -> (M,) places in classes; X : (N, 2), labels : (N,) places in classes.
+
+    >>> points = np.array([[0.0, 0.0], [1.0, 1.0]])
+    >>> above = lambda plane: (plane.sum(axis=1) > 1).astype(int)
+    >>> pictures.decision_boundary(above, points, [0, 1], ["low", "high"], "border.png").name
+    'border.png'
     """
     from matplotlib import colormaps
 

@@ -5,6 +5,8 @@ import numpy as np
 from . import frames
 from .prepare import Standardizer
 
+__all__ = ["Preparation"]
+
 _CHUNK = 1 << 18  # numbers prepared at a time
 
 
@@ -50,6 +52,14 @@ class Preparation:
         Labels (str, int, float or bool), in the order of the outputs.
     target : str or None
         The target's name, where it has one.
+
+    transform raises ValueError for absent columns and unknown categories, TypeError for what is no number.
+
+    >>> trainer = fb.Trainer(fb.MLP([1, 1], initializer=[([[1.0]], [0.0])]), "mse")
+    >>> X, y = np.array([[10.0], [30.0]]), np.array([[1.0], [5.0]])
+    >>> trainer.preparation = preparation.Preparation.fit(X, y)
+    >>> trainer.predict(X).tolist()  # raw in, in the target's unit out
+    [[1.0], [5.0]]
     """
 
     TENSORS = ("fill", "mean", "scale", "y_mean", "y_scale")
@@ -292,6 +302,7 @@ class Preparation:
         }
 
     def tensors(self):
+        """{name: array} of the numbers that there are."""
         return {name: getattr(self, name) for name in self.TENSORS if getattr(self, name) is not None}
 
     @classmethod

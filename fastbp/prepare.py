@@ -2,6 +2,8 @@
 
 import numpy as np
 
+__all__ = ["stratified_split", "Standardizer"]
+
 _SPLIT = 0x53504C49  # any number that nobody seeds with
 _CHUNK = 1 << 20  # values converted to float64 at a time (8 MB), whatever the array's size
 
@@ -17,6 +19,10 @@ def stratified_split(y, fraction, seed=0):
 
     fraction: the test part's share, 0 < fraction < 1; seed: an int >= 0.
     Raises ValueError for another fraction or fewer than 2 samples.
+
+    >>> train, test = prepare.stratified_split(np.repeat([0, 1], 10), 0.2)
+    >>> len(train), np.repeat([0, 1], 10)[test].tolist()
+    (16, [0, 0, 1, 1])
     """
     y = np.asarray(y)
     if not 0 < fraction < 1:
@@ -53,6 +59,10 @@ class Standardizer:
     scale, 1. With `common=True` one scale, the root of the columns' mean variance, serves all
     columns: right for pixels and other features of one unit, where a pixel that hardly ever
     changes must not be blown up to the size of the others.
+
+    >>> scaler = prepare.Standardizer([[1.0, 5.0], [3.0, 5.0]])
+    >>> scaler.transform([[3.0, 6.0]]).tolist()
+    [[1.0, 1.0]]
     """
 
     def __init__(self, X, common=False):

@@ -18,6 +18,11 @@ import numpy as np
 from .errors import number, unknown
 from .kernels import codes
 
+__all__ = [
+    "Constant", "Step", "MultiStep", "Exponential", "Cosine", "Polynomial", "OneCycle", "InverseScaling",
+    "Plateau", "Adaptive",
+]  # fmt: skip
+
 _WHOLE = (lambda v: 1 <= v < 2**62 and v == int(v), "a whole number from 1 on")
 _FROM_0 = (lambda v: 0 <= v < float("inf"), "a number from 0 on")
 _ABOVE_0 = (lambda v: 0 < v < float("inf"), "a number above 0")
@@ -85,7 +90,11 @@ def _warm(rates, t, lr, warmup):
 
 @dataclass
 class Constant(Schedule):
-    """lr, after ``warmup`` updates (or epochs) of lr (t + 1) / warmup."""
+    """lr, after ``warmup`` updates (or epochs) of lr (t + 1) / warmup.
+
+    >>> fb.schedules.Constant(warmup=4).rates(np.arange(5), 1.0, None).tolist()
+    [0.25, 0.5, 0.75, 1.0, 1.0]
+    """
 
     warmup: int = 0
     by: str = "step"
@@ -96,7 +105,11 @@ class Constant(Schedule):
 
 @dataclass
 class Step(Schedule):
-    """lr gamma ** floor(t / step_size): torch's StepLR."""
+    """lr gamma ** floor(t / step_size): torch's StepLR.
+
+    >>> fb.schedules.Step(2, gamma=0.5).rates(np.arange(5), 1.0, None).tolist()
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
 
     step_size: int
     gamma: float = 0.1
@@ -108,7 +121,11 @@ class Step(Schedule):
 
 @dataclass
 class MultiStep(Schedule):
-    """lr gamma ** (number of milestones that t has reached): torch's MultiStepLR."""
+    """lr gamma ** (number of milestones that t has reached): torch's MultiStepLR.
+
+    >>> fb.schedules.MultiStep([1, 4], gamma=0.5).rates(np.arange(5), 1.0, None).tolist()
+    [1.0, 0.5, 0.5, 0.5, 0.25]
+    """
 
     milestones: tuple
     gamma: float = 0.1
@@ -129,7 +146,11 @@ class MultiStep(Schedule):
 
 @dataclass
 class Exponential(Schedule):
-    """lr gamma ** t: torch's ExponentialLR."""
+    """lr gamma ** t: torch's ExponentialLR.
+
+    >>> fb.schedules.Exponential(gamma=0.5).rates(np.arange(5), 1.0, None).tolist()
+    [1.0, 0.5, 0.25, 0.125, 0.0625]
+    """
 
     gamma: float = 0.95
     by: str = "epoch"
@@ -145,6 +166,11 @@ class Cosine(Schedule):
     warmup: first lr (t + 1) / warmup, then the cosine over what is left. period: starts anew after
     ``period``, then after ``multiply`` times as long, and so on (torch's CosineAnnealingWarmRestarts,
     Loshchilov and Hutter, ICLR 2017); total is then not used.
+
+    >>> fb.schedules.Cosine().rates(np.arange(5), 1.0, total=4).round(4).tolist()
+    [1.0, 0.8536, 0.5, 0.1464, 0.0]
+    >>> fb.schedules.Cosine(period=2).rates(np.arange(5), 1.0, None).round(4).tolist()
+    [1.0, 0.5, 1.0, 0.5, 1.0]
     """
 
     total: int | None = None
@@ -175,7 +201,11 @@ class Cosine(Schedule):
 
 @dataclass
 class Polynomial(Schedule):
-    """end_lr + (lr - end_lr) (1 - t / total) ** power: torch's PolynomialLR, Keras's end_lr and warmup."""
+    """end_lr + (lr - end_lr) (1 - t / total) ** power: torch's PolynomialLR, Keras's end_lr and warmup.
+
+    >>> fb.schedules.Polynomial(power=1.0).rates(np.arange(5), 1.0, total=4).tolist()
+    [1.0, 0.75, 0.5, 0.25, 0.0]
+    """
 
     total: int | None = None
     power: float = 1.0
@@ -198,6 +228,12 @@ class OneCycle(Schedule):
     pct_start of the time and ends at max_lr / div_factor / final_div_factor. cycle_momentum: SGD's or
     RMSprop's momentum, Adam's first beta, goes from max_momentum to base_momentum and back (Smith and
     Topin, arXiv 1708.07120).
+
+    >>> cycle = fb.schedules.OneCycle(max_lr=1.0, pct_start=0.6, div_factor=2.0, final_div_factor=1.0)
+    >>> cycle.rates(np.arange(5), 0.1, total=5).round(4).tolist()
+    [0.5, 0.75, 1.0, 0.75, 0.5]
+    >>> cycle.momenta(np.arange(5), total=5).round(4).tolist()
+    [0.95, 0.9, 0.85, 0.9, 0.95]
     """
 
     total: int | None = None
@@ -237,6 +273,9 @@ class InverseScaling(Schedule):
     """lr / (t + 1) ** power_t: scikit-learn's learning_rate="invscaling".
 
     by="sample", as there: t counts the samples of all epochs before the present one.
+
+    >>> fb.schedules.InverseScaling().rates(np.arange(5), 1.0, None).round(4).tolist()
+    [1.0, 0.7071, 0.5774, 0.5, 0.4472]
     """
 
     power_t: float = 0.5
@@ -253,6 +292,12 @@ class Plateau(Schedule):
     Better: below best (1 - threshold), or, threshold_mode "abs", below best - threshold; with mode
     "max" above. Then it waits ``cooldown`` epochs, and never goes below min_lr. monitor: a column of the
     History; None takes val_loss where there is one, else loss. torch's ReduceLROnPlateau.
+
+    >>> plateau = fb.schedules.Plateau(factor=0.5, patience=1, threshold=1.0)  # nothing is better enough
+    >>> trainer = fb.Trainer(fb.MLP([4, 16, 4], seed=0), schedule=plateau, seed=0)
+    >>> history = trainer.fit(X, y, epochs=5)
+    >>> trainer.lr_scale
+    0.25
     """
 
     monitor: str | None = None
@@ -302,6 +347,12 @@ class Adaptive(Schedule):
 
     scikit-learn's learning_rate="adaptive" (its MLPClassifier stops once lr is 1e-6; here it stays).
     monitor: as Plateau's, "loss" by default.
+
+    >>> adaptive = fb.schedules.Adaptive(tol=10.0, n_iter_no_change=1)  # nothing is better enough
+    >>> trainer = fb.Trainer(fb.MLP([4, 16, 4], seed=0), schedule=adaptive, seed=0)
+    >>> history = trainer.fit(X, y, epochs=3)
+    >>> round(trainer.lr_scale, 4)
+    0.2
     """
 
     tol: float = 1e-4

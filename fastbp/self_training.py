@@ -19,6 +19,10 @@ def self_training(trainer, X, y, X_unlabelled, *, threshold=0.75, rounds=10, epo
 
     Returns (labels (M,), -1 where it never was sure; a History for each fit).
     Raises ValueError or TypeError for what does not fit.
+
+    >>> labels, histories = fb.self_training(trainer, X, y, 0.9 * X, threshold=0.75, epochs=1000)
+    >>> labels.tolist(), len(histories)
+    ([0, 1, 2, 3], 2)
     """
     if trainer.loss.name != "cross_entropy":
         raise ValueError(f"trainer: got loss {trainer.loss.name!r}, takes one with 'cross_entropy'")

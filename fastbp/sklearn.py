@@ -43,7 +43,7 @@ _PARAMETERS = """
         frames with text, categories and missing values: see fastbp.tabular. Keeps the best epoch's weights.
     dtype : "auto", "float32" or "float64"
         Of the network. "auto": float32 for float32 data, else float64, as scikit-learn. "float32" trains
-        any data about twice as fast.
+        1.1 to 1.7 times as fast as float64.
     device : "auto", "cpu" or "cuda"
     threads : int or None
         As fastbp.Trainer has them; the result has the same bits for any number of threads.
@@ -74,7 +74,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
     Raises ValueError or TypeError naming the argument; ValueError if the weights overflow. Warns
     ConvergenceWarning when max_iter ends it.
 
-    >>> import numpy as np
+    >>> from fastbp.sklearn import MLPClassifier
     >>> X, y = np.eye(4), ["ace", "ace", "king", "queen"]
     >>> model = MLPClassifier(solver="lbfgs", random_state=0).fit(X, y)
     >>> list(map(str, model.predict(X)))
@@ -270,7 +270,7 @@ class MLPRegressor(RegressorMixin, Estimator):
 
     Attributes: as MLPClassifier's, classes_ apart.
 
-    >>> import numpy as np
+    >>> from fastbp.sklearn import MLPRegressor
     >>> X = np.linspace(-1, 1, 50).reshape(-1, 1)
     >>> MLPRegressor(solver="lbfgs", random_state=0).fit(X, X[:, 0] ** 2).score(X, X[:, 0] ** 2) > 0.99
     True

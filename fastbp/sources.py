@@ -97,8 +97,13 @@ class Sparse:
 class Shards:
     """Several arrays of one dtype, one below the other without being copied: (N, n) together.
 
-    As X they are read in place, in the same order and to the same bits as one array; memory maps may
-    so exceed the memory. As y they are put together.
+    arrays : list of (n_i, n) or (n_i,) of one native dtype; ``shards`` opens files. As X they are read in
+    place, in the same order and to the same bits as one array; memory maps may so exceed the memory. As
+    y they are put together. Raises ValueError or TypeError, naming the array, where shapes or dtypes differ.
+
+    >>> rows = fb.data.Shards([X, X])
+    >>> len(rows), trainer.evaluate(rows, fb.data.Shards([y, y])) == trainer.evaluate(X, y)
+    (8, True)
     """
 
     def __init__(self, arrays, names=None):
@@ -142,6 +147,7 @@ class Shards:
         return self.arrays[shard][(row - self.starts[shard], *column)]
 
     def first_bad(self, dtype, look):
+        """(row, column) of the first number that look(array, dtype) finds, or None."""
         for start, array in zip(self.starts, self.arrays, strict=False):
             bad = look(array, dtype) if len(array) else None
             if bad is not None:
@@ -161,9 +167,14 @@ class Shards:
 def shards(files):
     """Shards of a folder's .npy files, sorted by name, or of a list of files or arrays; memory-mapped.
 
-    >>> shards("data/x")  # data/x/000.npy, data/x/001.npy, ...
     Raises FileNotFoundError for a folder without .npy files, ValueError or TypeError where shapes or
     dtypes differ or a file holds Python objects.
+
+    >>> np.save("000.npy", X), np.save("001.npy", X)
+    (None, None)
+    >>> rows = fb.data.shards(".")
+    >>> rows.shape, trainer.predict(rows).shape
+    ((8, 4), (8, 4))
     """
     if isinstance(files, (str, Path)):
         folder = Path(files)

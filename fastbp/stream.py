@@ -24,6 +24,10 @@ def read_ahead(batches, ahead=2):
 
     What the iterable raises is raised here, after the items before it. Leaving the loop ends the
     thread after the item that it is making.
+
+    >>> batches = ((X[k : k + 2], y[k : k + 2]) for k in (0, 2))
+    >>> [len(labels) for _, labels in fb.data.read_ahead(batches)]
+    [2, 2]
     """
     made, stop = queue.Queue(maxsize=max(1, ahead)), threading.Event()
 

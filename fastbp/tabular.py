@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import _check_feature_names, _check_n_features, check_array, check_is_fitted
 
+__all__ = ["TabularPreprocessor"]
+
 MAX_CATEGORIES = 64  # of one column; the rarer ones together are a row of zeros, as are unknown ones
 
 
@@ -55,6 +57,13 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
 
     X : pandas or polars frame, or array of numbers or objects. Raises ValueError or TypeError as
     scikit-learn does. get_feature_names_out() names the columns.
+
+    >>> import pandas
+    >>> from fastbp.tabular import TabularPreprocessor
+    >>> frame = pandas.DataFrame({"size": [1.0, 2.0, None], "kind": ["a", "b", "c"]})
+    >>> made = TabularPreprocessor().fit(frame)
+    >>> made.get_feature_names_out().tolist(), made.transform(frame).shape
+    (['size', 'size_missing', 'kind_a', 'kind_b', 'kind_c'], (3, 5))
     """
 
     def fit(self, X, y=None):

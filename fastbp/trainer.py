@@ -71,11 +71,11 @@ class Trainer:
 
     Raises ValueError, TypeError or RuntimeError for what does not fit, naming the argument.
 
-    >>> import numpy as np
-    >>> X, y = np.eye(4, dtype="float32"), [0, 1, 2, 3]
-    >>> trainer = Trainer(MLP([4, 16, 4], seed=0), optimizer="adam", batch_size=4, seed=0)
-    >>> trainer.fit(X, y, epochs=300, verbose=0).epochs, trainer.evaluate(X, y)["accuracy"]
-    (300, 1.0)
+    >>> net = fb.MLP([4, 16, 4], seed=0)
+    >>> trainer = fb.Trainer(net, "cross_entropy", fb.AdamW(0.01), batch_size=4, schedule="cosine", seed=0)
+    >>> history = trainer.fit(X, y, epochs=300)
+    >>> trainer.steps, trainer.evaluate(X, y)["accuracy"], trainer.predict(X).shape
+    (300, 1.0, (4, 4))
     """
 
     def __init__(
@@ -182,6 +182,10 @@ class Trainer:
         history belong together (``history.stopped``). Raises ValueError or TypeError before anything
         changes if the data does not fit; FloatingPointError, with the weights as they were before that
         step, when the loss is no longer finite.
+
+        >>> history = trainer.fit(X, y, epochs=3, validation_data=(X, y), metrics=["f1"])
+        >>> list(history.history)
+        ['loss', 'accuracy', 'val_loss', 'val_accuracy', 'val_f1', 'seconds']
         """
         if y is None and stream.is_stream(X):
             others = {
@@ -200,6 +204,10 @@ class Trainer:
         """One step on these rows, all of them as one batch; returns their loss before it (float).
 
         X, y, sample_weight as in fit; raises as fit does.
+
+        >>> losses = [trainer.train_on_batch(X, y) for _ in range(100)]
+        >>> losses[-1] < losses[0], trainer.steps
+        (True, 100)
         """
         X, code, y = self._checked(X, y)
         kept = self._sessions.get("step")
@@ -210,6 +218,10 @@ class Trainer:
         """One pass over these rows as they lie, in steps of ``batch_size``; returns their mean loss.
 
         For data that comes in pieces; epochs are not counted. X, y, sample_weight as in fit.
+
+        >>> loss = trainer.partial_fit(X, y)  # two steps of batch_size 2
+        >>> trainer.steps, trainer.epochs
+        (2, 0)
         """
         X, code, y = self._checked(X, y)
         return self._stream("stream", self.batch_size, X, code, y, sample_weight)
@@ -266,10 +278,14 @@ class Trainer:
     # --- using
 
     def evaluate(self, X, y, sample_weight=None, metrics=None, *, ema=None):
-        """{"loss": mean loss, "accuracy": share of right answers (classes only)} on X, y as in fit.
+        """{"loss": mean loss, "accuracy": share of right answers (classes only)}, floats, on X, y as in fit.
 
         metrics : names or functions as in fit, whose values are added. ema : False takes the weights as
-        they are, None the average of Trainer(ema=...) if one is kept; also in predict and forward.
+        they are, None the average of Trainer(ema=...) if one is kept; also in predict and forward. Raises
+        as fit does, and ValueError for ema=True without an average.
+
+        >>> sorted(trainer.evaluate(X, y, metrics=["auc"]))
+        ['accuracy', 'auc', 'loss']
         """
         X, code, y = self._checked(X, y)
         functions = measures.table(metrics)
@@ -309,7 +325,15 @@ class Trainer:
         return self._average
 
     def averaged_net(self):
-        """A copy of the network with the average of the weights that Trainer(ema=...) keeps."""
+        """A copy of the network with the average of the weights that Trainer(ema=...) keeps.
+
+        Raises ValueError for a trainer without one.
+
+        >>> trainer = fb.Trainer(fb.MLP([4, 16, 4], seed=0), ema=0.99, seed=0)
+        >>> history = trainer.fit(X, y, epochs=2)
+        >>> fb.Trainer(trainer.averaged_net()).evaluate(X, y) == trainer.evaluate(X, y)
+        True
+        """
         net = copy.deepcopy(self.net)
         net.params[:] = self._weights(True)
         return net
@@ -333,13 +357,16 @@ class Trainer:
     def predict(self, X, *, ema=None):
         """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
         bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
-        else the outputs themselves.
+        else the outputs themselves; in the network's dtype. X as in fit; raises as it does.
+
+        >>> trainer.predict(X).sum(axis=1).round(5).tolist()
+        [1.0, 1.0, 1.0, 1.0]
         """
         out = self._infer(self._features(X, finite=False), codes.PREDICT, ema)
         return out if self.preparation is None else self.preparation.outputs(out)
 
     def forward(self, X, *, ema=None):
-        """(N, outputs) of the last layer, before the link: logits."""
+        """(N, outputs) of the last layer, before the link: logits. X as in fit; raises as it does."""
         return self._infer(self._features(X, finite=False), codes.FORWARD, ema)
 
     def _infer(self, X, mode, ema=None):
@@ -357,6 +384,9 @@ class Trainer:
         """(N, width) outputs of a hidden layer, after its activation; 0 is the first, -1 the last.
 
         Raises IndexError for a layer that is not there.
+
+        >>> trainer.activations(X).shape
+        (4, 16)
         """
         X = self._features(X)
         layer = range(len(self.net.layers) - 1)[layer]
@@ -377,7 +407,11 @@ class Trainer:
 
         dW (fan_in, fan_out) and db (fan_out,), one pair a layer, in the network's dtype. The list has
         attributes gains, shifts and embeddings, tuples as the network's. Nothing is dropped; batch norm
-        takes the statistics of X.
+        takes the statistics of X. X, y, sample_weight as in fit; raises as it does.
+
+        >>> loss, gradients = trainer.gradients(X, y)
+        >>> [(dW.shape, db.shape) for dW, db in gradients]
+        [((4, 16), (16,)), ((16, 4), (4,))]
         """
         X, code, y = self._checked(X, y)
         self._check_batches(len(X), len(X))
@@ -389,7 +423,15 @@ class Trainer:
         return float(loss / mass), Gradients(self.net, grads)
 
     def lr_find(self, X, y, **options):
-        """Try growing learning rates on a copy of the weights; see fastbp.lrfind.lr_find."""
+        """Try growing learning rates on a copy of the weights: a RangeTest, with a ``suggestion`` and a plot.
+
+        options : start=1e-7, end=10.0, the rates; steps=100, the updates between them; sample_weight.
+        The loss's range test of Smith (WACV 2017). Raises ValueError for numbers that do not fit, and where
+        the loss explodes at once.
+
+        >>> 0 < trainer.lr_find(X, y, steps=20).suggestion < 10
+        True
+        """
         from .lrfind import lr_find
 
         return lr_find(self, X, y, **options)
@@ -400,6 +442,9 @@ class Trainer:
 
         Runs for about ``seconds`` on random data and a copy of the weights. Returns an Explanation;
         print it.
+
+        >>> [row.name for row in trainer.explain(seconds=0.01).rows[:3]]
+        ['gather', 'layer 0 forward', 'layer 0 dW + update']
         """
         from .explain import explain
 
@@ -411,6 +456,9 @@ class Trainer:
         X, y, sample_weight as in fit; at most ``rows`` of them, evenly spaced, are looked at as one
         batch. Nothing is changed. Returns a Diagnosis: print it, look at ``layers`` and ``warnings``,
         or ``plot(path)`` it.
+
+        >>> [layer.name for layer in trainer.diagnose(X, y).layers]
+        ['0: 4 -> 16', '1: 16 -> 4']
         """
         from .diagnosis import diagnose
 
@@ -419,11 +467,23 @@ class Trainer:
     # --- files
 
     def save(self, path):
-        """Write network, optimizer state, counters and seed to one .safetensors file, atomically."""
+        """Write network, optimizer state, counters and seed to one .safetensors file: whole or not at all.
+
+        Arrays and a JSON configuration, no code; ``load`` goes on bit for bit. Raises OSError.
+
+        >>> trainer.save("model.safetensors")
+        >>> again = fb.load("model.safetensors")
+        >>> bool((again.predict(X) == trainer.predict(X)).all())
+        True
+        """
         checkpoint.save(self, path)
 
     def to_torch(self, link=False):
-        """The network as a torch.nn.Sequential; see fastbp.export.to_torch."""
+        """The network as a torch.nn.Sequential of its dtype: forward's outputs, or, with link, predict's.
+
+        "0.weight" (fan_out, fan_in), "0.bias", "2.weight", ...; a stored scaling is folded in. Raises
+        ImportError without torch, ValueError for what torch.nn has no module for.
+        """
         from .export import to_torch
 
         return to_torch(self, link)
@@ -445,6 +505,10 @@ class Trainer:
         x : one row of inputs, y : what ``predict`` gives for it, or, without link, ``forward``; double
         for a float64 network. The same to about 1e-6 (1e-14) of the largest output. Raises ValueError
         for what has no export and for a name that is no C identifier.
+
+        >>> trainer.to_c("model.c", name="digits")
+        >>> "void digits(const float *x, float *y)" in open("model.c").read()
+        True
         """
         from . import cfile, export
 

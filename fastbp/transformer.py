@@ -22,6 +22,7 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
     transform(X) gives the code (N, code), inverse_transform rebuilds (N, features) from it;
     score(X) is minus the mean squared error. Attributes: as MLPRegressor's.
 
+    >>> from fastbp.sklearn import MLPAutoencoder
     >>> X = np.outer(np.linspace(-1, 1, 40), [1.0, 2.0, -1.0])
     >>> model = MLPAutoencoder(1, activation="identity", solver="lbfgs", random_state=0).fit(X)
     >>> model.transform(X).shape, bool(model.score(X) > -1e-3)

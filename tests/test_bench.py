@@ -166,7 +166,9 @@ def test_summary_and_tables(monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
     from bench import plots
 
-    for picture in plots.draw(content, tmp_path / "pictures"):
+    drawn = plots.draw(content, tmp_path / "pictures", tmp_path / "docs" / "roofline.png")
+    assert [p.name for p in drawn] == ["speedup.png", "roofline.png", "roofline.png"]
+    for picture in drawn:
         assert picture.read_bytes().startswith(b"\x89PNG")
     scaled = [result | {"axis": "width", "size": size} for size in (16, 32)]
     assert scale.curves(content | {"results": scaled}, tmp_path / "scale.png").stat().st_size > 10_000

@@ -1,11 +1,15 @@
 """Optimizers against torch and the reference for 100 steps; options of the training; L-BFGS; resuming."""
 
+import copy
+import pickle
+
 import harness as h
 import numpy as np
 import pytest
 
 import fastbp as fb
 from fastbp.kernels import reference as ref
+from fastbp.options import Options
 
 SIZES = [9, 33, 17, 5]
 
@@ -409,3 +413,26 @@ def test_lbfgs_takes_no_options_and_stops_where_nothing_is_finite(rng):
     trainer.net.weights[0][0, 0] = np.nan
     with pytest.raises(FloatingPointError, match="became nan"):
         trainer.fit(X, y)
+
+
+def test_options_are_checked_as_they_are_now():
+    """They are kept from step to step: whatever is set anew, or changes inside, counts all the same."""
+    trainer = fb.Trainer(fb.MLP([4, 8, 3], seed=0), lr_factors=[1.0, 0.5], l1=0.0)
+    assert Options.of(trainer).lr_factors == (1.0, 0.5)
+    trainer.lr_factors[1] = 0.25
+    assert Options.of(trainer).lr_factors == (1.0, 0.25)
+    trainer.lr_factors = None
+    kept = Options.of(trainer)
+    assert Options.of(trainer) is kept and kept.lr_factors is None
+    trainer.clip_norm = 2.0
+    assert Options.of(trainer).clip_norm == 2.0
+    trainer.accumulate = True  # equal to 1, but no number
+    with pytest.raises(ValueError, match="accumulate: got True"):
+        Options.of(trainer)
+    trainer.accumulate, trainer.lr_factors = 1, (1.0, 1.0)
+    assert Options.of(trainer).lr_factors == (1.0, 1.0)
+    trainer.net = fb.MLP([4, 8, 8, 3], seed=0)
+    with pytest.raises(ValueError, match="lr_factors: got 2 numbers, takes 3"):
+        Options.of(trainer)
+    trainer.lr_factors = None
+    assert Options.of(copy.deepcopy(trainer)) == Options.of(pickle.loads(pickle.dumps(trainer)))

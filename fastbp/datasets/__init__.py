@@ -26,12 +26,21 @@ _LOADERS = {"digits": load_digits}
 
 
 def names():
-    """The names `load` takes, in alphabetical order."""
+    """The names `load` takes, in alphabetical order.
+
+    >>> datasets.names()
+    ['digits']
+    """
     return sorted(_LOADERS)
 
 
 def load(name):
-    """The data set of this name as (X, y); raises ValueError with the nearest name for another."""
+    """The data set of this name as (X, y); raises ValueError with the nearest name for another.
+
+    >>> X, y = datasets.load("digits")
+    >>> X.shape, X.dtype.name, y.shape
+    ((1797, 64), 'uint8', (1797,))
+    """
     if name not in _LOADERS:
         raise unknown("data set", name, names())
     return _LOADERS[name]()
