@@ -7,6 +7,7 @@ from .callbacks import Callback
 from .kernels import codes
 from .layout import arena
 from .optimizers import SGD
+from .parallel import lone_threads
 from .tabular import coslog4
 
 
@@ -124,7 +125,7 @@ class Objective:
         X, code, y = trainer._checked(X, y)
         weight = data.weights(weight, len(X), trainer.net.dtype)
         self.gradient = arena(trainer.net.params.size, trainer.net.dtype)
-        self.session = trainer._open(len(X), code, self.gradient)
+        self.session = trainer._open(len(X), code, self.gradient, threads=lone_threads(trainer, len(X)))
         self.session.bind(X, y, weight)
 
     def __call__(self):

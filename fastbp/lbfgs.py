@@ -7,6 +7,7 @@ import numpy as np
 from .kernels import codes
 from .layout import arena
 from .options import Options
+from .parallel import lone_threads
 
 
 class _Objective:
@@ -15,7 +16,7 @@ class _Objective:
     def __init__(self, trainer, X, code, y, weight):
         self.trainer, self.net = trainer, trainer.net
         self.grads = arena(self.net.params.size, self.net.dtype)
-        self.session = trainer._open(len(X), code, self.grads)
+        self.session = trainer._open(len(X), code, self.grads, threads=lone_threads(trainer, len(X)))
         self.share = trainer._bind(self.session, X, code, y, weight)
         self.decay = np.zeros(self.net.params.size)
         for k in range(len(self.net.layers)):

@@ -43,6 +43,7 @@ def max_threads():
     return config.NUMBA_NUM_THREADS
 
 
+LONE_WORK = 5_000_000  # multiply-adds: 0.1 ms of one core; SciPy's L-BFGS takes about as long between steps
 PARALLEL_WORK = 100_000  # multiply-adds of a step below which a second thread never paid
 
 
@@ -51,6 +52,13 @@ def most_threads(net, batch, threads=None):
     if threads is not None:
         return threads
     return max(1, min(usable_cores(), max_threads(), step_work(net, batch) // PARALLEL_WORK))
+
+
+def lone_threads(trainer, rows):
+    """Threads of steps of all rows with Python between them (L-BFGS): 1 where it takes longer than they
+    do, None for what the trainer takes. Then two gain little, and on a busy machine lose much.
+    """
+    return 1 if trainer.threads is None and step_work(trainer.net, rows) < LONE_WORK else None
 
 
 def step_work(net, batch):
