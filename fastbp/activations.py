@@ -3,13 +3,14 @@
 from .errors import unknown
 from .kernels import codes
 
+NAMES = codes.ACTIVATIONS | codes.LEARNED
 USERS = {}  # full name, ending in a digest -> code
 LAST = {}  # short name -> the full name that was made last
 
 
 def check(name):
     """The name that a network keeps. Raises ValueError with the nearest known name."""
-    if name in codes.ACTIVATIONS or name in USERS:
+    if name in NAMES or name in USERS:
         return name
     if name in LAST:
         return LAST[name]
@@ -18,9 +19,9 @@ def check(name):
             f"activation: got {name!r}, an activation of your own that is not here (or is another one now): "
             "takes fb.activation of the same function first"
         )
-    raise unknown("activation", name, [*codes.ACTIVATIONS, *LAST])
+    raise unknown("activation", name, [*NAMES, *LAST])
 
 
 def code(name):
     """The code of a name that ``check`` returned."""
-    return codes.ACTIVATIONS[name] if name in codes.ACTIVATIONS else USERS[name]
+    return NAMES[name] if name in NAMES else USERS[name]

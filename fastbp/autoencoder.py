@@ -110,12 +110,10 @@ class Autoencoder:
             names = self.net.activations[self.half :]
             net = MLP(self.net.sizes[self.half :], names, seed=0, dtype=self.net.dtype)
             self._decoder = Trainer(net, self.trainer.loss, threads=self.trainer.threads)
-        decoder, net = self._decoder.net, self.net
-        for k in range(self.half):
-            decoder.weights[k][:], decoder.biases[k][:] = (
-                net.weights[self.half + k],
-                net.biases[self.half + k],
-            )
+        views = self.net.named_views(self.net.params)
+        for full, view in self._decoder.net.named_views(self._decoder.net.params).items():
+            name, k = full.split(".")
+            view[:] = views[f"{name}.{self.half + int(k)}"]
         return self._decoder.predict(code)
 
     def reconstruct(self, X):

@@ -230,7 +230,7 @@ def source(model, name="predict"):
     types = _TYPES[dtype]
     real = types["r"]
     functions, helpers = {}, set()
-    wanted = {n: _activation(n) for n in model.activations if n != "identity"}
+    wanted = {n: _activation(n) for n in model.activations if n in codes.ACTIVATIONS and n != "identity"}
     if model.link in ("softmax", "exp", "gaussian"):
         wanted["exponential"] = formulas.exp
     elif model.link == "sigmoid":
@@ -256,6 +256,8 @@ def source(model, name="predict"):
                 _array(real, f"{name}_gain{k}", gain, dtype),
                 _array(real, f"{name}_shift{k}", shift, dtype),
             ]
+        if k < len(model.slopes) and model.slopes[k] is not None:
+            parts.append(_array(real, f"{name}_slope{k}", model.slopes[k], dtype))
     if model.classes is not None:
         labels = ",\n    ".join(json.dumps(str(label)) for label in model.classes)
         parts.append(f"const char *const {name}_classes[{len(model.classes)}] = {{\n    {labels}\n}};")
@@ -369,6 +371,8 @@ def _main(model, name, real):
                 lines.append(f"    {name}_norm(z, {len(b)}, {name}_gain{k}, {name}_shift{k});")
             activation, sign = model.activations[k], "+=" if model.skips[k] else "="
             value = "z[i]" if activation == "identity" else f"{name}_{activation}(z[i])"
+            if model.slopes[k] is not None:
+                value = f"z[i] < 0 ? {name}_slope{k}[i] * z[i] : z[i]"
             lines.append(f"    for (i = 0; i < {len(b)}; i++) a[i] {sign} {value};")
     return "\n".join([*lines, *_outputs(model, name, real), "}"])
 

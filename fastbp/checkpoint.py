@@ -1,9 +1,10 @@
 """One safe file format: safetensors with a JSON config; save and resume are exact.
 
 Tensors: weights.K (fan_in, fan_out), biases.K (fan_out,), of layers with a norm gains.K and shifts.K, with
-batch norm running_means.K and running_vars.K, of embedded columns embeddings.K; the optimizer's slots as
-slotS.weights.K, ..., and average.weights.K, ... where the trainer keeps an average; with a preparation its
-numbers, float64, as preparation.NAME. Metadata: {"fastbp": JSON of the configuration}. No code in it.
+batch norm running_means.K and running_vars.K, with prelu slopes.K, of embedded columns embeddings.K; the
+optimizer's slots as slotS.weights.K, ..., and average.weights.K, ... where the trainer keeps an average;
+with a preparation its numbers, float64, as preparation.NAME. Metadata: {"fastbp": JSON of the
+configuration}. No code in it.
 """
 
 import json

@@ -1,13 +1,7 @@
-"""What happens between the epochs of an estimator's fit, as scikit-learn has it; what L-BFGS minimises."""
+"""What happens between the epochs of an estimator's fit, as scikit-learn has it."""
 
-import numpy as np
-
-from . import data
 from .callbacks import Callback
-from .kernels import codes
-from .layout import arena
 from .optimizers import SGD
-from .parallel import lone_threads
 from .tabular import coslog4
 
 
@@ -113,21 +107,3 @@ class Course(Callback):
         """Early stopping ends with the weights of its best epoch."""
         if self.best is not None:
             self.trainer.net.params[:] = self.best
-
-
-class Objective:
-    """loss, gradient = objective(): the mean loss of all data and its gradient, laid out as net.params.
-
-    What Trainer.gradients computes, with the data checked and the buffers opened once.
-    """
-
-    def __init__(self, trainer, X, y, weight):
-        X, code, y = trainer._checked(X, y)
-        weight = data.weights(weight, len(X), trainer.net.dtype)
-        self.gradient = arena(trainer.net.params.size, trainer.net.dtype)
-        self.session = trainer._open(len(X), code, self.gradient, threads=lone_threads(trainer, len(X)))
-        self.session.bind(X, y, weight)
-
-    def __call__(self):
-        [(_, loss, mass, _)] = self.session.windows(codes.GRADIENTS, 1)
-        return loss / mass, self.gradient.astype(np.float64)

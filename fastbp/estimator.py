@@ -21,10 +21,11 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from . import parameters, tabular
+from . import data, parameters, tabular
 from .activations import check as check_activation
-from .course import Course, Objective
+from .course import Course
 from .mlp import MLP
+from .objective import Objective
 from .optimizers import SGD, Adam
 from .optimizers import optimizer as make_optimizer
 from .parallel import max_threads
@@ -329,7 +330,9 @@ class Estimator(BaseEstimator):
         k, scale = self._scales()
         net = self._trainer.net
         total = X.shape[0] if weight is None else weight.sum()
-        evaluate, shift = Objective(self._trainer, X, y, weight), self._constant(y, weight)
+        made = data.weights(weight, X.shape[0], net.dtype)
+        evaluate = Objective(self._trainer, *self._trainer._checked(X, y), made)
+        shift = self._constant(y, weight)
 
         def objective(flat):
             net.params[:] = flat

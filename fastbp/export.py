@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from .activations import NAMES as ACTIVATIONS
 from .errors import unknown
 from .kernels import codes
 from .mlp import MLP
@@ -27,7 +28,7 @@ class Model:
 
     layers : [(W (fan_in, fan_out), b (fan_out,)), ...]. Of each hidden layer, or None: activations : its
     name; norms : the arrays of its norm (gain, shift, and for batch norm mean and variance); skips : whether
-    its input is added. tables : {column of X: (categories, width)} of embedded columns.
+    its input is added; slopes : prelu's. tables : {column of X: (categories, width)} of embedded columns.
     link : "softmax", "sigmoid", "exp", "gaussian" (means, then variances from ``floor``, their logarithm, on)
     or None. fill, mean, scale : (inputs,) float64, what raw inputs go through, or None; y_mean, y_scale :
     (outputs,), likewise for outputs; inputs : a name for each input, or None; classes : labels, or None.
@@ -37,6 +38,7 @@ class Model:
     activations: list
     norms: list
     skips: list
+    slopes: list
     tables: dict = field(default_factory=dict)
     link: str | None = None
     floor: float = 0.0
@@ -79,12 +81,12 @@ def described(trainer, link=True):
     """The Model of a trainer. Raises ValueError for what no export can say."""
     net = trainer.net if trainer.ema is None else trainer.averaged_net()  # what predict takes
     for name in net.activations:
-        if name not in codes.ACTIVATIONS:
-            raise ValueError(f"activation: got {name!r}, an export takes {', '.join(codes.ACTIVATIONS)}")
+        if name not in ACTIVATIONS:
+            raise ValueError(f"activation: got {name!r}, an export takes {', '.join(ACTIVATIONS)}")
     layers = [(np.array(w), np.array(b)) for w, b in zip(net.weights, net.biases, strict=True)]
-    model = Model(
-        layers, list(net.activations), [_norm(net, k) for k in range(len(net.norms))], list(net.skips)
-    )
+    norms = [_norm(net, k) for k in range(len(net.norms))]
+    slopes = [None if s is None else np.array(s) for s in net.slopes]
+    model = Model(layers, list(net.activations), norms, list(net.skips), slopes)
     model.tables = {c: np.array(t) for (c, _, _), t in zip(net.embedded, net.embeddings, strict=True)}
     if link:
         model.link = LINKS[trainer.loss.link_code(net.sizes[-1])]
@@ -129,6 +131,7 @@ _TORCH = {  # name -> torch.nn's module and its arguments
     "softsign": ("Softsign", {}),
     "hardtanh": ("Hardtanh", {"min_val": -1.0, "max_val": 1.0}),
     "hardswish": ("Hardswish", {}),
+    "prelu": ("PReLU", {}),
 }
 
 
@@ -157,7 +160,7 @@ def state_dict(model):
     """{"0.weight": (fan_out, fan_in), "0.bias": (fan_out,), "2.weight": ...}, scalings folded in: arrays.
 
     Of a norm behind the first layer "1.weight", "1.bias", and of batch norm "1.running_mean",
-    "1.running_var", "1.num_batches_tracked". Raises ValueError as ``to_torch`` does.
+    "1.running_var", "1.num_batches_tracked"; of prelu "1.weight", its slopes. Raises ValueError as ``to_torch`` does.
     """
     modules = enumerate(_modules(model))
     return {f"{i}.{name}": array for i, (_, _, arrays) in modules for name, array in arrays.items()}
@@ -181,7 +184,10 @@ def _modules(model):
             raise ValueError(
                 f"activation: {name!r} has no module of torch.nn here; takes {', '.join(_TORCH)}"
             )
-        found.append((*_TORCH[name], {}))
+        kind, arguments, arrays = *_TORCH[name], {}
+        if model.slopes[k] is not None:
+            arguments, arrays = {"num_parameters": len(b)}, {"weight": model.slopes[k]}
+        found.append((kind, arguments, arrays))
     return found
 
 
@@ -216,6 +222,7 @@ def from_torch(module, activation="relu", *, dtype=None):
 
     A module says its activations itself; a state_dict's weights are taken in their order, with
     ``activation`` (one, or one per hidden layer). LayerNorm and BatchNorm1d may stand behind Linear.
+    PReLU has one slope a unit, or one for all, which becomes one a unit.
     Flatten at the start and Dropout are passed over.
     dtype : of the MLP; default: the weights'. No torch is needed for a state_dict of arrays.
 
@@ -226,9 +233,9 @@ def from_torch(module, activation="relu", *, dtype=None):
     ([4, 8, 3], 'float64')
     """
     if hasattr(module, "state_dict"):
-        weights, activation, norms = _of_module(module)
+        weights, activation, norms, slopes = _of_module(module)
     else:
-        weights, norms = _of_state(module)
+        weights, norms, slopes = _of_state(module)
     if not weights:
         raise ValueError("module: got no Linear layer, takes one or more")
     for k in range(len(weights) - 1):
@@ -249,7 +256,22 @@ def from_torch(module, activation="relu", *, dtype=None):
                  "running_var": net.running_vars}  # fmt: skip
         for name, array in arrays.items():
             views[name][k][:] = array
+    _set_slopes(net, slopes)
     return net
+
+
+def _set_slopes(net, slopes):
+    """Give the layers with prelu their slopes: {number of the hidden layer: array}."""
+    found = {k: own for k, own in enumerate(net.slopes) if own is not None}
+    if found.keys() != slopes.keys():
+        raise ValueError(
+            f"module: has slopes behind layers {sorted(slopes)}, the activation prelu is that of "
+            f"{sorted(found)}"
+        )
+    for k, own in found.items():
+        if slopes[k].shape not in ((1,), own.shape):
+            raise ValueError(f"module: got {slopes[k].size} slopes behind layer {k}, takes 1 or {own.size}")
+        own[:] = slopes[k]
 
 
 def _kind_of(arrays):
@@ -264,8 +286,8 @@ def _array(tensor):
 
 
 def _of_state(state):
-    """([(weight, bias or None), ...], {hidden layer: {name: array} of its norm}) of a state_dict."""
-    weights, norms, modules = [], {}, {}
+    """([(weight, bias or None), ...], {hidden layer: {name: array} of its norm}, {hidden layer: slopes})."""
+    weights, norms, slopes, modules = [], {}, {}, {}
     for name, tensor in state.items():
         stem, _, kind = name.rpartition(".")
         if kind != "num_batches_tracked":
@@ -276,12 +298,14 @@ def _of_state(state):
             weights.append((arrays["weight"], arrays.get("bias")))
         elif weights and layer not in norms and {"weight", "bias"} <= arrays.keys() <= _OF_NORMS:
             norms[layer] = _checked_norm(stem, arrays, len(weights[-1][0]))
+        elif weights and arrays.keys() == {"weight"} and len(shapes["weight"]) == 1:
+            slopes[layer] = arrays["weight"]
         else:
             got = ", ".join(f"{stem}.{kind} {shape}" for kind, shape in shapes.items())
             raise ValueError(
                 f"state_dict: got {got}, takes weight and bias of Linear layers, and of norms behind them"
             )
-    return weights, norms
+    return weights, norms, slopes
 
 
 _OF_NORMS = {"weight", "bias", "running_mean", "running_var"}
@@ -296,8 +320,8 @@ def _checked_norm(where, arrays, width):
 
 
 def _of_module(module):
-    """([(weight, bias or None), ...], activation names, norms) of a Sequential, nested ones opened."""
-    weights, names, norms, waiting = [], [], {}, None
+    """([(weight, bias or None), ...], activation names, norms, slopes) of a Sequential, nested ones opened."""
+    weights, names, norms, slopes, waiting = [], [], {}, {}, None
     for child in _children(module):
         kind = type(child).__name__
         if kind == "Linear":
@@ -313,13 +337,15 @@ def _of_module(module):
             if not weights or waiting:
                 raise ValueError(f"module: got {child} where a Linear layer is due")
             waiting = _activation_of(child)
+            if waiting == "prelu":
+                slopes[len(weights) - 1] = _array(child.weight)
     if waiting:
         raise ValueError(
             f"module: ends with {waiting}, takes a Linear layer last: softmax and sigmoid belong to the loss"
         )
     if len(weights) - 1 in norms:
         raise ValueError("module: has a norm behind the last Linear layer, takes none there")
-    return weights, names, norms
+    return weights, names, norms, slopes
 
 
 def _norm_of(child, kind, width):

@@ -140,7 +140,8 @@ INITIALIZERS = {
     "normal": Normal(),
     "zeros": zeros,
 }
-_HE = ("relu", "leaky_relu", "elu", "celu", "gelu", "gelu_tanh", "silu", "mish", "softplus", "hardswish")
+_HE = ("relu", "leaky_relu", "prelu", "elu", "celu", "gelu", "gelu_tanh", "silu", "mish", "softplus",
+       "hardswish")  # fmt: skip
 
 
 def by_activation(name):

@@ -4,34 +4,29 @@ import time
 
 import numpy as np
 
-from .kernels import codes
-from .layout import arena
+from .objective import Objective
 from .options import Options
-from .parallel import lone_threads
 
 
-class _Objective:
+class _Penalised:
     """Mean loss plus weight decay, and its gradient, of the flat parameters in float64."""
 
     def __init__(self, trainer, X, code, y, weight):
-        self.trainer, self.net = trainer, trainer.net
-        self.grads = arena(self.net.params.size, self.net.dtype)
-        self.session = trainer._open(len(X), code, self.grads, threads=lone_threads(trainer, len(X)))
-        self.share = trainer._bind(self.session, X, code, y, weight)
+        self.net, self.evaluate = trainer.net, Objective(trainer, X, code, y, weight)
         self.decay = np.zeros(self.net.params.size)
-        for k in range(len(self.net.layers)):
-            w, b = self.net.views(self.decay, k)
-            w[:], b[:] = trainer.optimizer.weight_decay, trainer.optimizer.weight_decay * trainer.decay_bias
+        for name, view in self.net.named_views(self.decay, state=False).items():
+            bare = not (trainer.decay_bias or name.startswith(("weights", "embeddings")))
+            view[:] = 0.0 if bare else trainer.optimizer.weight_decay
         self.x = None
 
     def __call__(self, x):
         self.net.params[:] = x
-        [(_, loss, mass, self.hits)] = self.session.windows(codes.GRADIENTS, 1)
-        self.x, self.loss = x.copy(), float(loss / mass)
+        self.loss, gradient = self.evaluate()
+        self.x = x.copy()
         penalised = self.loss + 0.5 * float(self.decay @ (x * x))
         if not np.isfinite(penalised):
             raise FloatingPointError
-        return penalised, self.grads.astype(float) + self.decay * x
+        return penalised, gradient + self.decay * x
 
 
 class _Stop(Exception):
@@ -58,7 +53,7 @@ def prepare(fit):
 
 def _run(fit, minimize):
     trainer, optimizer = fit.trainer, fit.trainer.optimizer
-    objective = _Objective(trainer, fit.X, fit.code, fit.y, fit.weight)
+    objective = _Penalised(trainer, fit.X, fit.code, fit.y, fit.weight)
     accepted, began = trainer.net.params.astype(float), time.perf_counter()
 
     def after(x):
@@ -69,8 +64,8 @@ def _run(fit, minimize):
         trainer.steps, trainer.epochs = trainer.steps + 1, trainer.epochs + 1
         logs = {"loss": objective.loss}
         if trainer._scores(fit.code):
-            answers = round(objective.share * len(fit.X))
-            logs["accuracy"] = objective.hits / trainer._answers(answers, fit.code)
+            answers = round(objective.evaluate.share * len(fit.X))
+            logs["accuracy"] = objective.evaluate.hits / trainer._answers(answers, fit.code)
         fit.progress.update(epoch, len(fit.X), objective.loss, logs.get("accuracy"))
         logs = fit.measured(logs, began)
         fit._each("on_epoch_end", epoch, logs)

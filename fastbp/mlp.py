@@ -7,6 +7,7 @@ import numpy as np
 from . import layers
 from .activations import check as check_activation
 from .initializers import fill
+from .kernels import codes
 from .layout import Cursor, arena, leading_dimension
 
 
@@ -47,8 +48,9 @@ class MLP:
         Inputs, then hidden widths (none or more), then outputs: [784, 512, 512, 10].
     activation : str or sequence of str
         One name for all hidden layers or one each: identity, relu, leaky_relu (slope 0.01),
-        sigmoid, tanh, elu and celu (alpha 1), selu, gelu (exact), gelu_tanh, silu, mish, softplus,
-        softsign, hardtanh, hardswish, sin; torch.nn.functional's formulas. Or fb.activation's.
+        prelu (one learned slope a unit, torch.nn.PReLU(width); He et al., ICCV 2015), sigmoid, tanh,
+        elu and celu (alpha 1), selu, gelu (exact), gelu_tanh, silu, mish, softplus, softsign, hardtanh,
+        hardswish, sin; torch.nn.functional's formulas. Or fb.activation's.
     dropout : float or sequence of float
         Share of each hidden layer's outputs that a training step sets to 0 at random, the others being
         multiplied by 1 / (1 - share) (Srivastava et al. 2014): from 0 to below 1. evaluate, predict
@@ -67,8 +69,8 @@ class MLP:
         each stands for a learned row of ``width`` numbers. The first layer sees the other columns,
         then these rows in the order of their columns.
     seed : int or None
-        Seed of the initial weights; None draws one. Gains begin at 1, shifts at 0, embeddings are drawn
-        from a standard normal.
+        Seed of the initial weights; None draws one. Gains begin at 1, shifts at 0, prelu's slopes at
+        0.25, embeddings are drawn from a standard normal.
     dtype : "float32" or "float64"
     initializer : str, function, list or None
         None fits each layer's activation (initializers.by_activation). A name: he_, xavier_ or
@@ -83,14 +85,16 @@ class MLP:
         written there is what trains.
     gains, shifts : tuple of (ndarray or None)
         (fan_out,) of each hidden layer with a norm.
+    slopes : tuple of (ndarray or None)
+        (fan_out,) of each hidden layer with the activation prelu.
     running_means, running_vars : tuple of (ndarray or None)
         (fan_out,) of each hidden layer with batch norm: what evaluate and predict normalise with.
     embeddings : tuple of ndarray
         (categories, width) for each embedded column.
     params : ndarray, (P,)
-        All parameters in one aligned buffer: per layer the rows of W, then b, gains and shifts; the
-        embeddings; last what no gradient changes, the running statistics. Rows are padded with zeros
-        to whole cache lines.
+        All parameters in one aligned buffer: per layer the rows of W, then b, gains, shifts, slopes;
+        the embeddings; last what no gradient changes, the running statistics. Rows are padded with
+        zeros to whole cache lines.
     frozen : tuple of int
         The layers that training leaves as they are; see ``freeze``.
 
@@ -148,9 +152,8 @@ class MLP:
         widths = [net.row_width, *net.sizes[1:]]
         trained, state = {}, {}
         for k, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-            trained[f"weights.{k}"], trained[f"biases.{k}"] = [fan_in, fan_out], [fan_out]
-            if net._norm(k):
-                trained[f"gains.{k}"] = trained[f"shifts.{k}"] = [fan_out]
+            trained[f"weights.{k}"] = [fan_in, fan_out]
+            trained |= {f"{name}.{k}": [fan_out] for name in net._vectors(k)}
             if net._norm(k) == "batch":
                 state[f"running_means.{k}"] = state[f"running_vars.{k}"] = [fan_out]
         for k, (_, categories, width) in enumerate(net.embedded):
@@ -171,7 +174,7 @@ class MLP:
         widths = [self.row_width, *self.sizes[1:]]
         for k, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
             ld = leading_dimension(fan_out, item)
-            rows = fan_in + (3 if self._norm(k) else 1)
+            rows = fan_in + len(self._vectors(k))
             self.layers.append((fan_in, fan_out, place.take(rows * ld), ld))
         for _, categories, width in self.embedded:
             ld = leading_dimension(width, item)
@@ -183,14 +186,18 @@ class MLP:
         count, hidden = len(self.layers), len(self.layers) - 1
         self.weights = tuple(views[f"weights.{k}"] for k in range(count))
         self.biases = tuple(views[f"biases.{k}"] for k in range(count))
-        self.gains, self.shifts, self.running_means, self.running_vars = (
-            tuple(views.get(f"{name}.{k}") for k in range(hidden))
-            for name in ("gains", "shifts", "running_means", "running_vars")
-        )
+        for name in ("gains", "shifts", "slopes", "running_means", "running_vars"):
+            setattr(self, name, tuple(views.get(f"{name}.{k}") for k in range(hidden)))
         self.embeddings = tuple(views[f"embeddings.{k}"] for k in range(len(self.embedded)))
 
     def _norm(self, index):
         return self.norms[index] if index < len(self.norms) else None
+
+    def _vectors(self, index):
+        """Names of the rows behind the weights of layer ``index``."""
+        norm = ["gains", "shifts"] if self._norm(index) else []
+        learned = index < len(self.activations) and self.activations[index] in codes.LEARNED
+        return ["biases", *norm, *(["slopes"] if learned else [])]
 
     def __getstate__(self):
         """For copy and pickle: views must not become arrays of their own."""
@@ -206,7 +213,8 @@ class MLP:
         """Draw the weights anew (see the class); biases to 0."""
         rng = np.random.Generator(np.random.PCG64(seed))
         fill(self, self.initializer, rng)
-        for name, value in (("gains", 1), ("shifts", 0), ("running_means", 0), ("running_vars", 1)):
+        start = {"gains": 1, "shifts": 0, "slopes": codes.PRELU_SLOPE, "running_means": 0, "running_vars": 1}
+        for name, value in start.items():
             for view in getattr(self, name):
                 if view is not None:
                     view[:] = value
@@ -221,15 +229,16 @@ class MLP:
     def named_views(self, flat, state=True):
         """{name: view} of all that lies in an array that is laid out as ``params``.
 
-        weights.K, biases.K, gains.K, shifts.K, embeddings.K, and, with ``state``, what no gradient
+        weights.K, biases.K, gains.K, shifts.K, slopes.K, embeddings.K, and, with ``state``, what no gradient
         changes: running_means.K, running_vars.K.
         """
         found = {}
         for k, (fan_in, fan_out, start, ld) in enumerate(self.layers):
-            rows = fan_in + (3 if self._norm(k) else 1)
+            vectors = self._vectors(k)
+            rows = fan_in + len(vectors)
             block = flat[start : start + rows * ld].reshape(rows, ld)[:, :fan_out]
             found[f"weights.{k}"] = block[:fan_in]
-            for name, row in zip(("biases", "gains", "shifts"), block[fan_in:], strict=False):
+            for name, row in zip(vectors, block[fan_in:], strict=True):
                 found[f"{name}.{k}"] = row
             if state and self._norm(k) == "batch":
                 start = self.running[k]
@@ -314,7 +323,7 @@ class MLP:
             rows.append(("x", f"{self.row_width}", f"dropout {self.input_dropout:g}", "0"))
         for k, (i, o, _, _) in enumerate(self.layers):
             words = self._words(k) if k < len(self.norms) else "linear"
-            count = f"{(i + (3 if self._norm(k) else 1)) * o:,}" + " frozen" * (k in self.frozen)
+            count = f"{(i + len(self._vectors(k))) * o:,}" + " frozen" * (k in self.frozen)
             rows.append((str(k), f"{i} -> {o}", words, count))
         rows.append(("total", "", self.dtype.name, f"{self.num_parameters:,}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -120,9 +120,10 @@ def write(model, path):
         if k < len(model.activations):
             z = z if model.norms[k] is None else _layer_norm(g, z, *model.norms[k])
             name = model.activations[k]
-            if name not in ACTIVATIONS:
+            if name not in [*ACTIVATIONS, "prelu"]:
                 raise ValueError(f"activation: {name!r} has no ONNX here; takes {', '.join(ACTIVATIONS)}")
-            z = ACTIVATIONS[name](g, z)
+            learned = model.slopes[k] is not None
+            z = g.op("PRelu", z, g.constant(model.slopes[k])) if learned else ACTIVATIONS[name](g, z)
             z = g.op("Add", x, z) if model.skips[k] else z
         x = z
     if model.link:

@@ -92,11 +92,12 @@ class Plan:
 
     @staticmethod
     def _special(net, i, row, batch, place):
-        """The columns of hidden layer i that has a norm, dropout or a skip."""
+        """The columns of hidden layer i that has a norm, dropout, a skip or prelu."""
         ld = row[codes.L_LDA]
         row[codes.L_NORM] = codes.NORMS.get(net.norms[i], codes.NO_NORM)
         row[codes.L_DROPOUT], row[codes.L_SKIP] = threshold(net.dropouts[i]), net.skips[i]
-        row[codes.L_SPECIAL] = bool(row[codes.L_NORM] or row[codes.L_DROPOUT] or row[codes.L_SKIP])
+        learns = row[codes.L_ACTIVATION] in codes.LEARNED.values()
+        row[codes.L_SPECIAL] = bool(row[codes.L_NORM] or row[codes.L_DROPOUT] or row[codes.L_SKIP] or learns)
         if not row[codes.L_SPECIAL]:
             return
         row[codes.L_LATE], row[codes.L_ACTIVATION] = row[codes.L_ACTIVATION], codes.IDENTITY
@@ -106,7 +107,10 @@ class Plan:
             row[codes.L_SLOPE], row[codes.L_HAT] = place.take(batch * ld), place.take(batch * ld)
             row[codes.L_STAT] = place.take(max(batch, codes.STATISTICS * ld))
             row[codes.L_RUNNING] = net.running[i]
-        if row[codes.L_SKIP]:
+        if learns:
+            row[codes.L_ROWS] += 1
+            row[codes.L_LOW] = place.take(batch * ld)
+        if row[codes.L_SKIP] or learns:
             row[codes.L_TOTAL] = place.take(batch * ld)
 
     @staticmethod

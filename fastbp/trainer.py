@@ -406,8 +406,8 @@ class Trainer:
         """(loss, [(dW, db), ...]): the mean loss over all of X and its exact gradients.
 
         dW (fan_in, fan_out) and db (fan_out,), one pair a layer, in the network's dtype. The list has
-        attributes gains, shifts and embeddings, tuples as the network's. Nothing is dropped; batch norm
-        takes the statistics of X. X, y, sample_weight as in fit; raises as it does.
+        attributes gains, shifts, slopes and embeddings, tuples as the network's. Nothing is dropped;
+        batch norm takes the statistics of X. X, y, sample_weight as in fit; raises as it does.
 
         >>> loss, gradients = trainer.gradients(X, y)
         >>> [(dW.shape, db.shape) for dW, db in gradients]
@@ -596,13 +596,12 @@ class Trainer:
 
 
 class Gradients(list):
-    """[(dW, db), ...] of a network, with gains, shifts and embeddings: views of one flat array."""
+    """[(dW, db), ...] of a network, with gains, shifts, slopes, embeddings: views of one flat array."""
 
     def __init__(self, net, flat):
         views = net.named_views(flat, state=False)
         count = len(net.layers)
         super().__init__((views[f"weights.{k}"], views[f"biases.{k}"]) for k in range(count))
-        self.gains, self.shifts = (
-            tuple(views.get(f"{name}.{k}") for k in range(count - 1)) for name in ("gains", "shifts")
-        )
+        for name in ("gains", "shifts", "slopes"):
+            setattr(self, name, tuple(views.get(f"{name}.{k}") for k in range(count - 1)))
         self.embeddings = tuple(views[f"embeddings.{k}"] for k in range(len(net.embeddings)))

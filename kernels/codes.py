@@ -28,7 +28,8 @@ Offsets count elements of the arena that they point into. Every leading dimensio
     HARDTANH,
     HARDSWISH,
     SIN,
-) = range(16)
+    PRELU,
+) = range(17)
 ACTIVATIONS = {
     "identity": IDENTITY,
     "relu": RELU,
@@ -49,6 +50,9 @@ ACTIVATIONS = {
     "sin": SIN,
 }
 STORED = (GELU, SILU, GELU_TANH, MISH, HARDSWISH, SIN)
+# with a number for each unit that is learned: a row behind the biases (or shifts) of its layer
+LEARNED = {"prelu": PRELU}
+PRELU_SLOPE = 0.25  # at first, as torch.nn.PReLU's
 # Activations and losses from here on are the user's: in a plan numbers of a registry, in a session's
 # table addresses of compiled functions. Such activations are STORED.
 USER = 1 << 12
@@ -188,15 +192,16 @@ P_MEETS, P_DROPOUT, P_DX, P_LDDX, P_CODES, P_RUNS, P_EMBEDDINGS = range(23, 30)
 HEADER = 30
 
 # plan: one layer. L_FROZEN: 1 where its parameters stay as they are. L_ACTIVATION is computed in the
-# product's epilogue, L_LATE after the whole rows are there (where L_SPECIAL: norm, dropout or a skip).
-# L_DERIVE: how ``derive`` gets the slope; L_SLOPE: where kept slopes lie, then, with a norm, the gradient
-# at its output; L_HAT: normalised numbers, later times that gradient; L_STAT: 1/deviation of each row, or
-# statistics of each column; L_RUNNING: in params, mean and variance; L_TOTAL: gradient at the output of a
-# layer with a skip. L_DROPOUT: rate * DROPOUT_RANGE; L_ROWS: of params.
+# product's epilogue, L_LATE after the whole rows are there (where L_SPECIAL: norm, dropout, a skip or
+# prelu). L_DERIVE: how ``derive`` gets the slope; L_SLOPE: where kept slopes lie, then, with a norm, the
+# gradient at its output; L_HAT: normalised numbers, later times that gradient; L_STAT: 1/deviation of each
+# row, or statistics of each column; L_RUNNING: in params, mean and variance; L_TOTAL: gradient at the output
+# of a layer with a skip or prelu; L_LOW: what that times is the gradient of prelu's slopes, which are the
+# last of the layer's rows. L_DROPOUT: rate * DROPOUT_RANGE; L_ROWS: of params.
 L_IN, L_OUT, L_ACTIVATION, L_W, L_LDW, L_X, L_LDX, L_A, L_LDA, L_DELTA = range(10)
 L_ROWS, L_SPECIAL, L_LATE, L_DERIVE, L_SLOPE, L_NORM, L_HAT, L_STAT, L_RUNNING = range(10, 19)
-L_DROPOUT, L_SKIP, L_TOTAL, L_FROZEN = range(19, 23)
-LAYER_COLUMNS = 23
+L_DROPOUT, L_SKIP, L_TOTAL, L_FROZEN, L_LOW = range(19, 24)
+LAYER_COLUMNS = 24
 
 # plan: a run of numeric columns: first column of X, how many, where in the row; an embedding: its
 # column, how many categories, numbers a category, where in the row, its table in params and that

@@ -236,6 +236,13 @@ ACTIVATION = {
     codes.SOFTSIGN: lambda m, z: z / (m.abs(z) + 1.0),
     codes.HARDTANH: lambda m, z: m.clip(z, -1.0, 1.0),
 }
+
+
+def prelu(m, z, slope):
+    """(output, derivative, derivative by the slope); at 0 the left derivative, as torch's."""
+    return m.select(z < 0.0, z * slope, z), m.select(z > 0.0, 1.0, slope), m.minimum(z, 0.0)
+
+
 # STORED activations give (output, derivative) at once
 ACTIVATION_AND_SLOPE = {
     codes.GELU: _gelu,

@@ -476,22 +476,31 @@ def normalise_backward(g, hat, inverse, kind):
     return (g - mean - hat * product) * inverse
 
 
+def _learned(name, vectors):
+    """(activation, its constants) of a layer with these vectors, of which the last are prelu's slopes."""
+    return ("leaky_relu", {"slope": vectors[-1]}) if name == "prelu" else (name, {})
+
+
 def layers_forward(params, x, activations, norms, skips, masks, statistics=None):
     """[{x, z, hat, inverse, y, a}, ...] of every layer: a = f(y) * mask, + x with a skip.
 
-    params: (W, b) or, with a norm, (W, b, gain, shift); masks: (B, O) or 1 for each hidden layer;
-    statistics: for each hidden layer (mean, variance) to use in its batch norm, or None.
+    params: (W, b), with a norm gain and shift behind, with prelu last its slopes (O,); masks: (B, O) or 1
+    for each hidden layer; statistics: for each hidden layer (mean, variance) to use in its batch norm, or
+    None.
     """
     layers = []
     for k, (W, b, *affine) in enumerate(params):
         at = {"x": x, "z": x @ W + b}
         at["y"] = at["z"]
         hidden = k < len(params) - 1
-        if affine:
+        if hidden and norms[k]:
             known = statistics[k] if statistics and norms[k] == "batch" else None
             at["hat"], at["inverse"] = normalise(at["z"], norms[k], known)
             at["y"] = affine[0] * at["hat"] + affine[1]
-        at["a"] = activation(activations[k], at["y"]) * masks[k] if hidden else at["y"]
+        at["a"] = at["y"]
+        if hidden:
+            name, constants = _learned(activations[k], affine)
+            at["a"] = activation(name, at["y"], **constants) * masks[k]
         if hidden and skips[k]:
             at["a"] = at["a"] + x
         layers.append(at)
@@ -508,14 +517,18 @@ def layers_gradients(
     grads = []
     for k in reversed(range(len(params))):
         at, hidden = layers[k], k < len(params) - 1
-        g = total * masks[k] * activation_derivative(activations[k], at["y"]) if hidden else total
-        more = ()
-        if len(params[k]) == 4:
+        g, more, slopes = total, (), ()
+        if hidden:
+            name, constants = _learned(activations[k], params[k])
+            g = total * masks[k] * activation_derivative(name, at["y"], **constants)
+        if hidden and activations[k] == "prelu":
+            slopes = ((total * masks[k] * np.minimum(at["y"], 0)).sum(axis=0),)
+        if hidden and norms[k]:
             more = ((g * at["hat"]).sum(axis=0), g.sum(axis=0))
             g = g * params[k][2]
             fixed = statistics and norms[k] == "batch" and statistics[k] is not None
             g = g * at["inverse"] if fixed else normalise_backward(g, at["hat"], at["inverse"], norms[k])
-        grads.insert(0, (at["x"].T @ g, g.sum(axis=0), *more))
+        grads.insert(0, (at["x"].T @ g, g.sum(axis=0), *more, *slopes))
         past = total if hidden and skips[k] else 0
         total = g @ params[k][0].T + past
     return value, grads, total

@@ -13,6 +13,7 @@ EVERYTHING = {  # for [6, 20, 20, 20, 3]
     "residual": [False, True, True],
     "embeddings": {1: (5, 3), 4: (9, 17)},
 }
+MIXED = ["silu", "prelu", "prelu"]  # its three activations
 SMOOTH = ["tanh", "gelu", "silu", "sigmoid", "identity"]
 
 
@@ -25,8 +26,8 @@ def mixed(rng, rows, inputs, embedded, dtype):
 
 
 def shaken(net, rng):
-    """The network with biases, gains and shifts that are not 0 and 1."""
-    for name in ("biases", "gains", "shifts"):
+    """The network with biases, gains, shifts and slopes that are not 0, 1 and 0.25."""
+    for name in ("biases", "gains", "shifts", "slopes"):
         for view in getattr(net, name):
             if view is not None:
                 view[:] = rng.standard_normal(view.shape) + (name == "gains")
@@ -39,7 +40,7 @@ class Oracle:
     def __init__(self, net):
         self.activations, self.norms, self.skips = net.activations, net.norms, net.skips
         views = {k: v.astype(float) for k, v in net.named_views(net.params).items()}
-        names = ("weights", "biases", "gains", "shifts")
+        names = ("weights", "biases", "gains", "shifts", "slopes")
         count = len(net.layers)
         self.params = [tuple(views[f"{n}.{k}"] for n in names if f"{n}.{k}" in views) for k in range(count)]
         self.tables = {c: views[f"embeddings.{j}"] for j, (c, _, _) in enumerate(net.embedded)}
@@ -103,6 +104,7 @@ def ours(net, grads):
     result = []
     for k, pair in enumerate(grads):
         result += pair
-        if k < len(grads.gains) and grads.gains[k] is not None:
-            result += [grads.gains[k], grads.shifts[k]]
+        if k < len(grads.gains):
+            more = (grads.gains[k], grads.shifts[k], grads.slopes[k])
+            result += [g for g in more if g is not None]
     return flat([*result, *grads.embeddings])

@@ -80,6 +80,7 @@ LAYERS = [
     {"dropout": 0.3, "input_dropout": 0.1},
     {"norm": "layer", "residual": [False, True, False]},
     {"norm": "batch", "embeddings": {2: (9, 4), 5: (20, 17)}},
+    {"activation": ["prelu", "gelu", "prelu"], "norm": [None, "layer", "layer"], "dropout": 0.1},
 ]
 
 
@@ -105,7 +106,7 @@ def test_after_one_fit_nothing_compiles(rng, precision):
             trainer.evaluate(X, y), trainer.predict(X), trainer.forward(X), trainer.gradients(X, y)
         for options, clip_norm in itertools.product(LAYERS, (None, 1.0)):
             X, y = rng.integers(0, 9, (50, 6)), rng.integers(0, 3, 50)
-            net = fb.MLP([6, 10, 10, 7, 3], "gelu", **options, seed=0, dtype=precision)
+            net = fb.MLP([6, 10, 10, 7, 3], **{"activation": "gelu"} | options, seed=0, dtype=precision)
             trainer = fb.Trainer(net, batch_size=20, threads=2, clip_norm=clip_norm)
             trainer.fit(X, y, epochs=2)
             trainer.evaluate(X, y), trainer.predict(X), trainer.gradients(X, y)

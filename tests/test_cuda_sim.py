@@ -270,6 +270,7 @@ def test_what_the_gpu_does_not_know_is_refused():
         (dict(norm="layer"), {}, "norm"),
         (dict(norm="batch"), {}, "norm"),
         (dict(residual=True), {}, "residual"),
+        (dict(activation="prelu"), {}, "prelu"),
         (dict(embeddings={0: (2, 3)}), {}, "embeddings"),
         ({}, dict(clip_layer_norm=1.0), "clip_layer_norm"),
         ({}, dict(max_norm=1.0), "max_norm"),

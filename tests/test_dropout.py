@@ -4,7 +4,7 @@ import harness as h
 import numpy as np
 import pytest
 from numba import njit
-from oracle import EVERYTHING, Oracle, mixed, shaken, trained
+from oracle import EVERYTHING, MIXED, Oracle, mixed, shaken, trained
 
 import fastbp as fb
 from fastbp.kernels import reference as ref
@@ -102,7 +102,7 @@ def test_a_training_step_drops_what_the_reference_drops(rng, case, loss, clip_no
         "residual": {"dropout": 0.3, "residual": True},
         "everything": EVERYTHING,
     }[case]
-    for activation in ("relu", "tanh", "gelu"):
+    for activation in ("relu", "tanh", "gelu", "prelu"):
         net = shaken(fb.MLP([6, 20, 20, 20, 3], activation, **options, seed=1, dtype="float64"), rng)
         X = mixed(rng, 23, 6, net.embedded, float)
         y = rng.integers(0, 3, 23) if loss == "cross_entropy" else rng.standard_normal((23, 3))
@@ -120,7 +120,7 @@ def test_frozen_layers_and_hooks(rng, path, frozen):
 
     On the third path a hook stands between the gradients and the update; it is a step of training as well.
     """
-    net = shaken(fb.MLP([6, 20, 20, 20, 3], "tanh", **EVERYTHING, seed=1, dtype="float64"), rng)
+    net = shaken(fb.MLP([6, 20, 20, 20, 3], MIXED, **EVERYTHING, seed=1, dtype="float64"), rng)
     net.running_means[2][:], net.running_vars[2][:] = rng.standard_normal(20), rng.uniform(0.5, 2, 20)
     X, y = mixed(rng, 23, 6, net.embedded, float), rng.integers(0, 3, 23)
     start = {name: view.copy() for name, view in net.named_views(net.params).items()}

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp import cfile
+from fastbp import activations, cfile
 from fastbp.frames import Frame
 from fastbp.kernels import codes, formulas
 from fastbp.preparation import Preparation
 
 LIMIT = {"float32": 1e-6, "float64": 1e-13}
-ACTIVATIONS = list(codes.ACTIVATIONS)
+ACTIVATIONS = list(activations.NAMES)
 CC = shutil.which("cc")
 needs_cc = pytest.mark.skipif(CC is None, reason="needs a C compiler")
 
@@ -338,7 +338,7 @@ def test_to_torch_and_back(rng, activation, dtype):
     assert state == {
         "0.weight": (31, 9), "0.bias": (31,), "2.weight": (17, 31), "2.bias": (17,),
         "4.weight": (5, 17), "4.bias": (5,),
-    }  # fmt: skip
+    } | ({"1.weight": (31,), "3.weight": (17,)} if activation == "prelu" else {})  # fmt: skip
     with torch.no_grad():
         assert error(module(torch.from_numpy(X)), t.forward(X)) < LIMIT[dtype]
         assert error(t.to_torch(link=True)(torch.from_numpy(X)), t.predict(X)) < LIMIT[dtype]
@@ -366,6 +366,8 @@ def test_from_torch_modules():
     X = np.random.default_rng().standard_normal((10, 4))
     expected = module.eval()(torch.from_numpy(X)).detach()
     assert error(fb.Trainer(net).forward(X), expected) < 1e-12
+    one = nn.Sequential(nn.Linear(4, 8), nn.PReLU(init=0.3), nn.Linear(8, 3))  # one slope for all
+    assert (fb.from_torch(one).slopes[0] == np.float32(0.3)).all()
     assert fb.from_torch(nn.Linear(3, 2)).sizes == [3, 2]
     assert fb.from_torch(module.to(torch.bfloat16)).dtype == np.float32
 
@@ -380,6 +382,10 @@ def test_from_torch_refuses_what_is_no_mlp():
         (nn.Sequential(nn.Linear(2, 2), nn.LeakyReLU(0.2), nn.Linear(2, 2)), "negative_slope=0.01"),
         (nn.Sequential(nn.ReLU(), nn.Linear(2, 2)), "Linear layer is due"),
         (nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(2, 2)), "3 outputs"),
+        (
+            nn.Sequential(nn.Linear(2, 3), nn.PReLU(2), nn.Linear(3, 2)),
+            "2 slopes behind layer 0, takes 1 or 3",
+        ),
         (nn.Sequential(), "no Linear"),
         (nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.BatchNorm1d(2), nn.Linear(2, 2)), "BatchNorm1d"),
         (nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)), "behind the last"),
@@ -399,6 +405,7 @@ def test_from_a_state_dict_of_arrays(rng):
     for state, says in [
         ({"x.weight": np.zeros((1, 1, 3, 3))}, "x.weight"),
         ({"x.running_mean": w[1]}, "running_mean"),
+        ({"0.weight": w[0], "1.weight": w[1], "2.weight": w[2]}, r"slopes behind layers \[0\], .* of \[\]"),
     ]:
         with pytest.raises(ValueError, match=says):
             fb.from_torch(state)

@@ -5,9 +5,10 @@ import pickle
 import harness as h
 import numpy as np
 import pytest
-from oracle import EVERYTHING, SMOOTH, Oracle, flat, mixed, ours, shaken
+from oracle import EVERYTHING, MIXED, SMOOTH, Oracle, flat, mixed, ours, shaken
 
 import fastbp as fb
+from fastbp import activations
 from fastbp.backend import Session
 from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
@@ -49,7 +50,7 @@ def test_the_reference_by_central_differences(rng, norm, loss):
 
 
 @pytest.mark.parametrize("dtype", h.DTYPES)
-@pytest.mark.parametrize("activation", codes.ACTIVATIONS)
+@pytest.mark.parametrize("activation", activations.NAMES)
 @pytest.mark.parametrize("norm", [None, "layer", "batch"])
 def test_gradients(rng, norm, activation, dtype):
     """Nothing dropped: trainer.gradients, at ragged widths.
@@ -101,7 +102,7 @@ def test_same_bits_for_any_number_of_threads(rng, dtype, clip_norm):
     )
     y = rng.integers(0, 3, 150)
     for threads in (1, 2, 4, 1):
-        net = fb.MLP([6, 20, 20, 20, 3], "silu", **EVERYTHING, seed=3, dtype=dtype)
+        net = fb.MLP([6, 20, 20, 20, 3], MIXED, **EVERYTHING, seed=3, dtype=dtype)
         trainer = fb.Trainer(net, batch_size=37, threads=threads, seed=seed, clip_norm=clip_norm)
         trainer.fit(X, y, epochs=3)
         loss, grads = trainer.gradients(X, y)
@@ -115,7 +116,7 @@ def test_same_bits_for_any_number_of_threads(rng, dtype, clip_norm):
 def test_column_groups_give_the_same_bits(rng, threads):
     results = []
     for count, groups in ((1, 1), (threads, 2), (threads, threads)):
-        net = fb.MLP([6, 40, 40, 40, 3], "tanh", **EVERYTHING, seed=3)
+        net = fb.MLP([6, 40, 40, 40, 3], MIXED, **EVERYTHING, seed=3)
         if not results:
             X = mixed(rng, 130, 6, net.embedded, "float32")
             y = rng.integers(0, 3, (130, 1)).astype(np.int32)
@@ -135,7 +136,7 @@ def test_column_groups_give_the_same_bits(rng, threads):
 @pytest.mark.parametrize("dtype", h.DTYPES)
 def test_evaluate_and_predict(rng, dtype):
     """After training: the reference's outputs from running statistics, one row or many, nothing dropped."""
-    net = fb.MLP([6, 20, 20, 20, 3], "gelu", **EVERYTHING, seed=3, dtype=dtype)
+    net = fb.MLP([6, 20, 20, 20, 3], MIXED, **EVERYTHING, seed=3, dtype=dtype)
     X, y = mixed(rng, 300, 6, net.embedded, dtype), rng.integers(0, 3, 300)
     trainer = fb.Trainer(net, batch_size=32, seed=1)
     trainer.fit(X, y, epochs=3)
@@ -164,7 +165,7 @@ def test_decay_leaves_running_statistics_alone(rng):
 
 
 def test_padding_stays_zero(rng):
-    net = fb.MLP([6, 20, 20, 20, 3], "sigmoid", **EVERYTHING, seed=3)
+    net = fb.MLP([6, 20, 20, 20, 3], ["sigmoid", "prelu", "prelu"], **EVERYTHING, seed=3)
     X, y = mixed(rng, 90, 6, net.embedded, "float32"), rng.integers(0, 3, 90)
     for clip_norm in (None, 0.1):
         trainer = fb.Trainer(net, optimizer=fb.AdamW(0.1), batch_size=32, clip_norm=clip_norm)
@@ -196,7 +197,7 @@ def test_embeddings_without_numeric_columns_and_of_any_dtype(rng):
 
 def test_save_and_resume_are_exact(rng, tmp_path):
     def make():
-        net = fb.MLP([6, 20, 20, 20, 3], "silu", **EVERYTHING, seed=3)
+        net = fb.MLP([6, 20, 20, 20, 3], MIXED, **EVERYTHING, seed=3)
         return fb.Trainer(net, optimizer=fb.Adam(0.01), batch_size=16, seed=9)
 
     whole, part = make(), make()
@@ -215,19 +216,20 @@ def test_save_and_resume_are_exact(rng, tmp_path):
 
 
 def test_what_the_network_says():
-    net = fb.MLP([6, 20, 20, 20, 3], "silu", **EVERYTHING, seed=3)
+    net = fb.MLP([6, 20, 20, 20, 3], MIXED, **EVERYTHING, seed=3)
     text = net.summary()
-    for words in ("layer norm, silu, dropout 0.2", "silu, + input", "batch norm, silu, dropout 0.5, + input",
-                  "x[4]", "9 -> 17", "dropout 0.1"):  # fmt: skip
+    for words in ("layer norm, silu, dropout 0.2", "prelu, + input",
+                  "batch norm, prelu, dropout 0.5, + input", "x[4]", "9 -> 17", "dropout 0.1"):  # fmt: skip
         assert words in text
     width = 4 + 3 + 17
-    count = 5 * 3 + 9 * 17 + (width + 3) * 20 + 21 * 20 + 23 * 20 + 21 * 3
+    count = 5 * 3 + 9 * 17 + (width + 3) * 20 + 22 * 20 + 24 * 20 + 21 * 3
     assert net.num_parameters == count and f"{count:,}" in text
     assert eval(repr(net), {"MLP": fb.MLP}).config() == net.config()
     assert fb.MLP(**net.config()).config() == net.config()
     assert [g is not None for g in net.gains] == [True, False, True]
     assert [r is not None for r in net.running_means] == [False, False, True]
-    assert np.all(net.gains[0] == 1) and np.all(net.running_vars[2] == 1)
+    assert [s is not None for s in net.slopes] == [False, True, True]
+    assert np.all(net.gains[0] == 1) and np.all(net.running_vars[2] == 1) and np.all(net.slopes[1] == 0.25)
 
 
 def test_explain(rng):

@@ -25,6 +25,9 @@ class Twin(torch.nn.Module):
         self.norms = torch.nn.ModuleDict(
             {str(k): kinds[n](net.sizes[k + 1]) for k, n in enumerate(net.norms) if n}
         )
+        self.slopes = torch.nn.ModuleDict(
+            {str(k): torch.nn.PReLU(len(s)) for k, s in enumerate(net.slopes) if s is not None}
+        )
         self.double()
         with torch.no_grad():
             for parameter, values in zip(self.ordered(), Oracle(net).arrays(), strict=True):
@@ -36,6 +39,8 @@ class Twin(torch.nn.Module):
             yield from (Transposed(layer.weight), layer.bias)
             if str(k) in self.norms:
                 yield from self.norms[str(k)].parameters()
+            if str(k) in self.slopes:
+                yield self.slopes[str(k)].weight
         yield from (table.weight for table in self.tables)
 
     def forward(self, X):
@@ -47,10 +52,14 @@ class Twin(torch.nn.Module):
             if str(k) in self.norms:
                 z = self.norms[str(k)](z)
             if k < len(self.names):
-                a = z if self.names[k] == "identity" else getattr(torch.nn.functional, self.names[k])(z)
+                a = z if self.names[k] == "identity" else self.activation(k)(z)
                 z = a + x if self.skips[k] else a
             x = z
         return x
+
+    def activation(self, k):
+        name = self.names[k]
+        return self.slopes[str(k)] if name == "prelu" else getattr(torch.nn.functional, name)
 
 
 class Transposed:
@@ -79,7 +88,10 @@ TORCH = {
     "batch": {"norm": "batch"},
     "residual": {"residual": True},
     "embeddings": {"embeddings": {0: (4, 3), 5: (7, 18)}},
+    "prelu": {"activation": "prelu"},
+    "prelu, layer": {"activation": "prelu", "norm": "layer"},
     "all": {
+        "activation": ["silu", "tanh", "prelu"],
         "norm": ["layer", "batch", None],
         "residual": [False, True, True],
         "embeddings": {2: (5, 9)},
@@ -92,8 +104,8 @@ TORCH = {
 @pytest.mark.parametrize("case", TORCH)
 def test_ten_steps_of_adam_as_torch(rng, case, clip_norm, dtype):
     """Loss, every gradient, the way gone in ten steps, and evaluate's outputs after them."""
-    activation = str(rng.choice(SMOOTH))
-    net = shaken(fb.MLP([6, 19, 19, 19, 4], activation, **TORCH[case], seed=3, dtype=dtype), rng)
+    options = {"activation": str(rng.choice(SMOOTH))} | TORCH[case]
+    net = shaken(fb.MLP([6, 19, 19, 19, 4], **options, seed=3, dtype=dtype), rng)
     X, y = mixed(rng, 52, 6, net.embedded, dtype), rng.integers(0, 4, 52)
     x, t = torch.from_numpy(X.astype(float)), torch.from_numpy(y)
     model, loss = Twin(net), torch.nn.CrossEntropyLoss()

@@ -1,4 +1,4 @@
-"""What a hidden layer does after its product where it has a norm, dropout or a skip; dropout itself.
+"""What a hidden layer does after its product where it has a norm, dropout, a skip or prelu; dropout itself.
 
 A layer without any of these never comes here.
 """
@@ -16,11 +16,14 @@ from ..codes import (
     L_LDA,
     L_LDW,
     L_LDX,
+    L_LOW,
     L_NORM,
     L_OUT,
+    L_ROWS,
     L_SKIP,
     L_SLOPE,
     L_STAT,
+    L_TOTAL,
     L_W,
     L_X,
     P_DROPOUT,
@@ -28,9 +31,9 @@ from ..codes import (
     P_X,
 )
 from ..jit import jit
-from .dense import ACTIVATE, activate, add_rows, each_vector, packed_rows, whole_vectors
-from .norms import batch_norm, layer_norm
-from .simd import Value, emitted, get, shift
+from .dense import ACTIVATE, activate, add_rows, each_vector, packed_rows, update, whole_vectors
+from .norms import batch_norm, column_dots, column_sums, layer_norm
+from .simd import I1, Value, emitted, get, lanes_of, shift
 
 BLOCK = 64  # vectors that all leaves of a layer pass over before the next ones: 4 KiB, which stay in L1
 
@@ -61,6 +64,24 @@ def activate_keep(e, code, rows, vectors, a, row, slope):
         | {c: case(f) for c, f in formulas.ACTIVATION_AND_SLOPE.items()},
         lambda: e.call_address(code, ACTIVATE, None, (code, rows, vectors, a, row, slope, e.int(1))),
     )
+
+
+@emitted("i i p i p p p i")
+def prelu(e, rows, vectors, a, row, alpha, slope, low, keep):
+    """a = a where that is above 0, else alpha * a by column, in place.
+
+    With ``keep``, slope (laid out as a) = its derivative, low (likewise) = its derivative by alpha.
+    """
+
+    def body(e, r, c):
+        at = e.b.add(e.b.mul(r, row), c)
+        value, derivative, learned = formulas.prelu(e, e.load(a, at), e.load(alpha, c))
+        e.store(value, a, at)
+        with e.b.if_then(e.b.icmp_signed("!=", keep, e.int(0))):
+            e.store(derivative, slope, at)
+            e.store(learned, low, at)
+
+    each_vector(e, 2, rows, vectors, ir.Constant(I1, 0), body)
 
 
 @emitted("i i i i p p i i i i i")
@@ -110,12 +131,15 @@ def layer(plan, index):
 def finish_layer(params, work, this, number, keep, seed, step, row, last):
     """Rows [row, last) of z become the layer's output: norm, activation, dropout, skip.
 
-    step 0: nothing is dropped. With ``keep``, slopes times dropout go to L_SLOPE.
+    step 0: nothing is dropped. With ``keep``, slopes times dropout go to L_SLOPE, and, with prelu, its
+    derivative by its own slopes times dropout to L_LOW.
     """
     n, ld, norm = get(this, L_OUT), get(this, L_LDA), get(this, L_NORM)
     vectors = whole_vectors(work, n)
     gain = shift(params, get(this, L_W) + (get(this, L_IN) + 1) * get(this, L_LDW))
     beta, stat = shift(gain, get(this, L_LDW)), shift(work, get(this, L_STAT))
+    learns, drops = get(this, L_LATE) == codes.PRELU, step != 0 and get(this, L_DROPOUT) != 0
+    alpha = shift(params, get(this, L_W) + (get(this, L_ROWS) - 1) * get(this, L_LDW))
     most = max(np.int64(1), BLOCK // vectors)
     while row < last:
         rows, at = min(most, last - row), row * ld
@@ -128,16 +152,46 @@ def finish_layer(params, work, this, number, keep, seed, step, row, last):
             layer_norm(rows, n, a, ld, hat, shift(stat, row), gain, beta)
         elif norm == codes.BATCH_NORM:
             batch_norm(rows, vectors, a, hat, ld, stat, ld, gain, beta)
-        if keep:
+        low = shift(work, get(this, L_LOW) + at)
+        if learns:
+            prelu(rows, vectors, a, ld, alpha, slope, low, keep)
+        elif keep:
             activate_keep(get(this, L_LATE), rows, vectors, a, ld, slope)
         else:
             activate(get(this, L_LATE), rows, vectors, a, ld, slope, 0)
-        if step != 0 and get(this, L_DROPOUT) != 0:
+        if drops:
             dropout(rows, vectors, row, 0, a, slope, ld, seed, step, number + 1, get(this, L_DROPOUT))
+        if drops and learns:
+            dropout(rows, vectors, row, 0, low, low, ld, seed, step, number + 1, get(this, L_DROPOUT))
         if get(this, L_SKIP) != 0:
             ldx = get(this, L_LDX)
             add_rows(rows, vectors, a, ld, shift(work, get(this, L_X) + row * ldx), ldx)
         row += rows
+
+
+@jit
+def vector_update(params, slots, stride, work, this, batch, code, row, last, constants, buffer):
+    """Gradients of the rows behind the bias, [row, last) of them, sums over the batch, and the update.
+
+    With a norm gain and shift, row 0 and 1; with prelu its slopes, the last row.
+    """
+    lanes = lanes_of(work)
+    most, vectors = codes.TILE // lanes, whole_vectors(work, get(this, L_OUT))
+    slopes = get(this, L_ROWS) - get(this, L_IN) - 2 if get(this, L_LATE) == codes.PRELU else -1
+    for r in range(row, last):
+        source = get(this, L_HAT) if r == 0 else get(this, L_SLOPE)
+        place = get(this, L_W) + (get(this, L_IN) + 1 + r) * get(this, L_LDW)
+        first = 0
+        while first < vectors:
+            count, c = min(most, vectors - first), first * lanes
+            if r == slopes:
+                column_dots(batch, count, buffer, shift(work, get(this, L_TOTAL) + c),
+                            shift(work, get(this, L_LOW) + c), get(this, L_LDA))  # fmt: skip
+            else:
+                column_sums(batch, count, buffer, shift(work, source + c), get(this, L_LDA))
+            update(code, 1, count, buffer, 0, shift(params, place + c), shift(slots, place + c), stride, 0,
+                   constants)  # fmt: skip
+            first += count
 
 
 @jit

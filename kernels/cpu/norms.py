@@ -23,7 +23,7 @@ from ..codes import (
     P_LAYERS,
 )
 from ..jit import jit
-from .dense import each_vector, share_of, update, whole_vectors
+from .dense import each_vector, share_of, whole_vectors
 from .losses import _columns
 from .simd import I1, Value, emitted, get, lanes_of, shift
 from .team import barrier
@@ -227,6 +227,18 @@ def column_sums(e, rows, vectors, out, x, row):
     _each_column(e, vectors, some)
 
 
+@emitted("i i p p p i")
+def column_dots(e, rows, vectors, out, x, y, row):
+    """out[c] = the sum of x[:, c] * y[:, c] over the rows."""
+
+    def some(e, c):
+        at = lambda r: e.b.add(e.b.mul(r, row), c)  # noqa: E731
+        [total] = _column_sums(e, rows, lambda r: e.load(x, at(r)) * e.load(y, at(r)))
+        e.store(total, out, c)
+
+    _each_column(e, vectors, some)
+
+
 @emitted("i i p p p i p i p")
 def batch_norm_backward(e, rows, vectors, delta, grad, hat, row, stat, stat_row, gain):
     """delta = gain inverse (grad - mean(grad) - hat mean(grad hat)); hat *= grad, for the gain."""
@@ -298,23 +310,6 @@ def norm_backward(params, work, this, batch, row, last, sync, thread, threads):
         batch_norm_backward(last - row, vectors, delta, grad, hat, ld, stat, ld, gain)
     else:
         layer_norm_backward(last - row, n, delta, grad, hat, ld, shift(stat, row), gain)
-
-
-@jit
-def norm_update(params, slots, stride, work, this, batch, code, row, last, constants, buffer):
-    """Gradients of gain (row 0) and shift (row 1), rows [row, last): sums over the batch, and the update."""
-    lanes = lanes_of(work)
-    most, vectors = codes.TILE // lanes, whole_vectors(work, get(this, L_OUT))
-    for r in range(row, last):
-        source = get(this, L_HAT) if r == 0 else get(this, L_SLOPE)
-        place = get(this, L_W) + (get(this, L_IN) + 1 + r) * get(this, L_LDW)
-        first = 0
-        while first < vectors:
-            count, c = min(most, vectors - first), first * lanes
-            column_sums(batch, count, buffer, shift(work, source + c), get(this, L_LDA))
-            update(code, 1, count, buffer, 0, shift(params, place + c), shift(slots, place + c), stride, 0,
-                   constants)  # fmt: skip
-            first += count
 
 
 @jit

@@ -7,7 +7,8 @@ A step, as one thread of the team sees it:
     its weights:   tiles of all layers at once: gradient tile -> update in the epilogue
     barrier
 
-Layers with norm, dropout or a skip finish their rows in layers.py; batch norm alone makes threads meet there.
+Layers with norm, dropout, a skip or prelu finish their rows in layers.py; batch norm alone makes threads
+meet there.
 Two barriers a step, because rows do not meet before the update. Wide layers on many threads would
 read all weights in every core: then the team is also split over columns (K_COLUMNS groups), with a
 barrier after each layer. Every sum has one order, so no split changes a bit.
@@ -98,10 +99,10 @@ from ..random import shuffle
 from .data import convert_row, fetch, read_row
 from .dense import dense_backward, dense_forward, dense_update, whole_vectors
 from .embeddings import drop_input_gradients, embedded_from, embedding_update, gather_mixed
-from .layers import drop_inputs, finish_layer, layer
+from .layers import drop_inputs, finish_layer, layer, vector_update
 from .losses import link_rows, loss_rows, sum_row
 from .measure import multiply_adds
-from .norms import batch_statistics, norm_backward, norm_update, track_running
+from .norms import batch_statistics, norm_backward, track_running
 from .simd import (
     LEAVES,
     address,
@@ -232,7 +233,7 @@ def backward(params, work, plan, call, scratch, drops, batch, row, last, own, ow
             vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
             shift(scratch, get(plan, P_PANEL)), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
             get(this, L_SKIP), shift(work, get(this, L_TOTAL)), get(this, L_LDA),
-            get(below, L_SKIP), shift(work, get(below, L_TOTAL)),
+            get(below, L_TOTAL), shift(work, get(below, L_TOTAL)),
         )  # fmt: skip
         lap(trace, codes.T_LAYERS + 3 * index + codes.T_BACKWARD)
         if groups > 1:
@@ -288,10 +289,10 @@ def weight_gradients(params, slots, stride, work, plan, hyper, scratch, batch, m
         # rows that start in [begin, end)
         row = min(rows, max(0, (begin + vectors - 1) // vectors))
         last = min(rows, max(0, (end + vectors - 1) // vectors))
-        if last > inner + 1:  # gain and shift of a norm
-            norm_update(params, slots, stride, work, this, batch, code, max(0, row - inner - 1),
-                        last - inner - 1, layer_constants(scratch, hyper, index, 2),
-                        shift(scratch, S_TILE))  # fmt: skip
+        if last > inner + 1:  # gain and shift of a norm, slopes of prelu
+            vector_update(params, slots, stride, work, this, batch, code, max(0, row - inner - 1),
+                          last - inner - 1, layer_constants(scratch, hyper, index, 2),
+                          shift(scratch, S_TILE))  # fmt: skip
             last = inner + 1
         if row < last:
             x, delta = shift(work, get(this, L_X)), shift(work, get(this, L_DELTA))

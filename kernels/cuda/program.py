@@ -46,7 +46,8 @@ KNOWN = {
 # columns as who set them calls them
 NAMES = {
     "P_DROPOUT": "input_dropout", "P_MEETS": "norm", "P_EMBEDDINGS": "embeddings", "L_NORM": "norm",
-    "L_DROPOUT": "dropout", "L_SKIP": "residual", "H_CLIP_LAYER": "clip_layer_norm", "H_MAX_NORM": "max_norm",
+    "L_DROPOUT": "dropout", "L_SKIP": "residual", "L_LOW": "prelu",
+    "H_CLIP_LAYER": "clip_layer_norm", "H_MAX_NORM": "max_norm",
     "H_ACCUMULATE": "accumulate", "H_EMA": "ema", "H_PER_LAYER": "lr_factors or decay_bias",
 }  # fmt: skip
 # set together with others that say more
@@ -72,6 +73,7 @@ def refuse(plan, hyper):
     if int(plan[codes.P_LOSS]) not in loss_formulas.LOSS:
         found.append("your own loss")
     used = set(map(int, layers[:, codes.L_ACTIVATION])) | set(map(int, layers[:, codes.L_LATE]))
+    used -= set(codes.LEARNED.values())
     if not used <= formulas.ACTIVATION.keys() | formulas.ACTIVATION_AND_SLOPE.keys():
         found.append("your own activation")
     if found:
