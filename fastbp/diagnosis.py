@@ -9,7 +9,7 @@ from .errors import whole
 from .kernels import codes
 from .layout import arena
 from .options import Options
-from .schedules import plain_rates
+from .pace import plain_rates
 
 __all__ = ["Diagnosis", "LayerReport"]
 

@@ -11,7 +11,7 @@ from .callbacks import Callback, EarlyStopping, TerminateOnNaN
 from .errors import whole
 from .history import History
 from .optimizers import LBFGS
-from .schedules import Pace
+from .pace import Pace
 
 PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
 

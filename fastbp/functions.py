@@ -7,7 +7,8 @@ import numpy as np
 
 from . import activations, math
 from .kernels import codes
-from .losses import LINKED, LOSSES, Loss
+from .lossbase import Loss
+from .losses import LINKED, LOSSES
 from .tracing import Graph, differentiate, text, trace
 
 DEFINITIONS = []  # a code is codes.USER + a place in here

@@ -16,8 +16,8 @@ from .losses import loss as make_loss
 from .mlp import MLP
 from .optimizers import optimizer as make_optimizer
 from .options import Options
+from .pace import Pace
 from .plan import Plan
-from .schedules import Pace
 from .schedules import schedule as make_schedule
 
 INFERENCE_BATCH = 256  # rows at once in evaluate and predict; the results do not depend on it
