@@ -27,6 +27,8 @@ examples:
   fastbp train digits --hidden 512 --activation gelu --optimizer adamw --lr 2e-3 --epochs 30
   fastbp train iris.csv --target species --out models/iris
   fastbp train houses.csv --target price --loss huber
+  fastbp train spam.csv --dropout 0.2 --patience 5 --epochs 200 --class-weight balanced
+  fastbp train digits --seconds 10 --schedule cosine --norm layer
   fastbp train train-images-idx3-ubyte.gz --hidden 512,512 --threads 4
 
 Numbers are standardised (bytes, such as pixels, by one common scale), text is one-hot, and the target
@@ -125,8 +127,15 @@ def _parser():
         "--activation",
         default="relu",
         metavar="NAME",
-        help="relu, leaky_relu, tanh, sigmoid, elu, selu, gelu, silu, mish, ... (default: relu)",
+        help="relu, leaky_relu, prelu, tanh, sigmoid, elu, selu, gelu, silu, mish, ... (default: relu)",
     )
+    network.add_argument("--dropout", type=_share, default=0.0, metavar="P", help="share of each hidden "
+                         "layer's outputs that a training step drops (default: 0)")  # fmt: skip
+    network.add_argument(
+        "--norm", metavar="NAME", help="layer or batch, in each hidden layer (default: none)"
+    )
+    network.add_argument("--residual", action="store_true", help="add a hidden layer's input to its output "
+                         "where the widths agree")  # fmt: skip
     fit = train.add_argument_group("training")
     fit.add_argument(
         "--loss",
@@ -150,7 +159,35 @@ def _parser():
         metavar="B",
         help="samples per step (default: 32 to 256, by the number of samples)",
     )
-    fit.add_argument("--epochs", type=_count, default=20, metavar="E", help="(default: 20)")
+    fit.add_argument(
+        "--epochs", type=_count, metavar="E", help="(default: 20, or as many as --seconds allow)"
+    )
+    fit.add_argument("--seconds", type=_positive, metavar="S", help="stop after so much training")
+    fit.add_argument(
+        "--patience",
+        type=_count,
+        metavar="E",
+        help="stop when the validation loss has not improved for so many epochs, with the best weights",
+    )
+    fit.add_argument(
+        "--validation-fraction",
+        type=_fraction,
+        metavar="F",
+        help="share of the samples to train on that is held out for the validation loss (default: with "
+        "--patience 0.1, else none: the test samples show it)",
+    )
+    fit.add_argument(
+        "--schedule",
+        metavar="NAME",
+        help="of the learning rate: cosine, onecycle, polynomial, exponential, plateau, ... (default: none)",
+    )
+    fit.add_argument("--weight-decay", type=_from_0, metavar="R", help="(default: the optimizer's own)")
+    fit.add_argument("--clip-norm", type=_positive, metavar="R", help="largest norm of a step's gradient")
+    fit.add_argument(
+        "--class-weight",
+        choices=("balanced",),
+        help="each class counts alike, however many samples it has",
+    )
     fit.add_argument(
         "--seed",
         type=_seed,
@@ -273,6 +310,14 @@ def _seed(text):
 
 def _positive(text):
     return _number(text, float, "a number > 0", lambda r: 0 < r < float("inf"))
+
+
+def _from_0(text):
+    return _number(text, float, "a number >= 0", lambda r: 0 <= r < float("inf"))
+
+
+def _share(text):
+    return _number(text, float, "a number from 0 to below 1", lambda r: 0 <= r < 1)
 
 
 def _fraction(text):

@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
-from . import backend, datasets, files
+from . import backend, datasets, files, losses
 from .errors import unknown
 from .frames import Frame
 from .optimizers import OPTIMIZERS
 from .preparation import Preparation
 from .prepare import stratified_split
+from .schedules import SCHEDULES
 
 _VALUES = ("mse", "mae", "huber", "log_cosh")  # losses of numbers
 _LOSSES = ("cross_entropy", "bce_with_logits", *_VALUES)
 _OPTIMIZERS = [name for name in OPTIMIZERS if name != "lbfgs"]  # whose steps are epochs
+_NEEDS = {"step": "step_size", "multistep": "milestones"}  # schedules that no name alone gives
+_SCHEDULES = [name for name in SCHEDULES if name not in _NEEDS]
+_EPOCHS, _WATCHED = 20, 0.1  # defaults: of --epochs, and of --validation-fraction beside --patience
 _SPLIT_SEED = 0  # not --seed: runs with other seeds are then tested on the same samples
 
 
@@ -50,6 +54,7 @@ def train(args):
     """Carry out the parsed command line `args`; returns the exit code, 0 or 130 (interrupted)."""
     _known("--optimizer", args.optimizer, _OPTIMIZERS)
     _known("--loss", args.loss or "mse", _LOSSES)
+    _known("--schedule", args.schedule or "cosine", _SCHEDULES)
     name, table = _read(args.data, args.target, args.drop)
     model_path, picture_path = _outputs(args.out, name)
     if args.report:
@@ -58,6 +63,10 @@ def train(args):
     y = table.y if table.y_test is None else np.concatenate([table.y, table.y_test])
     task = _task(y, table.classes, args.loss)
     X_train, y_train, X_test, y_test, split = _parts(table, task, args.test_fraction)
+    watched, fraction = (X_test, y_test), args.validation_fraction or (args.patience and _WATCHED)
+    if fraction:
+        X_train, y_train, *watched, _ = _cut(X_train, y_train, fraction, "--validation-fraction")
+        split += f"; {len(watched[1]):,} more for validation"
     rows, held = X_train.shape[0], X_test.shape[0]
     preparation = Preparation.fit(
         X_train,
@@ -67,7 +76,7 @@ def train(args):
         target=table.target_name,
     )
     batch_size = args.batch_size or _batch_size(rows)
-    trainer = _trainer(args, preparation.inputs, task, batch_size)
+    trainer = _trainer(args, preparation.inputs, task, y_train, batch_size)
     trainer.preparation = preparation
     sizes = "-".join(str(n) for n in trainer.net.sizes)
     chosen = {
@@ -76,7 +85,7 @@ def train(args):
         "features": preparation.summary(),
         "target": _outcome(task),
         "loss": f"{task.loss}: {task.why}",
-        "network": f"{sizes}, {args.activation}, {args.optimizer}, batches of {batch_size}",
+        "network": f"{sizes}, {_words(trainer.net)}, {args.optimizer}, batches of {batch_size}",
     }
     if not args.json:
         print_rows(chosen.items())
@@ -84,12 +93,15 @@ def train(args):
         if not backend.compiled():
             print("fastbp: compiling for this machine, once: some 20 s ...", file=sys.stderr)
 
+    epochs = args.epochs or (None if args.seconds else _EPOCHS)
     start = time.perf_counter()
     history = trainer.fit(
         X_train,
         task.raw(y_train),
-        epochs=args.epochs,
-        validation_data=(X_test, task.raw(y_test)),
+        epochs=epochs,
+        seconds=args.seconds,
+        early_stopping=args.patience,
+        validation_data=(watched[0], task.raw(watched[1])),
         verbose=False if args.quiet or args.json else "auto",
     )
     interrupted = history.stopped == "Ctrl-C"
@@ -144,7 +156,7 @@ def train(args):
         )
     if interrupted:
         print(
-            f"fastbp: interrupted in epoch {trainer.epochs} of {args.epochs}, after "
+            f"fastbp: interrupted in epoch {trainer.epochs}{f' of {epochs}' if epochs else ''}, after "
             f"{trainer.steps:,} steps; the model as trained so far is in {model_path}",
             file=sys.stderr,
         )
@@ -286,18 +298,25 @@ def _parts(table, task, fraction):
         n = len(table.y)
         return table.X, y[:n], table.X_test, y[n:], "the file's own test part"
     labels = y.ndim == 1 and y.dtype.kind == "i"
-    kept, held = stratified_split(y, fraction, _SPLIT_SEED)
+    *parts, alone = _cut(table.X, y, fraction, "--test-fraction")
     how = f"{fraction:.0%} held out{', class by class' if labels else ', at random'}"
-    alone = _alone(table.X, kept, held)
-    if alone.any():  # nothing could be said of a category that was never seen
+    how += f", but for {alone:,} with categories of their own" if alone else ""
+    return *parts, how
+
+
+def _cut(X, y, fraction, option):
+    """(X, y) without a share of the samples, then these: class by class where y holds labels; and how many
+    stay that were to go, because of a category that no other sample has: nothing could be said of it."""
+    kept, held = stratified_split(y, fraction, _SPLIT_SEED)
+    alone = _alone(X, kept, held)
+    if alone.all():
+        raise ValueError(
+            f"{option}: every sample to be held out has a category of text that no other has; "
+            "takes columns whose values come again: --drop those that are names"
+        )
+    if alone.any():
         kept, held = np.sort(np.r_[kept, held[alone]]), held[~alone]
-        how += f", but for {alone.sum():,} with categories of their own"
-        if not len(held):
-            raise ValueError(
-                "--test-fraction: every sample to be held out has a category of text that no other has; "
-                "takes columns whose values come again: --drop those that are names"
-            )
-    return rows_of(table.X, kept), y[kept], rows_of(table.X, held), y[held], how
+    return rows_of(X, kept), y[kept], rows_of(X, held), y[held], int(alone.sum())
 
 
 def _alone(X, kept, held):
@@ -319,19 +338,38 @@ def _batch_size(n):
     return min(256, max(32, 1 << (n // 50).bit_length()))
 
 
-def _trainer(args, n_in, task, batch_size):
+def _words(net):
+    """The activation, and what else the hidden layers have."""
+    rest = (f"{name} {value}" for name, value in net.extras().items())
+    return ", ".join([*dict.fromkeys(net.activations), *rest]) or "linear"
+
+
+def _loss(task, y, balanced):
+    """The loss; balanced: n / (classes * samples of the class), the class weight of scikit-learn's name."""
+    if not balanced:
+        return task.loss
+    if task.loss != "cross_entropy" or y.ndim > 1:
+        raise ValueError(f"--class-weight: got balanced with {task.loss}; takes cross_entropy and labels")
+    count = np.bincount(y, minlength=task.n_out)
+    return losses.CrossEntropy(class_weight=len(y) / (task.n_out * np.maximum(count, 1)))
+
+
+def _trainer(args, n_in, task, y, batch_size):
     import fastbp as fb
 
-    given = {"lr": args.lr} if args.lr else {}
+    given = {"lr": args.lr, "weight_decay": args.weight_decay}
+    given = {name: value for name, value in given.items() if value is not None}
     if args.optimizer == "sgd":
         given["momentum"] = 0.9
-    optimizer = OPTIMIZERS[args.optimizer](**given)
-    net = fb.MLP([n_in, *args.hidden, task.n_out], activation=args.activation, seed=args.seed)
+    net = fb.MLP([n_in, *args.hidden, task.n_out], args.activation, dropout=args.dropout, norm=args.norm,
+                 residual=args.residual, seed=args.seed)  # fmt: skip
     return fb.Trainer(
         net,
-        loss=task.loss,
-        optimizer=optimizer,
+        loss=_loss(task, y, args.class_weight),
+        optimizer=OPTIMIZERS[args.optimizer](**given),
         batch_size=batch_size,
+        schedule=args.schedule,
+        clip_norm=args.clip_norm,
         device=args.device,
         threads=args.threads,
         seed=args.seed,

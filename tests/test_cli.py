@@ -1,6 +1,7 @@
 """The command line as a user meets it: runs on every kind of data, files, messages, exit codes."""
 
 import gzip
+import json
 import subprocess
 import sys
 
@@ -254,6 +255,18 @@ def test_without_matplotlib_a_line_says_how_to_get_it(run, monkeypatch, tmp_path
         (["train", "digits", "--loss", "msee"], ["got 'msee'; did you mean 'mse'?"]),
         (["train", "digits", "--activation", "rleu"], ["got 'rleu'; did you mean 'relu'?"]),
         (["train", "digits", "--loss", "bce_with_logits"], ["two different values", "10"]),
+        (["train", "digits", "--dropout", "1"], ["--dropout", "'1'", "from 0 to below 1"]),
+        (["train", "digits", "--norm", "bacth"], ["got 'bacth'; did you mean 'batch'?"]),
+        (["train", "digits", "--residual"], ["residual: got True, but no hidden layer"]),
+        (["train", "digits", "--schedule", "cosin"], ["got 'cosin'; did you mean 'cosine'?"]),
+        (["train", "digits", "--schedule", "step"], ["--schedule", "got 'step'"]),
+        (["train", "digits", "--weight-decay", "-1"], ["--weight-decay", "'-1'", ">= 0"]),
+        (["train", "digits", "--clip-norm", "0"], ["--clip-norm", "'0'"]),
+        (["train", "digits", "--seconds", "0"], ["--seconds", "'0'"]),
+        (["train", "digits", "--patience", "0"], ["--patience", "'0'"]),
+        (["train", "digits", "--validation-fraction", "0"], ["--validation-fraction", "'0'"]),
+        (["train", "digits", "--class-weight", "balance"], ["--class-weight", "balanced"]),
+        (["train", "digits", "--class-weight", "balanced", "--loss", "mse"], ["--class-weight", "mse"]),
     ],
     ids=lambda value: " ".join(value[-2:]) if value and value[0] == "train" else None,
 )
@@ -270,6 +283,54 @@ def test_targets_that_do_not_fit_the_loss(fails, rng):
     fails("train", "fractions.npz", "--loss", "cross_entropy", says=["takes labels", "fractions"])
     fails("train", "text.npz", "--loss", "mse", says=["mse takes numbers", "cross_entropy"])
     fails("train", "one.npz", says=["one class only", "'1'"])
+
+
+def test_what_the_network_and_the_optimizer_may_have(run):
+    """Each option arrives where it belongs, and in the file."""
+    argv = ["--hidden", "16,16", "--activation", "prelu", "--dropout", 0.1, "--norm", "layer", "--residual"]
+    argv += ["--optimizer", "adamw", "--weight-decay", 0.3, "--schedule", "onecycle", "--clip-norm", 2]
+    code, out, _ = run("train", "digits", *argv, "--epochs", 2, "--quiet")
+    assert code == 0
+    assert row(out, "network").startswith("64-16-16-10, prelu, dropout 0.1, norm layer, residual ")
+    trainer = fb.load("fastbp-digits.safetensors")
+    assert trainer.net.activations == ["prelu", "prelu"] and trainer.net.skips == [False, True]
+    assert trainer.net.norms == ["layer", "layer"] and trainer.net.dropouts == [0.1, 0.1]
+    assert trainer.optimizer == fb.AdamW(weight_decay=0.3) and trainer.clip_norm == 2
+    assert trainer.schedule == fb.schedules.OneCycle()
+
+
+def test_patience_watches_samples_of_its_own(run):
+    """Neither trained nor tested on; the fit ends early and keeps the best epoch's weights."""
+    argv = ["--hidden", 32, "--lr", 0.03, "--patience", 2, "--epochs", 200, "--quiet", "--json"]
+    code, out, _ = run("train", "digits", *argv)
+    result = json.loads(out)
+    assert code == 0 and result["epochs"] < 100
+    assert "1,294 to train on, 359 to test on" in result["samples"] and "144 more" in result["samples"]
+    assert np.argmin(result["history"]["val_loss"]) == result["epochs"] - 3
+    X, y = datasets.load("digits")
+    kept, test = stratified_split(y, 0.2, seed=0)
+    _, held = stratified_split(y[kept], 0.1, seed=0)
+    found = fb.load("fastbp-digits.safetensors").evaluate(X[kept][held], y[kept][held])["loss"]
+    assert found == pytest.approx(min(result["history"]["val_loss"]), rel=1e-4)
+
+
+def test_a_budget_of_seconds(run):
+    code, out, _ = run("train", "digits", "--hidden", 16, "--seconds", 0.5, "--quiet", "--json")
+    assert code == 0 and json.loads(out)["seconds"] < 1.5
+
+
+def test_balanced_classes(run, rng):
+    y = np.r_[np.zeros(190, int), np.ones(10, int)]
+    np.savez("t.npz", X=rng.standard_normal((200, 3)) + 0.7 * y[:, None], y=y)
+    found = []
+    for more in ([], ["--class-weight", "balanced"]):
+        assert (
+            run("train", "t.npz", "--hidden", "none", "--epochs", 60, "--lr", 0.03, "--quiet", *more)[0] == 0
+        )
+        trainer = fb.load("fastbp-t.safetensors")
+        found.append(trainer.predict(np.load("t.npz")["X"])[:, 1].mean())
+    assert trainer.loss.class_weight == (160 / (2 * 152), 160 / (2 * 8))
+    assert found[1] > 2 * found[0]  # the few are taken for far more likely
 
 
 def test_out_that_cannot_be_written_fails_before_training(fails, tmp_path, monkeypatch):
@@ -292,7 +353,9 @@ def test_help_explains_itself_and_imports_no_numba():
         text=True,
         cwd=ROOT,
     )
-    for option in "target hidden activation loss optimizer lr batch-size epochs seed".split():
+    for (
+        option
+    ) in "target hidden activation dropout norm loss optimizer lr batch-size epochs patience".split():
         assert f"--{option}" in done.stdout
     for word in ("--threads", "--device", "--out", "--quiet", "examples:", ".npz", "idx-ubyte"):
         assert word in done.stdout
