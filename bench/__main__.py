@@ -20,7 +20,8 @@ examples:
   python -m bench --startup                import and first fit, cache full and empty
   python -m bench --predict                latency of one row, throughput of many
   python -m bench --scale                  cost against width, depth and batch
-  python -m bench --features               cost of each optimizer and option beside the plain step
+  python -m bench --features               cost of everything that has a name beside the plain step
+  python -m bench --features --cases losses  (or optimizers, options, training, activations)
   python -m bench --layers                 cost of dropout, norms, skips, embeddings
   python -m bench --fitting                single steps, frozen layers, autoencoders
   python -m bench --kernels                activations, losses, updates, products, each alone

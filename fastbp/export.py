@@ -160,7 +160,8 @@ def state_dict(model):
     """{"0.weight": (fan_out, fan_in), "0.bias": (fan_out,), "2.weight": ...}, scalings folded in: arrays.
 
     Of a norm behind the first layer "1.weight", "1.bias", and of batch norm "1.running_mean",
-    "1.running_var", "1.num_batches_tracked"; of prelu "1.weight", its slopes. Raises ValueError as ``to_torch`` does.
+    "1.running_var", "1.num_batches_tracked"; of prelu "1.weight", its slopes. Raises ValueError as
+    ``to_torch`` does.
     """
     modules = enumerate(_modules(model))
     return {f"{i}.{name}": array for i, (_, _, arrays) in modules for name, array in arrays.items()}
@@ -320,7 +321,7 @@ def _checked_norm(where, arrays, width):
 
 
 def _of_module(module):
-    """([(weight, bias or None), ...], activation names, norms, slopes) of a Sequential, nested ones opened."""
+    """([(weight, bias or None), ...], activation names, norms, slopes) of a Sequential and those in it."""
     weights, names, norms, slopes, waiting = [], [], {}, {}, None
     for child in _children(module):
         kind = type(child).__name__

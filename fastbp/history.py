@@ -28,10 +28,10 @@ class History:
         return len(self.history.get("loss", ()))
 
     def plot(self, path, title=None):
-        """Draw the learning curves into an image file. Raises ImportError without matplotlib."""
+        """Draw the learning curves into an image file; returns the Path. ImportError without matplotlib."""
         from .plots import learning_curves
 
-        learning_curves(self.history, path, title)
+        return learning_curves(self.history, path, title)
 
     def __repr__(self):
         last = ", ".join(f"{k} {v[-1]:.4g}" for k, v in self.history.items())

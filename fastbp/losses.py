@@ -248,7 +248,7 @@ class Huber(Loss):
 
 @dataclass
 class LogCosh(Loss):
-    """log(cosh(z - t)): half the square near 0, |d| - log 2 far off.
+    """log(cosh(z - t)): half the square near 0, |d| - log 2 far off, as Keras's LogCosh.
 
     >>> loss_of(fb.losses.LogCosh(), [[1.0]], [[0.0]])
     0.4338
@@ -314,7 +314,8 @@ class PoissonNLL(Loss):
 @dataclass
 class GammaNLL(Loss):
     """z + t exp(-z): positive t, gamma distributed with mean exp(z) and any constant shape, which only
-    scales the loss (half the gamma deviance, up to terms without z). predict: exp(z).
+    scales the loss (half the gamma deviance, up to terms without z; McCullagh and Nelder 1989). predict:
+    exp(z).
 
     >>> loss_of(fb.losses.GammaNLL(), [[0.0]], [[2.0]])
     2.0

@@ -89,7 +89,7 @@ def _warm(rates, t, lr, warmup):
 
 @dataclass
 class Constant(Schedule):
-    """lr, after ``warmup`` updates (or epochs) of lr (t + 1) / warmup.
+    """lr, after ``warmup`` updates (or epochs) of lr (t + 1) / warmup (Goyal et al., arXiv 1706.02677).
 
     >>> fb.schedules.Constant(warmup=4).rates(np.arange(5), 1.0, None).tolist()
     [0.25, 0.5, 0.75, 1.0, 1.0]

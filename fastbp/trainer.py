@@ -56,7 +56,7 @@ class Trainer:
     l1 : float
         l1 * sign(p) is added to the gradient, beside the optimizer's weight_decay (L2).
     decay_bias : bool
-        False: no l1 and no weight decay on biases.
+        False: no l1 and no weight decay on biases, nor on gains, shifts and slopes.
     lr_factors : sequence of float, or None
         A factor of the learning rate for each layer, the first layer first; 0 freezes a layer.
     max_norm : float or None

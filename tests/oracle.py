@@ -76,8 +76,20 @@ class Oracle:
         tables = ref.embed_gradients(X, self.tables, dx * first) if self.tables else {}
         return value, flat([*itertools.chain(*grads), *(tables[c] for c in sorted(tables))])
 
+    def move(self, direction, step):
+        """All parameters += step * direction, an array for each."""
+        for p, d in zip(self.arrays(), direction, strict=True):
+            p += step * d
+
     def arrays(self):
         return [*itertools.chain(*self.params), *(self.tables[c] for c in sorted(self.tables))]
+
+    def layers(self, X, seed, step):
+        """Forward in a training step: what ref.layers_forward gives."""
+        X = X.astype(float)
+        first, masks = self.masks(len(X), seed, step)
+        x = (ref.embed(X, self.tables) if self.tables else X) * first
+        return ref.layers_forward(self.params, x, self.activations, self.norms, self.skips, masks)
 
     def outputs(self, X):
         """Outputs as evaluate and predict make them: running statistics, nothing dropped."""

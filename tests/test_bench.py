@@ -1,6 +1,8 @@
 """The machinery of the benchmarks: cases, agreement of losses, tables, files. Nothing is timed here."""
 
 import json
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,9 @@ import pytest
 from bench import __main__ as command
 from bench import cases, compare, features, machine, peers, predictors, report, scale, startup
 from bench.cases import Case
+from fastbp import activations, losses
+from fastbp.optimizers import OPTIMIZERS
+from fastbp.options import Options
 
 SMALL = Case("small", (5, 9, 3), batch=8, steps=6, lr=1e-2)
 
@@ -222,13 +227,29 @@ def test_peak_is_of_this_machine():
 
 
 def test_features_are_measured_beside_the_plain_step():
+    """Every one of them can be trained with, and is timed."""
     names = [feature.name for feature in features.FEATURES]
     assert len(set(names)) == len(names) and names[0] == features.PLAIN
-    chosen = [f for f in features.FEATURES if f.name in ("Adam", "Lion", "lr_factors")]
-    found = features.measure(chosen, 1, 1, 8, sizes=(5, 4, 4, 3), samples=20)
-    table = features.rows({8: found})
-    assert [row[0] for row in table] == ["feature", "Adam", "Lion", "lr_factors"]
-    assert all(step > 0 and ratio > 0 for step, ratio in found.values()) and "us)" in table[1][1]
+    for part in features.PARTS.values():
+        found = features.measure(part, 1, 1, 8, sizes=(12, 4, 4, 10), samples=20)
+        table = features.rows({8: found})
+        assert [row[0] for row in table] == ["feature", *(f.name for f in part)]
+        assert all(step > 0 and ratio > 0 for step, ratio in found.values()) and table[1][1].endswith("s)")
+
+
+def test_all_that_a_trainer_takes_has_its_cost_measured_and_told():
+    """A row of the table, and that row in the docs, for whatever has a name."""
+    options = [f.options for f in features.FEATURES]
+    assert {type(o["optimizer"]) for o in options if "optimizer" in o} == set(OPTIMIZERS.values())
+    assert {type(o["loss"]) for o in options if "loss" in o} >= set(losses.LOSSES.values())
+    assert {name for o in options for name in o} >= {field.name for field in fields(Options)} | {"schedule"}
+    assert {f.net.get("activation") for f in features.FEATURES} >= set(activations.NAMES)
+    docs = Path(__file__).parent.parent / "docs"
+    told = "".join((docs / f"{name}.md").read_text() for name in ("training", "speed"))
+    assert [f.name for f in features.FEATURES if f"\n| {f.name} | " not in told] == []
+    assert command.main(["--features", "--cases", "loses"]) == 2
+    layers = "| dropout 0.2 | input dropout | layer norm | batch norm | residual | embeddings |"
+    assert layers in (docs / "layers.md").read_text()
 
 
 def test_estimators_take_turns_on_the_same_folds():

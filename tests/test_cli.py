@@ -166,10 +166,10 @@ def test_idx_and_npy(run, rng, tmp_path):
 
 
 def test_which_loss_is_chosen(rng):
-    from fastbp.cli_train import _task
+    from fastbp.cli_task import task_of
 
     def chosen(y, classes=None):
-        return _task(np.asarray(y), classes, None).loss
+        return task_of(np.asarray(y), classes, None).loss
 
     assert chosen(rng.integers(0, 3, 50)) == "cross_entropy"
     assert chosen(rng.integers(0, 100, 5000)) == "cross_entropy"

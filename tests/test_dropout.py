@@ -79,13 +79,13 @@ def test_bits_look_independent(rng):
 # --- in training
 
 
-def one_step(net, X, y, loss, clip_norm, seed, before, hook=None):
+def one_step(net, X, y, loss, clip_norm, seed, before, hook=None, weight=None):
     """The gradient that a training step number before + 1 used: SGD with lr 1."""
     trainer = fb.Trainer(net, loss, fb.SGD(1.0), len(X), seed=seed, clip_norm=clip_norm)
     trainer.gradient_hook = hook
     trainer.steps = before
     start = trained(net)
-    value = trainer.fit(X, y, shuffle=False).history["loss"][0]
+    value = trainer.fit(X, y, shuffle=False, sample_weight=weight).history["loss"][0]
     return value, start - trained(net)
 
 

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+import fastbp as fb
 from fastbp import cli, pictures
 from fastbp.plots import learning_curves
 
@@ -78,6 +79,13 @@ def test_a_history_without_a_loss_is_refused(tmp_path, history):
     with pytest.raises(ValueError, match="history: holds no 'loss'"):
         learning_curves(history, tmp_path / "none.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fit_draws_its_own_curves(tmp_path, rng):
+    X, y = rng.standard_normal((30, 3)), rng.integers(0, 2, 30)
+    history = fb.Trainer(fb.MLP([3, 4, 2], seed=0)).fit(X, y, epochs=3, validation_split=0.2, metrics="f1")
+    path = history.plot(tmp_path / "curves.png", "three epochs")
+    assert path == tmp_path / "curves.png" and path.stat().st_size > 5_000
 
 
 def test_without_matplotlib_the_message_says_how_to_get_it(tmp_path, monkeypatch):

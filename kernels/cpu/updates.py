@@ -120,7 +120,7 @@ def apply(params, slots, work, plan, hyper, scratch, factor, share, threads):
         own = factor
         if most > 0.0:
             own *= min(1.0, most / (factor * sqrt(square_norm(work, plan, index)) + 1e-6))
-        owner, bare = 0, last  # the layer that it belongs to; where biases, gains and shifts begin
+        owner, bare = 0, last  # the layer that it belongs to; where biases and what follows them begin
         if index < get(plan, P_LAYERS):
             owner, bare = index, start + get(layer(plan, index), L_IN) * get(layer(plan, index), L_LDW)
         apply_block(params, slots, work, plan, gradient, own, first, min(last, bare),
@@ -156,7 +156,7 @@ def ema_share(hyper, number):
 
 @jit
 def layer_constants(scratch, hyper, index, block):
-    """The update's constants for a layer's weights (block 1) or biases, gains and shifts (2), from those of
+    """The update's constants for a layer's weights (block 1) or what is behind them (2), from those of
     the step. Embeddings have those of layer 0's weights."""
     base = shift(scratch, S_CONSTANTS)
     if get(hyper, codes.H_PER_LAYER) == 0.0:
