@@ -1,4 +1,4 @@
-"""What dropout, norms, skips and embeddings add to a training step, in turns with the plain network."""
+"""What dropout, norms, skips, embeddings and prelu add to a training step, in turns with the plain network."""
 
 import numpy as np
 
@@ -16,6 +16,7 @@ EXTRAS = {
     "batch norm": {"norm": "batch"},
     "residual": {"residual": True},
     "embeddings": {"embeddings": {0: (100, 8), 1: (20, 4)}},
+    "prelu": {"activation": "prelu"},
 }
 CASES = [case for case in SIX if case.name in ("tiny", "tab", "mnist", "keras")]
 

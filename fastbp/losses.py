@@ -381,14 +381,6 @@ LOSSES = {
 }  # fmt: skip
 
 
-LINKED = {  # links -> codes that have them
-    "identity": codes.MSE,
-    "sigmoid": codes.BCE_WITH_LOGITS,
-    "exp": codes.POISSON_NLL,
-    "softmax": codes.CROSS_ENTROPY,
-}
-
-
 def loss(spec, **hyperparameters):
     """A Loss from itself, or from a name and its hyperparameters.
 

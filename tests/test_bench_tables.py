@@ -47,7 +47,7 @@ def test_layers():
     found = layers.measure(Case("small", (5, 9, 3), batch=8, steps=2), 1, 1)
     assert set(found) == set(layers.EXTRAS) - {"residual"}  # no two widths agree
     header, row = layers.rows({"small": found})
-    assert len(header) == len(row) == 8 and row[header.index("residual")] == ""
+    assert len(header) == len(row) == 9 and row[header.index("residual")] == ""
 
 
 def test_fitting():

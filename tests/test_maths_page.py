@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastbp import initializers, losses, metrics, optimizers, options, schedules
+from fastbp import activations, initializers, losses, metrics, optimizers, options, schedules
 from fastbp.diagnosis import LayerReport
 from fastbp.kernels import codes
 
@@ -31,7 +31,7 @@ def classes(table):
 @pytest.mark.parametrize(
     ("section", "names"),
     [
-        ("Activations", codes.ACTIVATIONS),
+        ("Activations", activations.NAMES),
         ("Losses", codes.LOSSES),
         ("Losses", losses.LOSSES),
         ("Optimizers", classes(optimizers.OPTIMIZERS)),
