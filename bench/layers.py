@@ -1,4 +1,4 @@
-"""What dropout, norms, skips, embeddings and prelu add to a training step, in turns with the plain network."""
+"""What dropout, norms, skips, embeddings and prelu add to a training step, beside the plain network."""
 
 import numpy as np
 
