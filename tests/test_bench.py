@@ -241,7 +241,8 @@ def test_all_that_a_trainer_takes_has_its_cost_measured_and_told():
     """A row of the table, and that row in the docs, for whatever has a name."""
     options = [f.options for f in features.FEATURES]
     assert {type(o["optimizer"]) for o in options if "optimizer" in o} == set(OPTIMIZERS.values())
-    assert {type(o["loss"]) for o in options if "loss" in o} >= set(losses.LOSSES.values())
+    ours = {kind for kind in losses.LOSSES.values() if isinstance(kind, type)}  # beside users' of other tests
+    assert {type(o["loss"]) for o in options if "loss" in o} >= ours
     assert {name for o in options for name in o} >= {field.name for field in fields(Options)} | {"schedule"}
     assert {f.net.get("activation") for f in features.FEATURES} >= set(activations.NAMES)
     docs = Path(__file__).parent.parent / "docs"
