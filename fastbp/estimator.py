@@ -4,6 +4,7 @@ Imports scikit-learn and SciPy, so only fastbp.sklearn imports it.
 """
 
 import copy
+import functools
 import warnings
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from sklearn.utils.validation import (
     check_consistent_length,
     validate_data,
 )
+from threadpoolctl import ThreadpoolController
 
 from . import data, parameters, tabular
 from .activations import check as check_activation
@@ -343,13 +345,15 @@ class Estimator(BaseEstimator):
                 gradient[here] += (self._p.alpha / total) * flat[here]
             return loss * scale + shift + 0.5 * self._p.alpha / total * self._squares(), gradient
 
-        found = optimize.minimize(
-            objective,
-            net.params.astype(np.float64),
-            method="L-BFGS-B",
-            jac=True,
-            options={"maxfun": self._p.max_fun, "maxiter": self._p.max_iter, "gtol": self._p.tol},
-        )
+        # BLAS's threads gain nothing on so short vectors, and where others want a core they wait for it
+        with _blas().limit(limits=1, user_api="blas"):
+            found = optimize.minimize(
+                objective,
+                net.params.astype(np.float64),
+                method="L-BFGS-B",
+                jac=True,
+                options={"maxfun": self._p.max_fun, "maxiter": self._p.max_iter, "gtol": self._p.tol},
+            )
         net.params[:] = found.x
         self.loss_, self.n_iter_ = float(found.fun), min(found.nit, self._p.max_iter)
         if found.status:
@@ -371,6 +375,11 @@ class Estimator(BaseEstimator):
         tags.input_tags.sparse = self.preset is None
         tags.input_tags.allow_nan = tags.input_tags.string = self.preset is not None
         return tags
+
+
+@functools.cache
+def _blas():
+    return ThreadpoolController()
 
 
 NOT_FINITE = (

@@ -2,6 +2,7 @@
 
 import gzip
 import pickle
+import sys
 import time
 
 import numpy as np
@@ -234,6 +235,22 @@ def test_both_readers_give_the_same_of_any_file(tmp_path, rng, monkeypatch):
         assert result(0) == result(1 << 30), path.read_bytes()
         by_polars += bool(fast and fast[0])
     assert by_polars > 50
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_parquet_values_that_are_missing(tmp_path, monkeypatch, library):
+    polars = pytest.importorskip("polars")
+    path = tmp_path / "t.parquet"
+    columns = {"n": [1, None, 3], "x": [0.5, float("nan"), None], "k": ["u", None, "v"], "y": ["p", "q", "p"]}
+    polars.DataFrame(columns).write_parquet(path)
+    if library == "pyarrow":
+        pytest.importorskip("pyarrow")
+        monkeypatch.setitem(sys.modules, "polars", None)
+    n, x, k = read(path).X.columns
+    assert np.array_equal(n, [1, np.nan, 3], equal_nan=True) and k.tolist() == ["u", "", "v"]
+    assert np.array_equal(x, [0.5, np.nan, np.nan], equal_nan=True)
+    refuses(path, "column 'k' (the target)", "missing value at row 1", target="k")
+    refuses(path, "y is nan at row 1", target="n")
 
 
 # --- NumPy ---
