@@ -149,12 +149,13 @@ def test_only_backend_opens_a_program_and_only_when_it_is_needed():
 
 
 def test_numba_is_behind_the_backend():
-    """And in ``fastbp info``, which reports on it; never at import, which it would double."""
-    compilers = ("numba", "llvmlite")
+    """And beside it: which device, how many threads, and ``fastbp info``, which reports on it; never at
+    import, which it would double."""
+    compilers, near = ("numba", "llvmlite"), ("backend", "devices", "parallel", "cli_info")
 
     def wrong(module, i):
         return i.name.partition(".")[0] in compilers and not (
-            module in ("fastbp.backend", "fastbp.cli_info") and i.lazy
+            module.removeprefix("fastbp.") in near and i.lazy
         )
 
     assert broken(REST, wrong) == []
