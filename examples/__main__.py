@@ -12,10 +12,9 @@ import sys
 from datetime import date
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # as a script run from here has it
-from side_by_side import duration, facts, figure, mean  # noqa: E402
+from .side_by_side import duration, facts, figure, mean
 
+HERE = Path(__file__).parent
 NAMES = (
     "handwriting", "fashion", "faces", "diagnosis", "text", "credit", "houses", "traffic", "autoencoder",
     "semi_supervised",

@@ -1,7 +1,7 @@
 """Faces: is there one in this patch of 25 x 25 pixels?
 
 Data: 100 faces and 100 other patches of Labeled Faces in the Wild, in scikit-image
-Licence: CC0
+Licence: none stated; news photographs gathered for research; the package is BSD
 Get: pip install scikit-image
 Shows: a function that makes each epoch's pictures anew (mirrored or not), layer norm
 """

