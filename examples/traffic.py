@@ -27,9 +27,17 @@ hour, day = np.eye(24)[time.dt.hour], np.eye(7)[time.dt.day_of_week]
 rows = np.hstack([lags, hour, day]).astype("float32")
 
 counted = frame.traffic_volume[WEEK:].notna()
-X, y = ((a[counted & (time < "2018-04")]) for a in (rows, cars))
-Xv, yv = ((a[counted & (time >= "2018-04") & (time < "2018-07")]) for a in (rows, cars))
-Xt, yt = ((a[counted & (time >= "2018-07")]) for a in (rows, cars))
+
+
+def months(first, end):
+    """Inputs and counts of the hours that were counted, first month to before the end."""
+    rows_of = counted & (time >= first) & (time < end)
+    return rows[rows_of], cars[rows_of]
+
+
+X, y = months("2016-10", "2018-04")
+Xv, yv = months("2018-04", "2018-07")
+Xt, yt = months("2018-07", "2018-10")
 epochs = 8 if quick else 40
 
 
@@ -46,7 +54,7 @@ def fastbp(seed):
 
 def sklearn(seed):
     model = MLPRegressor(
-        hidden_layer_sizes=(64, 64), batch_size=64, max_iter=epochs, n_iter_no_change=epochs,
+        hidden_layer_sizes=(64, 64), batch_size=64, max_iter=epochs, early_stopping=True,
         random_state=seed,
     )  # fmt: skip
     return error(model.fit(X, y).predict(Xt))
