@@ -12,7 +12,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
-from .side_by_side import duration, facts, figure, mean
+from .side_by_side import duration, facts, said
 
 HERE = Path(__file__).parent
 NAMES = (
@@ -52,8 +52,8 @@ def run(name, rounds, quick=False):
 def stated(args):
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
-        f"Means over {args.rounds} seeds, the fastest time of each to train and score, on {cores} core"
-        f"{'s'[: cores > 1]} of a shared {platform.machine()} machine, {date.today():%B %Y}."
+        f"Mean ± standard deviation over {args.rounds} seeds, the fastest time of each to train and score, "
+        f"on {cores} core{'s'[: cores > 1]} of a shared {platform.machine()} machine, {date.today():%B %Y}."
     )
 
 
@@ -69,16 +69,16 @@ def scores(found):
         rows.append([
             f"[{name}.py]({name}.py)",
             f"{result['score']} ({'less' if result['lower'] else 'more'} is better)",
-            said(ours),
-            said(theirs),
+            both(ours),
+            both(theirs),
             f"{theirs['seconds'] / ours['seconds']:.1f}x",
-            "; ".join(f"{row['name']}: {said(row)}" for row in others),
+            "; ".join(f"{row['name']}: {both(row)}" for row in others),
         ])  # fmt: skip
     return markdown(rows)
 
 
-def said(row):
-    return f"{figure(mean(row))}, {duration(row['seconds'])}"
+def both(row):
+    return f"{said(row)}, {duration(row['seconds'])}"
 
 
 def sources(found):
@@ -86,14 +86,14 @@ def sources(found):
     keys = ("Shows", "Data", "Licence", "Get")
     rows = [["example", *(key.lower() for key in keys)]]
     for name in found:
-        about = facts((HERE / f"{name}.py").read_text().split('"""')[1])
+        about = facts((HERE / f"{name}.py").read_text("utf-8").split('"""')[1])
         rows.append([name, *(about[key] for key in keys)])
     return markdown(rows)
 
 
 def write(page, path=HERE / "README.md"):
-    head, _, rest = path.read_text().partition(BEGIN)
-    path.write_text(head + BEGIN + page + END + rest.partition(END)[2])
+    head, _, rest = path.read_text("utf-8").partition(BEGIN)
+    path.write_text(head + BEGIN + page + END + rest.partition(END)[2], "utf-8")
 
 
 if __name__ == "__main__":

@@ -88,8 +88,10 @@ def compare(doc, score, models, *, lower=False):
     return result
 
 
-def mean(row):
-    return float(np.mean(row["scores"]))
+def said(row):
+    """Mean score, and its standard deviation over the seeds where they differ."""
+    spread = np.std(row["scores"])
+    return figure(np.mean(row["scores"])) + (f" ± {figure(spread)}" if spread else "")
 
 
 def text(result):
@@ -97,7 +99,7 @@ def text(result):
     better = "less" if result["lower"] else "more"
     lines = [result["title"], f"{result['score']} ({better} is better), time to train and score"]
     for row in result["rows"]:
-        lines.append(f"  {row['name']:<42} {figure(mean(row)):>12}  {duration(row['seconds'])}")
+        lines.append(f"  {row['name']:<42} {said(row):>15}  {duration(row['seconds'])}")
     return "\n".join(lines)
 
 
@@ -107,7 +109,7 @@ def figure(value):
 
 
 def duration(seconds):
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
 
 
 quick = "--quick" in sys.argv

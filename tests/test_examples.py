@@ -39,7 +39,7 @@ def listed():
 def test_all_scripts_are_listed():
     scripts = {p.stem for p in EXAMPLES.glob("*.py")} - {"__init__", "__main__", "side_by_side"}
     assert scripts == set(listed())
-    page = (EXAMPLES / "README.md").read_text()
+    page = (EXAMPLES / "README.md").read_text("utf-8")
     assert all(f"[{name}.py]({name}.py)" in page for name in scripts)
 
 
@@ -63,7 +63,7 @@ def test_beats_the_simple_model(name, as_script, capsys):
 def test_says_what_it_is(name):
     from examples.__main__ import facts
 
-    source = (EXAMPLES / f"{name}.py").read_text()
+    source = (EXAMPLES / f"{name}.py").read_text("utf-8")
     about = facts(source.split('"""')[1])
     assert about["title"].endswith("?") and set(about) == {"title", "Data", "Licence", "Get", "Shows"}
     assert len(source.splitlines()) <= 100
@@ -92,12 +92,14 @@ def test_the_table_of_all(tmp_path, monkeypatch, capsys):
     from examples import __main__ as command
 
     page = tmp_path / "README.md"
-    page.write_text(f"before\n{command.BEGIN}old{command.END}after\n")
+    page.write_text(f"before\n{command.BEGIN}old{command.END}after\n", "utf-8")
     monkeypatch.setattr(command, "write", lambda text, write=command.write: write(text, page))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert command.main(["handwriting", "--quick", "--rounds", "2", "--readme"]) == 0
-    text = page.read_text()
-    assert text.startswith(f"before\n{command.BEGIN}Means over 2 seeds") and text.endswith("after\n")
+    text = page.read_text("utf-8")
+    assert text.startswith(
+        f"before\n{command.BEGIN}Mean ± standard deviation over 2 seeds"
+    ) and text.endswith("after\n")
     assert "old" not in text and "| [handwriting.py](handwriting.py) | accuracy on 360" in text
     assert "logistic regression: 0.94" in text and "CC BY 4.0" in text
     assert "handwriting" in capsys.readouterr().out
