@@ -1,0 +1,1 @@
+"""Short scripts on real data. ``python -m examples`` runs them all and prints one table."""
