@@ -185,21 +185,28 @@ class Checkout:
         for package in ("fastbp", "kernels"):
             shutil.copytree(ROOT / package, self.root / package, ignore=shutil.ignore_patterns("__pycache__"))
 
-    def run(self, *arguments, **environment):
+    def start(self, *arguments, **environment):
+        """A process that runs PROBE; ``end`` it."""
         variables = os.environ | {"NUMBA_CACHE_DIR": str(self.cache), "PYTHONPATH": str(self.root)}
-        done = subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-c", PROBE, *arguments],
             cwd=self.root.parent,
             env=variables | environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=300,
         )
-        assert done.returncode == 0, f"{arguments} {environment}: exit code {done.returncode}\n{done.stderr}"
-        result = json.loads(done.stdout.splitlines()[-1])
+
+    def end(self, process):
+        output, error = process.communicate(timeout=300)
+        assert process.returncode == 0, f"{process.args[3:]}: exit code {process.returncode}\n{error}"
+        result = json.loads(output.splitlines()[-1])
         assert Path(result["fastbp"]).is_relative_to(self.root)
         assert Path(result["kernels"]).parent == self.root / "kernels"
         return result
+
+    def run(self, *arguments):
+        return self.end(self.start(*arguments))
 
     def append(self, path, text):
         with open(self.root / "kernels" / path, "a") as file:
@@ -208,21 +215,21 @@ class Checkout:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """What fresh processes say of one checkout, in turn; each that compiles all takes some 12 s."""
-    folder = tmp_path_factory.mktemp("compiled")
-    checkout, result = Checkout(folder), {}
-    result["first"], result["second"] = checkout.run(), checkout.run()
-    result["backwards"] = checkout.run("backwards")
+    """What fresh processes say of checkouts, two at a time where they compile everything: some 15 s each."""
+    checkout, blocked = (Checkout(tmp_path_factory.mktemp(name)) for name in ("compiled", "blocked"))
     # nowhere to write: NUMBA_CACHE_DIR, the folder beside the sources, the user's, all below plain files
-    (file := folder / "file").write_text("")
-    (blocked := checkout.root / "kernels" / "cpu" / "__pycache__").write_text("")
+    (file := blocked.root.parent / "file").write_text("")
+    (blocked.root / "kernels" / "cpu" / "__pycache__").write_text("")
     nowhere = {"NUMBA_CACHE_DIR": str(file / "cache"), "XDG_CACHE_HOME": str(file), "HOME": str(file)}
-    result["uncached"] = checkout.run(**nowhere)
-    blocked.unlink()
-    checkout.append("cpu/losses.py", "\n# a comment\n")
-    result["commented"] = checkout.run("leaves")
+    processes = checkout.start(), blocked.start(**nowhere)
+    result = {"first": checkout.end(processes[0]), "uncached": blocked.end(processes[1])}
+    result["second"], result["backwards"] = checkout.run(), checkout.run("backwards")
     checkout.append("formulas.py", "\nACTIVATION[codes.RELU] = lambda m, z: z * 0.0\n")
-    result["changed"] = checkout.run()
+    changed = checkout.start()
+    blocked.cache = checkout.cache  # of the sources before this edit
+    blocked.append("cpu/losses.py", "\n# a comment\n")
+    result["commented"] = blocked.run("leaves")
+    result["changed"] = checkout.end(changed)
     return result
 
 
