@@ -33,9 +33,22 @@ def signatures(real):
         "link": (mem, mem, table),
         "next_step": (table,),
         "close_loss": (mem, table, numbers),
+        "layer_constants": (mem, table, numbers),
         "apply": (mem, table, numbers, int64, int64, int64),
         "square_norm": (mem, table),
         "clip": (mem, table, numbers),
+        "constrain": (mem, table, numbers),
+        "average": (mem, table, numbers),
+        "drop_inputs": (mem, table),
+        "finish_layer": (mem, table, int64),
+        "finish_delta": (mem, table, int64),
+        "finish_inputs": (mem, table),
+        "batch_statistics": (mem, table, int64),
+        "batch_norm_backward": (mem, table, int64),
+        "norm_update": (mem, table, int64),
+        "track_running": (mem, table),
+        "gather_mixed": (uint8[::1], mem, table, int32[::1], mem, mem),
+        "embedding_update": (mem, table),
     }
     for shape in dense.TILES[real.bitwidth // 8]:
         found[f"dense_forward_{shape}"] = found[f"dense_backward_{shape}"] = (mem, table, int64)

@@ -43,7 +43,8 @@ class GpuSession:
         self._run.params = params
 
     def seed(self, number):
-        """The seed of what training steps drop: nothing here."""
+        """The seed of what training steps drop."""
+        self._run.seed = number
 
     def set_rates(self, table=None):
         """Learning rate, momentum, ... of each update of the epoch; None: those of hyper for all."""
@@ -93,7 +94,7 @@ class GpuSession:
                 start = time.perf_counter()
                 run.set_hyper(self.hyper)  # who is asked between two windows may have changed it
                 count = min(self.window, steps - self.done)
-                run.launch(mode, self.done, count)
+                run.launch(self.done, count)
                 before = self.done
                 self.done, loss, mass, hits = run.read()
                 seconds = time.perf_counter() - start
@@ -112,7 +113,7 @@ class GpuSession:
         run = self._begin(mode, 0)
         try:
             for step in range(steps):
-                run.launch(mode, step, 1)
+                run.launch(step, 1)
                 self.done = run.read()[0]
                 yield step
         finally:
@@ -124,11 +125,11 @@ class GpuSession:
         run = self._begin(codes.TRAIN, number, stored=True)
         try:
             for step in range(steps):
-                run.launch(codes.TRAIN, step, 1, run.FIRST)
+                run.launch(step, 1, run.FIRST)
                 done, loss, mass, hits = run.read()
                 if done > step:
                     run.exchange(self.gradient, combine)
-                    run.launch(codes.TRAIN, step, 1, run.SECOND)
+                    run.launch(step, 1, run.SECOND)
                     done, loss, mass, hits = run.read()
                 self.done = done
                 yield done, loss, mass, hits

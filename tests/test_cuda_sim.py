@@ -21,7 +21,7 @@ if not int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0):
 import simulator  # noqa: F401
 from numba import cuda
 
-from fastbp.kernels.cuda import dense, losses, program, scalar
+from fastbp.kernels.cuda import dense, losses, plan, program, scalar, updates
 
 
 @pytest.fixture(params=h.DTYPES)
@@ -52,6 +52,7 @@ def test_everything_in_the_formulas_is_here():
     from fastbp.kernels import formulas, loss_formulas
 
     names = {**scalar.functions(np.float32), "number_type": None, "zero": 0.0, "dtype": np.dtype("f4")}
+    updates.constants(names)
     losses.build(names)
     for name, table in (("activate", formulas.ACTIVATION), ("activate_stored", formulas.ACTIVATION_AND_SLOPE),
                         ("slope", formulas.SLOPE),
@@ -146,14 +147,59 @@ def test_a_rows_prediction_does_not_depend_on_its_batch(rng):
         assert np.array_equal(trainer.predict(X[:rows]), whole[:rows])
 
 
-def test_launches_of_a_step(rng):
+def launched(net, options, mode=codes.TRAIN):
+    """Names of the kernels of a step."""
+    trainer = fb.Trainer(net, batch_size=4, device="cuda", **options)
+    trainer.fit(np.ones((4, 3), "f4"), [0, 1, 0, 1])
+    run = trainer._sessions["train"]._run
+    run.bind(np.ones((4, 3), "f4"), np.zeros((4, 1), "i4"), None, None)
+    return [name for name, *_ in run.first() + run.second()]
+
+
+def test_launches_of_a_step():
     """2 L + 3 for L layers, whatever the network: what a graph replays."""
     for sizes in ([3, 5, 2], [3, 4, 4, 4, 2]):
-        trainer = fb.Trainer(fb.MLP(sizes, seed=0), batch_size=4, device="cuda")
-        trainer.fit(np.ones((4, 3), "f4"), [0, 1, 0, 1])
-        run = trainer._sessions["train"]._run
-        run.bind(np.ones((4, 3), "f4"), np.zeros((4, 1), "i4"), None, None)
-        assert len(run.launches(codes.TRAIN)) == 2 * (len(sizes) - 1) + 3
+        assert len(launched(fb.MLP(sizes, seed=0), {})) == 2 * (len(sizes) - 1) + 3
+
+
+@pytest.mark.parametrize(
+    "network,options,more",
+    [
+        (dict(dropout=[0.5, 0]), {}, ["finish_layer", "finish_delta"]),
+        (dict(input_dropout=0.5), {}, ["drop_inputs"]),
+        (dict(norm=["layer", None]), {}, ["finish_layer", "finish_delta", "norm_update"]),
+        (dict(residual=[False, True]), {}, ["finish_layer", "finish_delta"] * 2),
+        ({}, dict(ema=0.9), ["average"]),
+        ({}, dict(max_norm=1.0), ["constrain"]),
+        ({}, dict(lr_factors=(1, 0.5, 1)), ["layer_constants"]),
+        ({}, dict(accumulate=2), ["apply"]),
+        ({}, dict(clip_norm=1.0), ["square_norm", "clip", "apply"]),
+    ],
+)
+def test_who_asks_for_more_launches_more(network, options, more):
+    plain, found = (launched(fb.MLP([3, 4, 4, 2], seed=0, **n), o) for n, o in (({}, {}), (network, options)))
+    for name in plain:
+        found.remove(name)
+    assert sorted(found) == sorted(more)
+
+
+@pytest.mark.parametrize("kind", h.DTYPES)
+def test_masks_are_the_references_to_the_bit(rng, kind):
+    """Any seed and step of 64 bits."""
+    kernels, rows, columns, ld = program.load(np.dtype(kind)), 5, 9, 16
+    for rate in (1e-9, 0.3, 0.9999):
+        seed, step = int(rng.integers(2**63 - 1)), int(rng.integers(2 ** rng.integers(1, 60)))
+        x = np.zeros((rows, ld), kind)
+        x[:, :columns] = rng.standard_normal((rows, columns))
+        table = np.zeros(codes.DEVICE + codes.HEADER + codes.LAYER_COLUMNS, np.int64)
+        table[[codes.G_SEED, codes.G_DROPS, codes.G_ROWS]] = seed, step, rows
+        table[codes.DEVICE + codes.P_LDX] = ld
+        table[codes.DEVICE + codes.P_DROPOUT] = int(np.floor(rate * 2**32 + 0.5))
+        table[codes.DEVICE + codes.HEADER + codes.L_IN] = columns
+        mem = x.ravel().copy()
+        _slot(mem, table, kernels["drop_inputs"], (rows, 3), 4)
+        mask = ref.dropout_mask(rate, seed, step, 0, rows, columns).astype(kind)
+        assert np.array_equal(mem.reshape(rows, ld)[:, :columns], x[:, :columns] * mask)
 
 
 def test_ctrl_c_counts_the_steps_that_were_made(rng, monkeypatch):
@@ -243,52 +289,27 @@ def test_out_of_memory_says_how_much_and_what_to_lower(monkeypatch):
 
 def test_what_the_gpu_does_not_know_is_refused():
     """New columns of the tables are refused by name until kernels/cuda has been taught them."""
-    plan, hyper = np.zeros(codes.HEADER + codes.LAYER_COLUMNS, np.int64), np.zeros(codes.HYPER)
-    plan[codes.P_LAYERS] = 1
-    program.refuse(plan, hyper)
-    for prefix, table in (("P", plan), ("L", plan[codes.HEADER :]), ("H", hyper)):
-        for name in program.KNOWN[prefix].split():
+    rows, hyper = np.zeros(codes.HEADER + codes.LAYER_COLUMNS, np.int64), np.zeros(codes.HYPER)
+    rows[codes.P_LAYERS] = 1
+    plan.refuse(rows, hyper)
+    for prefix, table in (("P", rows), ("L", rows[codes.HEADER :]), ("H", hyper)):
+        for name in plan.KNOWN[prefix].split():
             assert hasattr(codes, f"{prefix}_{name}")
-        codes_known = program.KNOWN[prefix]
-        program.KNOWN[prefix] = codes_known.rpartition(" ")[0]  # as if the last one were new
-        at = getattr(codes, f"{prefix}_{codes_known.rpartition(' ')[2]}")
+        known = plan.KNOWN[prefix]
+        last = known.rpartition(" ")[2]
+        plan.KNOWN[prefix] = known.rpartition(" ")[0]  # as if the last one were new
+        at = getattr(codes, f"{prefix}_{last}")
         before, table[at] = table[at], 1
         try:
-            with pytest.raises(NotImplementedError, match="does not do this yet"):
-                program.refuse(plan, hyper)
+            with pytest.raises(NotImplementedError, match=rf"does not do this yet \({last.lower()}\)"):
+                plan.refuse(rows, hyper)
         finally:
-            program.KNOWN[prefix], table[at] = codes_known, before
+            plan.KNOWN[prefix], table[at] = known, before
+    rows[codes.HEADER + codes.L_ACTIVATION] = codes.USER - 1
+    with pytest.raises(NotImplementedError, match=f"activation {codes.USER - 1}"):
+        plan.refuse(rows, hyper)
     with pytest.raises(ValueError, match="explain"):
         fb.Trainer(fb.MLP([2, 2], seed=0), device="cuda").explain()
-
-
-@pytest.mark.parametrize(
-    "network,options,said",
-    [
-        (dict(dropout=0.5), {}, "dropout"),
-        (dict(input_dropout=0.5), {}, "input_dropout"),
-        (dict(norm="layer"), {}, "norm"),
-        (dict(norm="batch"), {}, "norm"),
-        (dict(residual=True), {}, "residual"),
-        (dict(activation="prelu"), {}, "prelu"),
-        (dict(embeddings={0: (2, 3)}), {}, "embeddings"),
-        ({}, dict(clip_layer_norm=1.0), "clip_layer_norm"),
-        ({}, dict(max_norm=1.0), "max_norm"),
-        ({}, dict(accumulate=2), "accumulate"),
-        ({}, dict(ema=0.9), "ema"),
-        ({}, dict(lr_factors=(1, 0.5, 1)), "lr_factors"),
-        ({}, dict(decay_bias=False), "decay_bias"),
-    ],
-)
-def test_what_the_cpu_alone_does_is_refused_by_its_name(network, options, said):
-    net = fb.MLP([3, 4, 4, 2], seed=0, **network)
-    trainer = fb.Trainer(net, batch_size=4, device="cuda", **options)
-    before = net.params.copy()
-    with pytest.raises(
-        NotImplementedError, match=rf'device: got "cuda", .* \([^,]*{said}[^,]*\); takes "cpu"'
-    ):
-        trainer.fit(np.zeros((4, 3), "f4"), [0, 1, 0, 1])
-    assert np.array_equal(net.params, before)
 
 
 def test_data_that_the_cpu_alone_reads_is_refused():

@@ -4,7 +4,33 @@ import numpy as np
 
 from .. import codes
 from ..codes import DEVICE
-from .device import SIMULATED, cuda, kernel
+from .device import SIMULATED, cuda, device, kernel
+
+
+@device
+def begin_step(table, order, row, tid):
+    """(rows of step G_STEP, the sample of this row); the first thread of all writes the step's numbers."""
+    step = table[codes.G_STEP]
+    start = step * table[DEVICE + codes.P_BATCH]
+    rows = min(table[DEVICE + codes.P_BATCH], table[codes.G_SAMPLES] - start)
+    if row == 0 and tid == 0:
+        every = table[codes.G_EVERY]
+        table[codes.G_ROWS] = rows
+        table[codes.G_DROPS] = table[codes.G_NUMBER] * every + step % every + 1
+    sample = start + row - table[codes.G_FIRST]
+    if row < rows and table[codes.G_ORDERED] != 0:
+        sample = np.int64(order[sample])
+    return rows, sample
+
+
+@device
+def fetch_target(mem, table, y, weight, sample, row, column):
+    """A row's target number ``column``, and, with the first one, its weight."""
+    if column < table[codes.G_TARGETED]:
+        place = table[DEVICE + codes.P_TARGET] + row * table[DEVICE + codes.P_LDT] + column
+        mem[place] = y[sample * table[codes.G_TARGETED] + column]
+    if column == 0 and table[codes.G_WEIGHTED] != 0:
+        mem[table[DEVICE + codes.P_ROWSCALE] + row] = weight[sample]
 
 
 def build(names):
@@ -17,29 +43,19 @@ def build(names):
 
         x: flat, any dtype, its strides in the table; y (N * targets,), weight (N,): in mem's dtype.
         To predict, what is not finite is counted in G_HITS.
-        Compiled for each dtype of x: this kernel alone, since addresses have types.
+        Compiled for each dtype of x, as gather_mixed: these kernels alone, since addresses have types.
         """
         row, column = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-        start = table[codes.G_STEP] * table[DEVICE + codes.P_BATCH]
-        rows = min(table[DEVICE + codes.P_BATCH], table[codes.G_SAMPLES] - start)
-        if row == 0 and column == 0:
-            table[codes.G_ROWS] = rows
+        rows, sample = begin_step(table, order, row, column)
         if row >= rows:
             return
-        sample = start + row - table[codes.G_FIRST]
-        if table[codes.G_ORDERED] != 0:
-            sample = order[sample]
         if column < table[DEVICE + codes.P_INPUTS]:
             place = table[DEVICE + codes.P_X] + row * table[DEVICE + codes.P_LDX] + column
             number = real(x[sample * table[codes.G_X_ROW] + column * table[codes.G_X_COL]])
             mem[place] = number
             if number - number != zero and table[codes.G_MODE] >= codes.PREDICT:
                 cuda.atomic.add(table, codes.G_HITS, 1)
-        if column < table[codes.G_TARGETED]:
-            place = table[DEVICE + codes.P_TARGET] + row * table[DEVICE + codes.P_LDT] + column
-            mem[place] = y[sample * table[codes.G_TARGETED] + column]
-        if column == 0 and table[codes.G_WEIGHTED] != 0:
-            mem[table[DEVICE + codes.P_ROWSCALE] + row] = weight[sample]
+        fetch_target(mem, table, y, weight, sample, row, column)
 
     return {"gather": gather}
 
