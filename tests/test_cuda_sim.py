@@ -12,7 +12,7 @@ import pytest
 
 import fastbp as fb
 from fastbp import backend, devices
-from fastbp.kernels import codes
+from fastbp.kernels import codes, custom
 from fastbp.kernels import reference as ref
 
 if not int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0):
@@ -59,6 +59,40 @@ def test_everything_in_the_formulas_is_here():
                         ("loss_row", loss_formulas.LOSS), ("link_row", loss_formulas.LINK)):  # fmt: skip
         for code in table:
             assert f"{name}_{code}" in names
+
+
+@pytest.mark.parametrize("name", custom.OPERATIONS)
+def test_operations_of_users_functions(rng, dtype, name):
+    """Each node that a user's function may have, as NumPy has it."""
+    from fastbp import math as names_of
+
+    tall = {"sinh": 5, "cosh": 5, "exp": 5, "expm1": 5}.get(name, 8)
+    low = 0.1 if name in ("log", "sqrt", "power") else -0.9 if name == "log1p" else -tall
+    count = 2 if name in ("add", "subtract", "multiply", "divide", "less", "greater", "equal", "where") else 1
+    points = rng.uniform(low, tall, (2, 20)).astype(dtype)
+    inputs = [["input", 0], ["input", 1]]
+    if name in ("and", "or", "not", "where"):
+        nodes = [*inputs, ["less", 0, 1], ["greater", 0, 1], ["constant", 1.0], ["constant", 0.0]]
+        arguments = {"where": [2, 0, 1], "not": [2]}.get(name, [2, 3])
+    elif name == "power":
+        nodes, arguments = [*inputs, ["constant", 1.7]], [0, 2]
+    else:
+        nodes, arguments = list(inputs), [0, 1][:count]
+    nodes.append([name, *arguments])
+    masked = name in ("less", "greater", "equal", "and", "or", "not")
+    if masked:
+        last = len(nodes) - 1
+        nodes += [["constant", 1.0], ["constant", 0.0], ["where", last, last + 1, last + 2]]
+    namespace = scalar.functions(dtype)
+    scalar.function("mine", ["x", "y"], lambda m, x, y: custom.evaluate(m, nodes, [len(nodes) - 1], [x, y]),
+                    namespace, np.dtype(dtype))  # fmt: skip
+    got = np.array([namespace["mine"](x, y) for x, y in points.T])
+    x, y = points.astype(float)
+    values = [x, y]
+    for node, *operands in nodes[2:]:
+        ready = [values[i] for i in operands] if node != "constant" else operands
+        values.append(np.float64(ready[0]) if node == "constant" else names_of.numpy_function(node)(*ready))
+    assert h.relative(got, values[-1]) < (4e-6 if dtype == np.float32 else 1e-13)
 
 
 def _slot(mem, table, kernel, grid, threads, *arguments):

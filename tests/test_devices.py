@@ -1,7 +1,7 @@
 """What every device must do, held to the float64 oracle: short, since it also runs in the GPU's simulator.
 
 On the CPU in the ordinary run; on the GPU where there is one; and, in a run of its own, in the simulator:
-    NUMBA_ENABLE_CUDASIM=1 pytest tests/test_devices.py tests/test_devices_more.py tests/test_cuda_sim.py
+    NUMBA_ENABLE_CUDASIM=1 pytest tests/test_devices{,_more}.py tests/test_cuda_{sim,arrays}.py
 """
 
 import copy

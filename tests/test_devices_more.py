@@ -213,3 +213,35 @@ def test_a_gradient_whose_norm_is_not_finite_changes_nothing(rng, device):
     with pytest.raises(FloatingPointError, match="step 1 of epoch 1"):
         trainer.fit(X, y, shuffle=False)
     assert np.array_equal(net.params, before) and trainer.steps == 0
+
+
+def test_users_activation(rng, device):
+    """Plain, behind a norm, below a skip, beside dropout: as its twin among ours."""
+    mine = fb.activation(lambda z: z / (1 + abs(z)), name="mine")
+    X, y = rng.standard_normal((11, 5)), rng.integers(0, 3, 11)
+    for more in ({}, {"norm": "layer", "dropout": 0.2}, {"residual": [False, True, False]}):
+        found = []
+        for activation in ([mine, "gelu", mine], ["softsign", "gelu", "softsign"]):
+            net = fb.MLP([5, 4, 4, 4, 3], activation, **more, seed=1, dtype="float64")
+            trainer = fb.Trainer(net, batch_size=6, seed=0, device=device)
+            trainer.fit(X, y, epochs=2)
+            found.append(np.concatenate([net.params, trainer.predict(X).ravel()]))
+        assert h.relative(*found) < 1e-12
+
+
+def test_users_loss(rng, device):
+    """As ours; two of them, and another link, beside each other."""
+    square = fb.loss(lambda z, t: (z - t) ** 2, name="square", link="sigmoid")
+    bent = fb.loss(lambda z, t: 0.5 * (z - t) ** 2 if abs(z - t) < 1 else abs(z - t) - 0.5, name="bent")
+    X, y = rng.standard_normal((11, 3)), 2 * rng.standard_normal((11, 2))
+    for mine, theirs in ((square, "mse"), (bent, "huber")):
+        found = []
+        for loss in (mine, theirs):
+            net = fb.MLP([3, 4, 2], "tanh", seed=1, dtype="float64")
+            trainer = fb.Trainer(net, loss, batch_size=4, seed=0, device=device)
+            history = trainer.fit(X, y, sample_weight=np.arange(11.0)).history
+            found.append([*net.params, *history["loss"], trainer.evaluate(X, y)["loss"]])
+            out = trainer.predict(X)
+        assert h.relative(*found) < 1e-12
+        trainer = fb.Trainer(net, mine, device=device)
+        assert h.relative(trainer.predict(X), 1 / (1 + np.exp(-out)) if mine is square else out) < 1e-12

@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import codes
 from ..codes import DEVICE
-from .device import SIMULATED, cuda, device, kernel
+from .device import SIMULATED, at_address, cuda, device, kernel
 
 
 @device
@@ -34,7 +34,7 @@ def fetch_target(mem, table, y, weight, sample, row, column):
 
 
 def build(names):
-    """{"gather": kernel} for a namespace of scalar.functions."""
+    """{name: kernel} for a namespace of scalar.functions."""
     real, zero = names["real"], names["zero"]
 
     @kernel
@@ -57,7 +57,17 @@ def build(names):
                 cuda.atomic.add(table, codes.G_HITS, 1)
         fetch_target(mem, table, y, weight, sample, row, column)
 
-    return {"gather": gather}
+    @kernel
+    def find_bad(x, found, rows, columns, row_step, column_step):
+        """found[0] = place, row by row, of the first number that is not finite in the network's dtype."""
+        at = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        while at < rows * columns:
+            number = real(x[at // columns * row_step + at % columns * column_step])
+            if number - number != zero:
+                cuda.atomic.min(found, 0, at)
+            at += cuda.gridDim.x * cuda.blockDim.x
+
+    return {"gather": gather, "find_bad": find_bad}
 
 
 def allocate(size, dtype, what):
@@ -76,15 +86,32 @@ def allocate(size, dtype, what):
         ) from error
 
 
+class View:
+    """An array that lies on the device: (N, n), its memory as one array, its strides in elements."""
+
+    def __init__(self, numbers, shape, strides):
+        self.numbers, self.shape, self.strides = numbers, shape, strides
+
+    def __len__(self):
+        return self.shape[0]
+
+
+def view(array):
+    """The View of what has pointer, shape, strides in bytes, dtype, span, owner and stream: not a copy."""
+    kind = np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype
+    strides = tuple(s // kind.itemsize for s in array.strides)
+    return View(at_address(array.pointer, array.span, kind, array.owner, array.stream), array.shape, strides)
+
+
 def flat(x):
     """(the numbers of a 2-D array one after the other, strides in elements); no copy if contiguous."""
+    if isinstance(x, View):
+        return x.numbers, x.strides
     if x.dtype.kind == "b":
         x = x.view(np.uint8)
-    if x.flags["C_CONTIGUOUS"] if hasattr(x.flags, "__getitem__") else x.is_c_contiguous():
-        return x.reshape(-1), (x.shape[1], 1)
-    if isinstance(x, np.ndarray) and not x.flags["F_CONTIGUOUS"]:
-        return np.ascontiguousarray(x).reshape(-1), (x.shape[1], 1)
-    return x.T.reshape(-1), (1, x.shape[0])
+    if x.flags["F_CONTIGUOUS"] and not x.flags["C_CONTIGUOUS"]:
+        return x.T.reshape(-1), (1, x.shape[0])
+    return np.ascontiguousarray(x).reshape(-1), (x.shape[1], 1)
 
 
 class Feed:
@@ -102,7 +129,7 @@ class Feed:
         self.y = moved(nothing if y is None else np.ascontiguousarray(y, dtype).reshape(-1), stream, "y")
         self.weight = moved(nothing if weight is None else weight, stream, "sample_weight")
         self.weighted = weight is not None
-        self.out = None if out is None else allocate(out.size, dtype, "the predictions")
+        self.out = allocate(out.size, dtype, "the predictions") if isinstance(out, np.ndarray) else out
         self.order = moved(np.zeros(1, np.int32), stream, "the order")
         self.ordered = 0
         stream.synchronize()
@@ -127,8 +154,8 @@ class Feed:
         yield count
 
     def fetch(self, stream):
-        """The predictions, into the host's array."""
-        if self.out is not None:
+        """The predictions, into the host's array if they are wanted there."""
+        if isinstance(self.host[3], np.ndarray):
             there = self.out.copy_to_host(stream=stream)
             stream.synchronize()
             self.host[3][:] = there.reshape(self.host[3].shape)
@@ -220,6 +247,13 @@ ROOM = 0.8  # of the free memory, that data may take
 def room():
     """Bytes of data that fit."""
     return np.inf if SIMULATED else ROOM * cuda.current_context().get_memory_info()[0]
+
+
+def rows_that_fit(x, more, batch):
+    """Rows of x, in whole batches, that fit with ``more`` bytes a row beside them."""
+    if not isinstance(x, np.ndarray) or x.nbytes + more * len(x) <= room():
+        return len(x)
+    return max(1, int(room() / (x.nbytes / len(x) + more)) // batch) * batch
 
 
 def feed(x, y, weight, out, dtype, batch, stream):

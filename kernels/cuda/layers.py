@@ -105,13 +105,12 @@ def build(names):
             "finish_layer": finishing(names, names["activate_both"])}  # fmt: skip
 
 
-def finishing(names, activate_both):
-    """The kernel finish_layer, for activations that ``activate_both`` knows."""
+def finishing(names, activate_both, more=""):
+    """The kernel finish_layer, for activations that ``activate_both`` knows; more: see cache.attach."""
     real, number_type, kept_share = names["real"], names["number_type"], names["kept_share"]
     fma, row_keys, random_bits, word = (names[n] for n in ("fma", "row_keys", "random_bits", "word"))
     zero, one, epsilon = real(0), real(1), real(codes.NORM_EPS)
 
-    @kernel
     def finish_layer(mem, table, index):
         """z becomes the layer's output: norm, activation, dropout, skip; slopes times dropout are kept."""
         shared = cuda.shared.array(THREADS, number_type)
@@ -163,4 +162,4 @@ def finishing(names, activate_both):
             if mode <= codes.GRADIENTS:
                 mem[slope + c] = derivative
 
-    return finish_layer
+    return kernel(finish_layer, more=more)

@@ -21,51 +21,10 @@ def build(names):
     zero, one = real(0), real(1)
 
     names |= {"fold_sum": fold_sum, "fold_largest": fold_largest, "least": real(-math.inf)}
-    row_functions("loss_row", loss_formulas.LOSS, ARGUMENTS, "value, hits, right", names, names["dtype"])
+    names |= {"batch_weight": weighing(names)}
     row_functions("link_row", loss_formulas.LINK, ARGUMENTS, "0", names, names["dtype"])
-    loss_row, link_row = names["loss_row"], names["link_row"]
+    link_row, batch_weight = names["link_row"], names["batch_weight"]
     linked = tuple(loss_formulas.LINK)
-
-    @device
-    def batch_weight(shared, tid, mem, table):
-        """The weights of the batch's rows together; all threads of the block call it."""
-        rows = table[codes.G_ROWS]
-        if table[codes.G_WEIGHTED] == 0:
-            return real(rows)
-        total = zero
-        for r in range(tid, rows, THREADS):
-            total += mem[table[DEVICE + codes.P_ROWSCALE] + r]
-        return fold_sum(shared, tid, THREADS, total)
-
-    @kernel
-    def loss(mem, table):
-        """row loss = scale loss(z, t), delta = its gradient, right answers counted; rows of the batch.
-
-        Rows of a last block that is not full have no columns: their threads only meet the others.
-        """
-        shared = cuda.shared.array(THREADS, number_type)
-        tid = cuda.threadIdx.x
-        code, count = table[DEVICE + codes.P_LOSS], table[DEVICE + codes.P_OUTPUTS]
-        last = DEVICE + codes.HEADER + (table[DEVICE + codes.P_LAYERS] - 1) * codes.LAYER_COLUMNS
-        ld, group = table[last + codes.L_LDA], lanes_of_row(count)
-        mass = batch_weight(shared, tid, mem, table)
-        row = cuda.blockIdx.x * (THREADS // group) + tid // group
-        inside = row < table[codes.G_ROWS]
-        width = count if inside else 0
-        row = min(row, table[codes.G_ROWS] - 1)
-        share = one / mass if mass > zero else zero
-        if table[codes.G_WEIGHTED] != 0:
-            share *= mem[table[DEVICE + codes.P_ROWSCALE] + row]
-        value, hits, right = loss_row(
-            code, mem, shared, tid, group, width, count, table[last + codes.L_A] + row * ld,
-            table[DEVICE + codes.P_TARGET] + row * table[DEVICE + codes.P_LDT],
-            table[last + codes.L_DELTA] + row * ld, table[DEVICE + codes.P_NUMBERS], share,
-        )  # fmt: skip
-        hits += int(fold_sum(shared, tid, group, right))
-        if inside and tid % group == 0:
-            mem[table[DEVICE + codes.P_ROWLOSS] + row] = value
-            if hits > 0 and share > zero:
-                cuda.atomic.add(table, codes.G_HITS, hits)
 
     @kernel
     def link(out, mem, table):
@@ -129,4 +88,66 @@ def build(names):
                 update_constants(mem, table, numbers, step // every, table[codes.G_NUMBER])
         table[codes.G_STEP] += 1
 
-    return {"loss": loss, "link": link, "next_step": next_step, "close_loss": close_loss}
+    return {
+        "loss": loss_kernel(names, loss_formulas.LOSS),
+        "link": link,
+        "next_step": next_step,
+        "close_loss": close_loss,
+    }
+
+
+def weighing(names):
+    """The device function batch_weight(shared, tid, mem, table)."""
+    real, zero = names["real"], names["zero"]
+
+    @device
+    def batch_weight(shared, tid, mem, table):
+        """The weights of the batch's rows together; all threads of the block call it."""
+        rows = table[codes.G_ROWS]
+        if table[codes.G_WEIGHTED] == 0:
+            return real(rows)
+        total = zero
+        for r in range(tid, rows, THREADS):
+            total += mem[table[DEVICE + codes.P_ROWSCALE] + r]
+        return fold_sum(shared, tid, THREADS, total)
+
+    return batch_weight
+
+
+def loss_kernel(names, losses, more=""):
+    """The kernel loss for a table of formulas; more: see cache.attach. Codes of users' losses are one."""
+    real, number_type, batch_weight = names["real"], names["number_type"], names["batch_weight"]
+    zero, one = real(0), real(1)
+    row_functions("loss_row", losses, ARGUMENTS, "value, hits, right", names, names["dtype"])
+    loss_row = names["loss_row"]
+
+    def loss(mem, table):
+        """row loss = scale loss(z, t), delta = its gradient, right answers counted; rows of the batch.
+
+        Rows of a last block that is not full have no columns: their threads only meet the others.
+        """
+        shared = cuda.shared.array(THREADS, number_type)
+        tid = cuda.threadIdx.x
+        code, count = min(table[DEVICE + codes.P_LOSS], codes.USER), table[DEVICE + codes.P_OUTPUTS]
+        last = DEVICE + codes.HEADER + (table[DEVICE + codes.P_LAYERS] - 1) * codes.LAYER_COLUMNS
+        ld, group = table[last + codes.L_LDA], lanes_of_row(count)
+        mass = batch_weight(shared, tid, mem, table)
+        row = cuda.blockIdx.x * (THREADS // group) + tid // group
+        inside = row < table[codes.G_ROWS]
+        width = count if inside else 0
+        row = min(row, table[codes.G_ROWS] - 1)
+        share = one / mass if mass > zero else zero
+        if table[codes.G_WEIGHTED] != 0:
+            share *= mem[table[DEVICE + codes.P_ROWSCALE] + row]
+        value, hits, right = loss_row(
+            code, mem, shared, tid, group, width, count, table[last + codes.L_A] + row * ld,
+            table[DEVICE + codes.P_TARGET] + row * table[DEVICE + codes.P_LDT],
+            table[last + codes.L_DELTA] + row * ld, table[DEVICE + codes.P_NUMBERS], share,
+        )  # fmt: skip
+        hits += int(fold_sum(shared, tid, group, right))
+        if inside and tid % group == 0:
+            mem[table[DEVICE + codes.P_ROWLOSS] + row] = value
+            if hits > 0 and share > zero:
+                cuda.atomic.add(table, codes.G_HITS, hits)
+
+    return kernel(loss, more=more)

@@ -23,7 +23,7 @@ from .. import codes
 from ..codes import DEVICE
 from ..jit import program
 from ..random import shuffle
-from . import data, dense, embeddings, folds, layers, losses, norms, updates
+from . import custom, data, dense, embeddings, folds, layers, losses, norms, updates
 from .device import SIMULATED, cuda, kernel, load1, load2, load4, store1, store2, store4
 from .graph import record
 from .plan import Layout, embedding_rows, layer_rows, refuse
@@ -39,12 +39,21 @@ THREADS = 4 if SIMULATED else 128  # of a block that goes once over layers or co
 
 
 @functools.cache
-def load(dtype):
-    """{name: kernel} for networks of one numpy dtype; each is compiled when it is first launched."""
+def namespace(dtype):
+    """Everything that the kernels of one numpy dtype call."""
     names = functions(dtype)
     names |= {"cuda": cuda, "number_type": from_dtype(dtype), "zero": dtype.type(0), "dtype": dtype,
               "load1": load1, "load2": load2, "load4": load4,
               "store1": store1, "store2": store2, "store4": store4}  # fmt: skip
+
+    updates.constants(names)
+    return names
+
+
+@functools.cache
+def load(dtype):
+    """{name: kernel} for networks of one numpy dtype; each is compiled when it is first launched."""
+    names = namespace(dtype)
 
     @kernel
     def clear(mem):
@@ -54,7 +63,6 @@ def load(dtype):
             mem[at] = 0
             at += cuda.gridDim.x * cuda.blockDim.x
 
-    updates.constants(names)
     kernels = {"clear": clear}
     for part in (data, losses, dense, updates, layers, norms, embeddings):
         kernels |= part.build(names)
@@ -65,6 +73,20 @@ def load(dtype):
 def draw_order(order, seed, stream):
     """The CPU's order of an epoch, drawn on the host: 1 ms for 100,000 samples, one after the other."""
     shuffle(order, seed, stream)
+
+
+def first_bad(array, dtype):
+    """Place, row by row, of the first number of an array on the device that is not finite in dtype, or None.
+
+    array: (N, n), see data.view.
+    """
+    x, (rows, columns) = data.view(array), array.shape
+    found = cuda.to_device(np.full(1, np.iinfo(np.int64).max))
+    grid = min(over(rows * columns, THREADS), 1024 if not SIMULATED else 2)
+    with quiet():
+        load(np.dtype(dtype))["find_bad"][grid, THREADS](x.numbers, found, rows, columns, *x.strides)
+    place = int(found.copy_to_host()[0])
+    return None if place == np.iinfo(np.int64).max else place
 
 
 def over(count, size):
@@ -103,15 +125,18 @@ class Run:
     """One network on the GPU: its buffers, and its steps.
 
     params, slots: host arenas; plan: the host's table; work_size: elements of the plan's work arena;
-    loss_numbers: the loss's own, for P_NUMBERS.
+    loss_numbers: the loss's own, for P_NUMBERS; users: {code: definition} of the user's own functions.
     """
 
-    def __init__(self, params, slots, plan, work_size, loss_numbers):
+    def __init__(self, params, slots, plan, work_size, loss_numbers, users):
         self.params, self.slots, self.plan = params, slots, plan
-        self.kernels = load(params.dtype)
+        self.kernels = dict(load(params.dtype))
+        for code, text in users.items():
+            self.kernels[f"user_{code}"] = custom.kernel_of(text, params.dtype, namespace)
         size, item = params.size, params.dtype.itemsize
         rows = layer_rows(plan)
         self.layers = [(int(row[codes.L_IN]), int(row[codes.L_OUT])) for row in rows]
+        self.late_codes = np.maximum(rows[:, codes.L_ACTIVATION], rows[:, codes.L_LATE]).tolist()
         self.normed = [int(norm) for norm in rows[:, codes.L_NORM]]
         self.trains = [not frozen for frozen in rows[:, codes.L_FROZEN]]
         trained = [shape for shape, trains in zip(self.layers, self.trains, strict=True) if trains]
@@ -287,13 +312,13 @@ class Run:
             if self.normed[i] == codes.BATCH_NORM:
                 by_columns("batch_statistics", i)
             if self.layout.late[i]:
-                by_rows("finish_layer", i)
+                by_rows(self._named("finish_layer", self.late_codes[i]), i)
         rows = over(batch, folds.THREADS // folds.lanes(outputs))
         if mode in (codes.PREDICT, codes.FORWARD):
             add("link", rows, folds.THREADS, feed.out, mem, table)
             add("next_step", 1, 1, table)
         else:
-            add("loss", rows, folds.THREADS, mem, table)
+            add(self._named("loss", self.plan[codes.P_LOSS]), rows, folds.THREADS, mem, table)
             add("close_loss", 1, folds.THREADS, mem, table, numbers)
         if self.asked.per_layer:
             add("layer_constants", over(2 * len(self.layers), THREADS), THREADS, mem, table, numbers)
@@ -323,6 +348,11 @@ class Run:
         if self.parts > 1:
             add("apply", *self._passes, mem, table, numbers, self.spare, self.parts, self.aim)
         return found
+
+    @staticmethod
+    def _named(name, code):
+        """The kernel of this name, or the user's."""
+        return name if code < codes.USER else f"user_{code}"
 
     @property
     def _passes(self):

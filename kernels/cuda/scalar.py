@@ -193,7 +193,7 @@ def function(name, arguments, write, namespace, dtype, kind=Name):
     lines = [*m.lines, f"return {', '.join(m.text(r) for r in results)}"]
     source = f"def {name}({', '.join(arguments)}):\n" + "".join(f"    {line}\n" for line in lines)
     compiled(source, namespace, [name])
-    _decorate(namespace, name)
+    decorate(namespace, name)
     return name
 
 
@@ -210,12 +210,12 @@ def row_functions(name, table, arguments, returns, namespace, dtype):
         head = [f"def {name}_{code}({', '.join(arguments)}):", "    value, hits, right = zero, 0, zero"]
         source = "\n".join([*head, *m.lines, f"    return {returns}"]) + "\n"
         compiled(source, namespace, [f"{name}_{code}"])
-        _decorate(namespace, f"{name}_{code}")
+        decorate(namespace, f"{name}_{code}")
     _choice(name, arguments, cases, returns.replace("value", "zero").replace("hits", "0")
             .replace("right", "zero"), namespace)  # fmt: skip
 
 
-def _decorate(namespace, name):
+def decorate(namespace, name):
     if not SIMULATED:  # these call nothing that the simulator would have to swap, so stay plain there
         namespace[name] = device(namespace[name])
 
@@ -227,7 +227,7 @@ def _choice(name, arguments, cases, otherwise, namespace):
     for code, function in cases.items():
         lines += [f"    if code == {code}:", f"        return {function}({given})"]
     compiled("\n".join([*lines, f"    return {otherwise}\n"]), namespace, [name])
-    _decorate(namespace, name)
+    decorate(namespace, name)
 
 
 def _update(namespace, dtype):
@@ -270,7 +270,7 @@ def _update(namespace, dtype):
 
         traced(f"v{code}_", formula, 2, stores)
     compiled("\n".join(lines) + "\n", namespace, ["update"])
-    _decorate(namespace, "update")
+    decorate(namespace, "update")
 
 
 def _activate_both(namespace):
@@ -279,7 +279,7 @@ def _activate_both(namespace):
     lines = ["def activate_both(code, z):", f"    if {stored}:", "        return activate_stored(code, z)",
              "    a = activate(code, z)", "    return a, slope(code, a)"]  # fmt: skip
     compiled("\n".join(lines) + "\n", namespace, ["activate_both"])
-    _decorate(namespace, "activate_both")
+    decorate(namespace, "activate_both")
 
 
 def _random(namespace, dtype):
@@ -301,7 +301,7 @@ def _random(namespace, dtype):
         "                        word(row))\n"
     )
     compiled(source, namespace, ["row_keys"])
-    _decorate(namespace, "row_keys")
+    decorate(namespace, "row_keys")
 
 
 def functions(dtype):
