@@ -59,14 +59,14 @@ class GpuSession:
         self.table[codes.P_LOSS] = code
 
     def bind(self, x, y=None, weight=None, out=None):
-        """Move data to the GPU, or keep what is there: x (N, inputs), y (N, targets), weight, out (N, O)."""
+        """Move data to the GPU, or keep what is there: x (N, inputs), y (N, targets), weight, out (N, O).
+
+        x may be sparse rows or shards, which come piece by piece.
+        """
         if isinstance(x, OnDevice):
             x = self.program.data.view(x)
-        elif not isinstance(x, np.ndarray):
-            kind = type(x).__name__.lower()
-            raise NotImplementedError(
-                f'X: got {kind} data, which device="cuda" does not take yet; takes an array'
-            )
+        elif out is not None:
+            x = np.asarray(x)
         if y is not None:
             self.table[codes.P_TARGETS] = y.shape[1]
         self._run.bind(x, y, weight, out)
@@ -86,7 +86,8 @@ class GpuSession:
         out, bad = np.empty(shape, dtype), 0
         rows = self.program.data.rows_that_fit(x, outputs * dtype.itemsize, batch)
         for start in range(0, len(x), rows):
-            bad += self._infer(mode, x[start : start + rows], out[start : start + rows])
+            piece = np.asarray(x[start : start + rows])  # sparse rows and shards are filled
+            bad += self._infer(mode, piece, out[start : start + rows])
         return out, bad
 
     def _infer(self, mode, x, out):

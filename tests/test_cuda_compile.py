@@ -43,6 +43,20 @@ def test_what_spills():
     assert all(n <= 16 for n in spilled.values())
 
 
+def test_the_page_holds_the_table_and_the_predictions():
+    """docs/gpu.md: registers of every kernel, and what bench/gpu_model.py predicts."""
+    from bench import gpu, gpu_model
+
+    page = (ptx.TABLE.parents[1] / "docs" / "gpu.md").read_text().splitlines()
+    assert set(gpu_model.table(gpu.CASES).splitlines()) <= set(page)
+    for kernel in {key.split()[2] for key in KNOWN}:
+        cells = []
+        for kind in ptx.DTYPES:
+            found = [KNOWN["{} sm_{}{} {}".format(kind, *c, kernel)] for c in ptx.CAPABILITIES]
+            cells += [" / ".join(str(one[0]) for one in found), f"{found[0][2]:,}"]
+        assert f"| {kernel} | " + " | ".join(cells) + " |" in page, kernel
+
+
 def test_the_inner_loop_is_vector_loads_and_fused_multiply_adds():
     """The wide tile: 64 multiply-adds for four 16-byte loads from shared memory, nothing in local memory."""
     [(_, _, text)] = ptx.ptx("float32", [(9, 0)], "forward_wide")

@@ -346,10 +346,20 @@ def test_what_the_gpu_does_not_know_is_refused():
         fb.Trainer(fb.MLP([2, 2], seed=0), device="cuda").explain()
 
 
-def test_data_that_the_cpu_alone_reads_is_refused():
+@pytest.mark.parametrize("kind", ["f4", "f8", "u1", "?"])
+def test_sparse_rows_and_shards_give_the_bits_of_an_array(rng, kind, monkeypatch):
     sparse = pytest.importorskip("scipy.sparse")
-    X = np.ones((4, 3), "f4")
-    trainer = fb.Trainer(fb.MLP([3, 2], seed=0), batch_size=4, device="cuda")
-    for kind, data in (("sparse", sparse.csr_array(X)), ("shards", fb.data.shards([X[:2], X[2:]]))):
-        with pytest.raises(NotImplementedError, match=f"X: got {kind} data"):
-            trainer.fit(data, [0, 1, 0, 1])
+    from fastbp.kernels.cuda import data
+
+    monkeypatch.setattr(data, "PIECE", 2 * 4 * 3 * np.dtype(kind).itemsize)  # two batches
+    X, y, found = rng.integers(0, 2, (11, 3)).astype(kind), rng.integers(0, 2, 11), []
+    shards = fb.data.shards([X[:4], X[4:5], X[5:]])
+    for given in (X, sparse.csr_array(X), sparse.coo_matrix(X), shards):
+        net = fb.MLP([3, 4, 2], seed=0)
+        trainer = fb.Trainer(net, batch_size=4, seed=1, device="cuda")
+        trainer.fit(given, y, epochs=2)
+        loss, _ = trainer.gradients(given, y)
+        results = trainer.predict(given), trainer.activations(given)
+        found.append([*net.params, loss, *trainer.evaluate(given, y).values(), *np.hstack(results).ravel()])
+    for other in found[1:]:
+        assert np.array_equal(other, found[0])

@@ -171,7 +171,8 @@ def moved(array, stream, what):
 
 
 class Streamed:
-    """The data of a pass that does not fit: pieces of it, gathered by the host, on two buffers in turn.
+    """The data of a pass that does not fit, or is no array (sparse rows, shards): pieces of it, gathered by
+    the host, on two buffers in turn.
 
     While the steps of one piece run, the next is gathered into memory that the driver has pinned and
     copied on a stream of its own. A piece comes in the order of the epoch already.
@@ -180,15 +181,17 @@ class Streamed:
     out, ordered = None, 0
 
     def __init__(self, x, y, weight, dtype, batch, stream):
-        self.host = x.view(np.uint8) if x.dtype.kind == "b" else x, y, weight
+        self.host = x, y, weight
+        kind = np.dtype(np.uint8) if x.dtype.kind == "b" else x.dtype
+        kind = kind if (kind.kind, kind.itemsize) in codes.DTYPES else np.dtype(np.float64)
         self.samples, self.batch = len(x), batch
         self.targets, self.weighted = 0 if y is None else y.shape[1], weight is not None
-        bytes_a_row = x.shape[1] * x.dtype.itemsize
+        bytes_a_row = x.shape[1] * kind.itemsize
         self.steps = max(1, PIECE // (batch * bytes_a_row))  # of a piece
         rows = min(len(x), self.steps * batch)
         self.order = moved(np.zeros(1, np.int32), stream, "the order")
         self.rows, self.key = None, 0
-        shapes = [((rows, x.shape[1]), self.host[0].dtype), ((rows, max(1, self.targets)), dtype),
+        shapes = [((rows, x.shape[1]), kind), ((rows, max(1, self.targets)), dtype),
                   ((rows,), dtype), ((1,), np.int64)]  # fmt: skip
         self.pinned = [[cuda.pinned_array(shape, kind) for shape, kind in shapes] for _ in range(2)]
         self.there = [[allocate(np.prod(shape), kind, "two pieces of the data") for shape, kind in shapes[:3]]
@@ -226,7 +229,7 @@ class Streamed:
         x, y, weight, first = self.pinned[slot]
         for values, buffer in zip(self.host, (x, y, weight), strict=True):
             if values is not None:
-                buffer[:count] = values[rows]
+                buffer[:count] = np.asarray(values[rows])
         first[0] = start
         for buffer, there in zip((x, y, weight), self.there[slot], strict=True):
             there.copy_to_device(buffer.reshape(-1), stream=self.copies)
@@ -250,14 +253,14 @@ def room():
 
 
 def rows_that_fit(x, more, batch):
-    """Rows of x, in whole batches, that fit with ``more`` bytes a row beside them."""
-    if not isinstance(x, np.ndarray) or x.nbytes + more * len(x) <= room():
-        return len(x)
-    return max(1, int(room() / (x.nbytes / len(x) + more)) // batch) * batch
+    """Rows of x, in whole batches, that fit with ``more`` bytes a row beside them; of no array a piece."""
+    each = x.shape[1] * x.dtype.itemsize + more
+    most = room() if isinstance(x, np.ndarray) else min(room(), PIECE)
+    return len(x) if each * len(x) <= most else max(1, int(most / each) // batch) * batch
 
 
 def feed(x, y, weight, out, dtype, batch, stream):
     """The feed that fits: all data on the device where there is room, else piece by piece."""
-    if out is None and isinstance(x, np.ndarray) and x.nbytes > room():
+    if not isinstance(x, View) and (not isinstance(x, np.ndarray) or (out is None and x.nbytes > room())):
         return Streamed(x, y, weight, dtype, batch, stream)
     return Feed(x, y, weight, out, dtype, stream)
