@@ -45,7 +45,7 @@ def signatures(real):
         "finish_inputs": (mem, table),
         "batch_statistics": (mem, table, int64),
         "batch_norm_backward": (mem, table, int64),
-        "norm_update": (mem, table, int64),
+        "vector_update": (mem, table, int64),
         "track_running": (mem, table),
         "gather_mixed": (uint8[::1], mem, table, int32[::1], mem, mem),
         "embedding_update": (mem, table),

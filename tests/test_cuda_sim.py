@@ -201,8 +201,9 @@ def test_launches_of_a_step():
     [
         (dict(dropout=[0.5, 0]), {}, ["finish_layer", "finish_delta"]),
         (dict(input_dropout=0.5), {}, ["drop_inputs"]),
-        (dict(norm=["layer", None]), {}, ["finish_layer", "finish_delta", "norm_update"]),
+        (dict(norm=["layer", None]), {}, ["finish_layer", "finish_delta", "vector_update"]),
         (dict(residual=[False, True]), {}, ["finish_layer", "finish_delta"] * 2),
+        (dict(activation=["prelu", "relu"]), {}, ["finish_layer", "finish_delta", "vector_update"]),
         ({}, dict(ema=0.9), ["average"]),
         ({}, dict(max_norm=1.0), ["constrain"]),
         ({}, dict(lr_factors=(1, 0.5, 1)), ["layer_constants"]),

@@ -34,10 +34,12 @@ MORE = {  # what a network [6, 5, 5, 5, 3] may have
 
 
 def network(rng, activation="tanh", sizes=(6, 5, 5, 5, 3), dtype="float64", **more):
-    return shaken(fb.MLP(list(sizes), activation, **more, seed=1, dtype=dtype), rng)
+    names = activation if isinstance(activation, str) else list(activation)[: len(sizes) - 2]
+    return shaken(fb.MLP(list(sizes), names, **more, seed=1, dtype=dtype), rng)
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu"])  # a slope from the output, and one that is kept
+# slopes from the output, kept ones, and learned ones
+@pytest.mark.parametrize("activation", [("relu", "gelu", "prelu"), ("prelu", "tanh", "silu")])
 @pytest.mark.parametrize("case", MORE)
 def test_gradients(rng, device, case, activation):
     """Nothing is dropped; wider than a group of threads and than a block of columns."""
@@ -55,7 +57,7 @@ def test_gradients(rng, device, case, activation):
 @pytest.mark.parametrize("case", MORE)
 def test_a_step_of_training(rng, device, case, clip_norm):
     """Loss and gradient with the reference's masks, for seeds and steps of more than 32 bits."""
-    for activation in ("relu", "silu"):
+    for activation in (("relu", "prelu", "silu"), ("prelu", "silu", "prelu")):
         net = network(rng, activation, **MORE[case])
         X, y = mixed(rng, 11, net.sizes[0], net.embedded, float), rng.integers(0, 3, 11)
         seed, before = int(rng.integers(2**62)), int(rng.integers(2**40))
@@ -156,7 +158,7 @@ def test_options_against_the_reference(rng, device, name, batch):
 @pytest.mark.parametrize("decay", [True, False])
 def test_penalties_of_biases_gains_and_tables(rng, device, decay):
     """decay_bias, lr_factors and clip_layer_norm know every kind of parameter."""
-    net = network(rng, **MORE["everything"])
+    net = network(rng, ("prelu", "prelu", "tanh"), **MORE["everything"])
     X, y = mixed(rng, 11, 6, net.embedded, float), rng.integers(0, 3, 11)
     oracle, factors, most = Oracle(net), [0.5, 2.0, 1.5, 1.0], 0.05
     before = {name: view.copy() for name, view in net.named_views(net.params, state=False).items()}
@@ -180,11 +182,14 @@ def test_penalties_of_biases_gains_and_tables(rng, device, decay):
         assert h.relative(view, before[name] - lr * g) < 1e-9, name
 
 
+KINDS = "weights", "biases", "gains", "shifts", "slopes"
+
+
 def _names(net):
     """Names of the oracle's arrays, in its order."""
     count = len(net.layers)
     views = net.named_views(net.params, state=False)
-    names = [f"{n}.{k}" for k in range(count) for n in ("weights", "biases", "gains", "shifts")]
+    names = [f"{n}.{k}" for k in range(count) for n in KINDS]
     return [*(n for n in names if n in views), *(n for n in views if n.startswith("embeddings"))]
 
 

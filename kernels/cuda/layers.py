@@ -1,4 +1,4 @@
-"""What a hidden layer does after its product where it has a norm, dropout or a skip; dropout itself.
+"""What a hidden layer does after its product where it has a norm, dropout, a skip or prelu; dropout itself.
 
 A layer without any of these never comes here, but for one below a skip: what comes past the skip meets
 its delta before the activation's slope, so that is not in the product's epilogue either. A group of
@@ -71,7 +71,8 @@ def build(names):
         row = cuda.blockIdx.x * (THREADS // group) + tid // group
         width = count if row < table[codes.G_ROWS] else 0
         row = min(row, table[codes.G_ROWS] - 1)
-        passes, keeps = table[above + codes.L_SKIP], table[this + codes.L_SKIP]
+        passes = table[above + codes.L_SKIP]
+        keeps = table[this + codes.L_SKIP] != 0 or table[this + codes.L_LATE] == codes.PRELU
         norm = table[this + codes.L_NORM]
         past, total = table[above + codes.L_TOTAL] + row * ld, table[this + codes.L_TOTAL] + row * ld
         delta, slope = table[this + codes.L_DELTA] + row * ld, table[this + codes.L_SLOPE] + row * ld
@@ -80,7 +81,7 @@ def build(names):
             g = mem[delta + c]
             if passes != 0:
                 g += mem[past + c]
-            if keeps != 0:
+            if keeps:
                 mem[total + c] = g
             mem[out + c] = g * mem[slope + c]
         if norm != codes.LAYER_NORM:
@@ -109,7 +110,7 @@ def finishing(names, activate_both, more=""):
     """The kernel finish_layer, for activations that ``activate_both`` knows; more: see cache.attach."""
     real, number_type, kept_share = names["real"], names["number_type"], names["kept_share"]
     fma, row_keys, random_bits, word = (names[n] for n in ("fma", "row_keys", "random_bits", "word"))
-    zero, one, epsilon = real(0), real(1), real(codes.NORM_EPS)
+    prelu, zero, one, epsilon = names["prelu"], real(0), real(1), real(codes.NORM_EPS)
 
     def finish_layer(mem, table, index):
         """z becomes the layer's output: norm, activation, dropout, skip; slopes times dropout are kept."""
@@ -142,6 +143,8 @@ def finishing(names, activate_both, more=""):
         rate = table[this + codes.L_DROPOUT] if mode == codes.TRAIN else 0
         first, second = row_keys(table[codes.G_SEED], table[codes.G_DROPS], index + 1, row)
         share = kept_share(rate)
+        alpha = table[this + codes.L_W] + (table[this + codes.L_ROWS] - 1) * table[this + codes.L_LDW]
+        low, learns = table[this + codes.L_LOW] + row * ld, code == codes.PRELU
         skip = table[this + codes.L_X] + row * table[this + codes.L_LDX]
         for c in range(tid % group, width, group):
             z = mem[a + c]
@@ -151,15 +154,22 @@ def finishing(names, activate_both, more=""):
                 z = (z - mean) * inverse
                 mem[hat + c] = z
                 z = fma(z, mem[gain + c], mem[shift + c])
-            value, derivative = activate_both(code, z)
+            learned = zero
+            if learns:
+                value, derivative, learned = prelu(z, mem[alpha + c])
+            else:
+                value, derivative = activate_both(code, z)
             if rate != 0:
                 factor = share if random_bits(first, second, word(c)) >= rate else zero
                 value *= factor
                 derivative *= factor
+                learned *= factor
             if table[this + codes.L_SKIP] != 0:
                 value += mem[skip + c]
             mem[a + c] = value
             if mode <= codes.GRADIENTS:
                 mem[slope + c] = derivative
+            if mode <= codes.GRADIENTS and learns:
+                mem[low + c] = learned
 
     return kernel(finish_layer, more=more)

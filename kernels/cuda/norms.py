@@ -1,4 +1,4 @@
-"""Batch norm's statistics by columns, and the gains and shifts of both norms; rows are in layers.py.
+"""Batch norm's statistics by columns; gains and shifts of norms, slopes of prelu. Rows are in layers.py.
 
 A block is ACROSS columns wide and sums them DOWN rows at a time: every sum has one order.
 """
@@ -79,9 +79,9 @@ def build(names):
             mem[hat + r * ld] = value * g
 
     @kernel
-    def norm_update(mem, table, index):
-        """Gradients of gain and shift, sums over the batch of hat (times the gradient) and of the gradient,
-        and their update."""
+    def vector_update(mem, table, index):
+        """Gradients of what is behind the biases, sums over the batch, and their update: gain and shift of a
+        norm (of hat, times the gradient, and of the gradient), prelu's slopes."""
         shared = cuda.shared.array(PATCH, number_type)
         tid = cuda.threadIdx.x
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
@@ -89,18 +89,26 @@ def build(names):
             return
         c, ld = cuda.blockIdx.x * ACROSS + tid % ACROSS, table[this + codes.L_LDA]
         rows = table[codes.G_ROWS] if c < table[this + codes.L_OUT] else 0
-        of_gain, of_shift = zero, zero
-        for r in range(tid // ACROSS, rows, DOWN):
-            of_gain += mem[table[this + codes.L_HAT] + r * ld + c]
-            of_shift += mem[table[this + codes.L_SLOPE] + r * ld + c]
-        of_gain = fold_down(shared, tid, of_gain)
-        of_shift = fold_down(shared, tid, of_shift)
-        if rows == 0 or tid >= ACROSS:
-            return
-        at = table[this + codes.L_W] + (table[this + codes.L_IN] + 1) * table[this + codes.L_LDW] + c
-        place = constants_of(table, index, 2)
-        settle(mem, table, of_gain, at, place)
-        settle(mem, table, of_shift, at + table[this + codes.L_LDW], place)
+        first, ldw = table[this + codes.L_W] + c, table[this + codes.L_LDW]
+        place, mine = constants_of(table, index, 2), rows > 0 and tid < ACROSS
+        if table[this + codes.L_NORM] != codes.NO_NORM:
+            of_gain, of_shift = zero, zero
+            for r in range(tid // ACROSS, rows, DOWN):
+                of_gain += mem[table[this + codes.L_HAT] + r * ld + c]
+                of_shift += mem[table[this + codes.L_SLOPE] + r * ld + c]
+            of_gain = fold_down(shared, tid, of_gain)
+            of_shift = fold_down(shared, tid, of_shift)
+            if mine:
+                at = first + (table[this + codes.L_IN] + 1) * ldw
+                settle(mem, table, of_gain, at, place)
+                settle(mem, table, of_shift, at + ldw, place)
+        if table[this + codes.L_LATE] == codes.PRELU:
+            total, low, of_slope = table[this + codes.L_TOTAL] + c, table[this + codes.L_LOW] + c, zero
+            for r in range(tid // ACROSS, rows, DOWN):
+                of_slope += mem[total + r * ld] * mem[low + r * ld]
+            of_slope = fold_down(shared, tid, of_slope)
+            if mine:
+                settle(mem, table, of_slope, first + (table[this + codes.L_ROWS] - 1) * ldw, place)
 
     @kernel
     def track_running(mem, table):
@@ -119,4 +127,4 @@ def build(names):
         mem[at] += momentum * (variance - mem[at])
 
     return {"batch_statistics": batch_statistics, "batch_norm_backward": batch_norm_backward,
-            "norm_update": norm_update, "track_running": track_running}  # fmt: skip
+            "vector_update": vector_update, "track_running": track_running}  # fmt: skip

@@ -7,14 +7,15 @@ from .. import codes, formulas, loss_formulas
 # columns of the plan that are places in the work arena
 PLACES = (codes.P_X, codes.P_TARGET, codes.P_ROWLOSS, codes.P_ROWSCALE, codes.P_GRADIENT, codes.P_PARTIALS,
           codes.P_ZERO, codes.P_NUMBERS, codes.P_DX, codes.P_CODES)  # fmt: skip
-LAYER_PLACES = (codes.L_X, codes.L_A, codes.L_DELTA, codes.L_SLOPE, codes.L_HAT, codes.L_STAT, codes.L_TOTAL)
+LAYER_PLACES = (codes.L_X, codes.L_A, codes.L_DELTA, codes.L_SLOPE, codes.L_HAT, codes.L_STAT, codes.L_TOTAL,
+                codes.L_LOW)  # fmt: skip
 # What this program understands; a table with anything else in it is refused, not half obeyed.
 KNOWN = {
     "P": "LAYERS BATCH INPUTS OUTPUTS LOSS OPTIMIZER SIZE X LDX TARGET LDT TARGETS ROWLOSS ROWSCALE SCRATCH "
     "SCRATCH_SIZE PANEL GRADIENT PARTIALS ZERO SLOTS LOWEST NUMBERS MEETS DROPOUT DX LDDX CODES RUNS "
     "EMBEDDINGS",
     "L": "IN OUT ACTIVATION W LDW X LDX A LDA DELTA FROZEN ROWS SLOPE DERIVE SPECIAL LATE NORM HAT STAT "
-    "RUNNING DROPOUT SKIP TOTAL",
+    "RUNNING DROPOUT SKIP TOTAL LOW",
     "H": "LR WEIGHT_DECAY MOMENTUM DAMPENING NESTEROV BETA2 EPS DECOUPLED LR_DECAY MOMENTUM_DECAY START "
     "CLIP_NORM CLIP_LAYER CLIP_VALUE L1 MAX_NORM ACCUMULATE EMA PER_LAYER BARE_BIAS",
 }
@@ -35,7 +36,7 @@ def refuse(plan, hyper):
     loss = int(plan[codes.P_LOSS])
     if loss < codes.USER and loss not in loss_formulas.LOSS:
         found.append(f"loss {loss}")
-    known = formulas.ACTIVATION.keys() | formulas.ACTIVATION_AND_SLOPE.keys()
+    known = formulas.ACTIVATION.keys() | formulas.ACTIVATION_AND_SLOPE.keys() | {codes.PRELU}
     for code in {*layers[:, codes.L_ACTIVATION].tolist(), *layers[:, codes.L_LATE].tolist()} - known:
         if code < codes.USER:
             name = next((name for name, other in codes.ACTIVATIONS.items() if other == code), code)

@@ -339,8 +339,8 @@ class Run:
                 add("finish_inputs", (batch, over(width, COLUMNS)), COLUMNS, mem, table)
         add(f"dense_update_{self.update}", (self.tiles, self.parts), tiles[self.update].threads, mem, table)
         for i, norm in enumerate(self.normed):
-            if norm and self.trains[i]:
-                by_columns("norm_update", i)
+            if self.trains[i] and (norm or self.late_codes[i] == codes.PRELU):
+                by_columns("vector_update", i)
         if embeds:
             most = max(c * w for c, w in self.embedded)
             grid = over(most, embeddings.THREADS), len(self.embedded)

@@ -326,6 +326,7 @@ def functions(dtype):
             for code, formula in table.items()
         }
         _choice(name, arguments, cases, otherwise, namespace)
+    function("prelu", ["z", "slope"], formulas.prelu, namespace, dtype)
     function("average", ["mean", "p", "share"], formulas.average, namespace, dtype)
     _activate_both(namespace)
     _update(namespace, dtype)
