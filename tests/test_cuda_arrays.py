@@ -154,7 +154,7 @@ def test_predictions_of_more_than_fits_come_in_pieces(rng, monkeypatch):
     X = rng.standard_normal((300, 3)).astype("f4")
     trainer = fb.Trainer(fb.MLP([3, 2], seed=0), device="cuda")
     whole, bound = trainer.predict(X), []
-    monkeypatch.setattr(data, "room", lambda: 300 * (3 + 2) * 4)
+    monkeypatch.setattr(data, "room", lambda: 260 * (3 + 2) * 4)
     feed = data.feed
     monkeypatch.setattr(data, "feed", lambda x, *a: bound.append(len(x)) or feed(x, *a))
     assert np.array_equal(trainer.predict(X), whole) and bound == [256, 44]
