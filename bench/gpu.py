@@ -70,8 +70,64 @@ def checks(rng, tiny):
                   type(trainer.optimizer).__name__, config, order * (2 if tiny else 7))  # fmt: skip
         error = _relative(zip(net.weights, net.biases, strict=True), exact)
         yield f"{trainer.steps} steps of {optimizer}", error, 1e-5
+    for (name, network), (option, options) in itertools.product(MORE.items(), OPTIONS.items()):
+        if not tiny or name == option == "everything":
+            yield f"{name}, {option}: as the CPU", _twins(fb, rng, network, options, tiny), 1e-9
     again = [_trained(fb, rng_seed, tiny) for rng_seed in (5, 5)]
     yield "the same bits twice", float(np.abs(again[0] - again[1]).max()), 0.0
+
+
+# what the reference's plain steps have not: held to the CPU's program in float64, which the tests hold to it
+MORE = {
+    "plain": {},
+    "dropout": {"dropout": 0.3, "input_dropout": 0.1},
+    "layer norm": {"norm": "layer"},
+    "batch norm": {"norm": "batch"},
+    "residual": {"residual": True},
+    "embeddings": {"embeddings": {0: (50, 7), 2: (3, 2)}},
+    "everything": {
+        "dropout": [0.2, 0.0, 0.5],
+        "input_dropout": 0.1,
+        "norm": ["layer", None, "batch"],
+        "residual": [False, True, True],
+        "embeddings": {0: (50, 7), 2: (3, 2)},
+    },
+    "your own functions": {},
+}
+OPTIONS = {
+    "plain": {},
+    "clip_norm": {"clip_norm": 0.1},
+    "max_norm, ema": {"max_norm": 0.9, "ema": 0.9},
+    "everything": {
+        "clip_layer_norm": 0.05,
+        "clip_value": 0.01,
+        "l1": 1e-3,
+        "decay_bias": False,
+        "accumulate": 2,
+        "ema": 0.9,
+        "lr_factors": [0.5, 2, 1.5, 1],
+        "max_norm": 0.9,
+    },
+}
+
+
+def _twins(fb, rng, network, options, tiny):
+    """Largest difference between the CPU and the GPU, weights and predictions, as a share of the largest."""
+    width, rows = (5, 22) if tiny else (150, 1000)
+    X, y, found = rng.standard_normal((rows, 6)), rng.integers(0, 3, rows), []
+    X[:, 0], X[:, 2] = rng.integers(0, 50, rows), rng.integers(0, 3, rows)
+    activation, loss = "gelu", "cross_entropy"
+    if network is MORE["your own functions"]:
+        activation = fb.activation(lambda z: z / (1 + abs(z)), name="bench")
+        loss, y = fb.loss(lambda z, t: (z - t) ** 2, name="bench"), rng.standard_normal((rows, 3))
+    for device in ("cpu", "cuda"):
+        net = fb.MLP([6, width, width, width, 3], activation, **network, seed=0, dtype="float64")
+        optimizer = fb.SGD(0.05, momentum=0.9, weight_decay=0.01)
+        trainer = fb.Trainer(net, loss, optimizer, rows // 4, seed=2**33 + 1, device=device, **options)
+        trainer.fit(X, y, epochs=2)
+        found.append(np.concatenate([net.params, trainer.predict(X).ravel()]))
+    error = np.abs(found[0] - found[1]).max() / np.abs(found[0]).max()
+    return float(error) if np.isfinite(error) else float("inf")
 
 
 def _trained(fb, seed, tiny):

@@ -33,9 +33,23 @@ def signatures(real):
         "link": (mem, mem, table),
         "next_step": (table,),
         "close_loss": (mem, table, numbers),
+        "layer_constants": (mem, table, numbers),
         "apply": (mem, table, numbers, int64, int64, int64),
         "square_norm": (mem, table),
         "clip": (mem, table, numbers),
+        "constrain": (mem, table, numbers),
+        "average": (mem, table, numbers),
+        "drop_inputs": (mem, table),
+        "finish_layer": (mem, table, int64),
+        "finish_delta": (mem, table, int64),
+        "finish_inputs": (mem, table),
+        "batch_statistics": (mem, table, int64),
+        "batch_norm_backward": (mem, table, int64),
+        "vector_update": (mem, table, int64),
+        "track_running": (mem, table),
+        "gather_mixed": (uint8[::1], mem, table, int32[::1], mem, mem),
+        "embedding_update": (mem, table),
+        "find_bad": (uint8[::1], table, int64, int64, int64, int64),
     }
     for shape in dense.TILES[real.bitwidth // 8]:
         found[f"dense_forward_{shape}"] = found[f"dense_backward_{shape}"] = (mem, table, int64)
@@ -43,23 +57,27 @@ def signatures(real):
     return found
 
 
-def ptx(dtype, capabilities=CAPABILITIES, only=""):
+def ptx(dtype, capabilities=CAPABILITIES, only="", users=()):
     """Yield (kernel, capability, PTX) of the kernels of a dtype with ``only`` in their names.
 
-    Numba's part is done once a kernel; what it hands over holds nothing of one capability.
+    users: definitions of a user's functions, whose kernels are compiled instead. Numba's part is done once a
+    kernel; what it hands over holds nothing of one capability.
     """
     from numba import cuda, from_dtype, types
     from numba.cuda import compiler, dispatcher
 
-    from fastbp.kernels.cuda import program
+    from fastbp.kernels.cuda import custom, program
 
     kept = dispatcher.get_current_device  # device functions ask it for the capability
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capabilities[0])
     try:
         kernels, real = program.load(np.dtype(dtype)), from_dtype(np.dtype(dtype))
-        for name, arguments in signatures(real).items():
-            if only not in name:
-                continue
+        wanted = {name: arguments for name, arguments in signatures(real).items() if only in name}
+        if users:
+            made = [custom.kernel_of(text, np.dtype(dtype), program.namespace) for text in users]
+            kernels = {kernel.py_func.__name__: kernel for kernel in made}
+            wanted = {name: signatures(real)[name] for name in kernels}
+        for name, arguments in wanted.items():
             options = kernels[name].targetoptions
             library, _ = compiler._compile_pyfunc_with_fixup(
                 kernels[name].py_func, types.void(*arguments), device=False, abi="numba",

@@ -10,6 +10,7 @@ import weakref
 
 import numpy as np
 
+from .gpuarrays import OnDevice, lies_on_gpu
 from .kernels import codes
 from .layout import arena
 from .parallel import Team, region
@@ -34,6 +35,25 @@ def gpu_info():
     from .kernels.cuda.device import describe
 
     return describe()
+
+
+def adopt(name, X):
+    """X, where it lies on the GPU that device ``name`` is: read there, without a copy."""
+    return OnDevice.of(X) if name == "cuda" and lies_on_gpu(X) else X
+
+
+def gpu_numbers(array):
+    """The memory that an OnDevice array spans, copied to the host: (span,) of its dtype."""
+    from .kernels.cuda.data import view
+
+    return view(array).numbers.copy_to_host().view(array.dtype)
+
+
+def first_bad_on_gpu(array, dtype):
+    """Place (row by row) of the first number of an OnDevice array that is not finite in dtype, or None."""
+    from .kernels.cuda.program import first_bad
+
+    return first_bad(array, dtype)
 
 
 def open_session(name, params, slots, plan, hyper, threads, fixed, work):

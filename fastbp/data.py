@@ -3,6 +3,7 @@
 import numpy as np
 
 from . import frames, metrics
+from .gpuarrays import OnDevice
 from .kernels import codes
 from .sources import Shards, Sparse, plain, shards
 from .stream import read_ahead
@@ -49,7 +50,7 @@ def check_finite(name, array, dtype):
     """Raises ValueError for the first number that is not finite in dtype."""
     bad = (
         array.first_bad(dtype, _first_bad)
-        if isinstance(array, (Shards, Sparse))
+        if isinstance(array, (Shards, Sparse, OnDevice))
         else _first_bad(array, dtype)
     )
     if bad is not None:
@@ -60,9 +61,9 @@ def check_finite(name, array, dtype):
 def features(X, inputs, dtype, finite=True, columns=None):
     """X as rows of ``inputs`` numbers that the program reads in place; dtype: the network's.
 
-    An (N, inputs) array of any numeric dtype and layout, Shards, or Sparse from a SciPy matrix; tensors,
-    frames and whatever has __array__ or __dlpack__ become arrays. columns: names that a frame's columns
-    must have, in any order. finite=False leaves it to the kernel to notice what is not.
+    An (N, inputs) array of any numeric dtype and layout, Shards, OnDevice, or Sparse from a SciPy matrix;
+    tensors, frames and whatever has __array__ or __dlpack__ become arrays. columns: names that a frame's
+    columns must have, in any order. finite=False leaves it to the kernel to notice what is not.
 
     Raises ValueError for another shape, no rows, NaN, inf or absent columns; TypeError for what is not
     numeric.
@@ -71,7 +72,7 @@ def features(X, inputs, dtype, finite=True, columns=None):
         X = _by_name(X, columns)
     if isinstance(X, np.ndarray):
         array = _array("X", X)
-    elif isinstance(X, (Shards, Sparse)):
+    elif isinstance(X, (Shards, Sparse, OnDevice)):
         array = X
     else:
         array = Sparse(X) if hasattr(X, "tocsr") else _array("X", X)
@@ -93,7 +94,7 @@ def check_categories(X, embedded):
 
     embedded: (column, categories, width) for each. Raises TypeError for rows that are no plain array.
     """
-    if embedded and not isinstance(X, np.ndarray):
+    if embedded and not isinstance(X, (np.ndarray, OnDevice)):
         raise TypeError(f"X: got {type(X).__name__}, a network with embeddings takes an array or a frame")
     for column, categories, _ in embedded:
         values = X[:, column]
@@ -229,6 +230,7 @@ def weights(sample_weight, rows, dtype):
 
 def measure(functions, code, y, prediction, weight=None):
     """{name: value} of metrics.table's functions for targets as ``targets`` gives them."""
+    prediction = plain(prediction)
     if code in (codes.SOFT_CROSS_ENTROPY, codes.SMOOTH_SOFT_CROSS_ENTROPY):
         y = y.argmax(axis=1)
     elif code in codes.LABELS and (y < 0).any():  # labels to be ignored

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from .functions import definition
+from .gpuarrays import OnDevice
 from .kernels import codes
 from .layout import arena
 
@@ -23,7 +25,9 @@ class GpuSession:
     def __init__(self, program, params, slots, plan, hyper):
         program.refuse(plan.table, hyper)
         self.program, self.hyper, self.table = program, hyper, plan.table
-        self._run = program.Run(params, slots, plan.table, plan.work_size, plan.numbers)
+        used = {int(code) for code in plan.table[plan.coded] if code >= codes.USER}
+        users = {code: definition(code) for code in used}
+        self._run = program.Run(params, slots, plan.table, plan.work_size, plan.numbers, users)
         self.team = SimpleNamespace(threads=1)  # of the host
         self.gradient = None  # laid out as the parameters; for plans that have a gradient arena
         if plan.table[codes.P_GRADIENT]:
@@ -43,7 +47,8 @@ class GpuSession:
         self._run.params = params
 
     def seed(self, number):
-        """The seed of what training steps drop: nothing here."""
+        """The seed of what training steps drop."""
+        self._run.seed = number
 
     def set_rates(self, table=None):
         """Learning rate, momentum, ... of each update of the epoch; None: those of hyper for all."""
@@ -54,24 +59,42 @@ class GpuSession:
         self.table[codes.P_LOSS] = code
 
     def bind(self, x, y=None, weight=None, out=None):
-        """Move data to the GPU, or keep what is there: x (N, inputs), y (N, targets), weight, out (N, O)."""
-        if not isinstance(x, np.ndarray):
-            kind = type(x).__name__.lower()
-            raise NotImplementedError(
-                f'X: got {kind} data, which device="cuda" does not take yet; takes an array'
-            )
+        """Move data to the GPU, or keep what is there: x (N, inputs), y (N, targets), weight, out (N, O).
+
+        x may be sparse rows or shards, which come piece by piece.
+        """
+        if isinstance(x, OnDevice):
+            x = self.program.data.view(x)
+        elif out is not None:
+            x = np.asarray(x)
         if y is not None:
             self.table[codes.P_TARGETS] = y.shape[1]
         self._run.bind(x, y, weight, out)
 
     def infer(self, mode, x):
-        """(outputs (N, O), numbers of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs)."""
-        batch, outputs = self.table[codes.P_BATCH], self.table[codes.P_OUTPUTS]
-        out = np.empty((len(x), outputs), self._run.params.dtype)
-        self.bind(x, out=out)
-        *_, (_, _, _, bad) = self.windows(mode, -(-len(x) // int(batch)))
-        self.release()
+        """(outputs (N, O), numbers of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs).
+
+        x that lies on the device gives outputs there, in an array of the same library. Other x go down in
+        pieces where all of it would not fit.
+        """
+        batch, outputs, dtype = int(self.table[codes.P_BATCH]), self.table[codes.P_OUTPUTS], self.params.dtype
+        shape = len(x), int(outputs)
+        if isinstance(x, OnDevice):
+            out = self.program.data.allocate(shape[0] * shape[1], dtype, "the predictions")
+            bad = self._infer(mode, x, out)
+            return x.like(out.reshape(shape)), bad
+        out, bad = np.empty(shape, dtype), 0
+        rows = self.program.data.rows_that_fit(x, outputs * dtype.itemsize, batch)
+        for start in range(0, len(x), rows):
+            piece = np.asarray(x[start : start + rows])  # sparse rows and shards are filled
+            bad += self._infer(mode, piece, out[start : start + rows])
         return out, bad
+
+    def _infer(self, mode, x, out):
+        self.bind(x, out=out)
+        *_, (_, _, _, bad) = self.windows(mode, -(-len(x) // int(self.table[codes.P_BATCH])))
+        self.release()
+        return bad
 
     def release(self):
         """Let go of the data that was bound."""
@@ -93,7 +116,7 @@ class GpuSession:
                 start = time.perf_counter()
                 run.set_hyper(self.hyper)  # who is asked between two windows may have changed it
                 count = min(self.window, steps - self.done)
-                run.launch(mode, self.done, count)
+                run.launch(self.done, count)
                 before = self.done
                 self.done, loss, mass, hits = run.read()
                 seconds = time.perf_counter() - start
@@ -112,7 +135,7 @@ class GpuSession:
         run = self._begin(mode, 0)
         try:
             for step in range(steps):
-                run.launch(mode, step, 1)
+                run.launch(step, 1)
                 self.done = run.read()[0]
                 yield step
         finally:
@@ -124,11 +147,11 @@ class GpuSession:
         run = self._begin(codes.TRAIN, number, stored=True)
         try:
             for step in range(steps):
-                run.launch(codes.TRAIN, step, 1, run.FIRST)
+                run.launch(step, 1, run.FIRST)
                 done, loss, mass, hits = run.read()
                 if done > step:
                     run.exchange(self.gradient, combine)
-                    run.launch(codes.TRAIN, step, 1, run.SECOND)
+                    run.launch(step, 1, run.SECOND)
                     done, loss, mass, hits = run.read()
                 self.done = done
                 yield done, loss, mass, hits

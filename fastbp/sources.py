@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from . import frames
+from .gpuarrays import OnDevice, lies_on_gpu
 from .kernels import codes
 
 
@@ -19,6 +20,8 @@ def plain(data):
     if hasattr(data, "detach"):  # torch; NumPy has no bfloat16
         data = data.detach().cpu()
         data = data.float() if str(data.dtype).endswith("bfloat16") else data
+    elif lies_on_gpu(data):
+        data = data.get() if hasattr(data, "get") else OnDevice.of(data)
     elif hasattr(data, "toarray"):
         data = data.toarray()
     elif hasattr(data, "__dlpack__") and not hasattr(data, "__array__"):

@@ -296,6 +296,7 @@ class Trainer:
         """X as the program reads it: prepared, and by name where this trainer was fitted on names."""
         if self.preparation is not None:
             X = self.preparation.transform(X, self.net.dtype)
+        X = backend.adopt(self.device, X)
         X = data.features(X, self.net.sizes[0], self.net.dtype, finite, self.columns)
         data.check_categories(X, self.net.embedded)
         return X
@@ -357,7 +358,8 @@ class Trainer:
     def predict(self, X, *, ema=None):
         """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
         bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
-        else the outputs themselves; in the network's dtype. X as in fit; raises as it does.
+        else the outputs themselves; in the network's dtype. X as in fit; raises as it does. X that lies on
+        the GPU gives an array there, of X's library.
 
         >>> trainer.predict(X).sum(axis=1).round(5).tolist()
         [1.0, 1.0, 1.0, 1.0]

@@ -298,12 +298,16 @@ SHARD_COLUMNS = 4
 
 # The state of a device, in front of the plan in its table: what a step reads and leaves for the next.
 # STEP: of the window's data; ROWS: of the step; FIRST: sample number of the first row at hand; RATED:
-# whether there is a table of rates
+# whether there is a table of rates; EVERY: batches an update; DROPS: number of the batch, for what is
+# dropped; PART: of the update that the batch belongs to; UPDATES: whether it is made; FATE: STORE or ADD, of
+# gradients that are kept; APART: numbers from the step's constants to a layer's, 0 where all have the same
 G_MODE, G_STEP, G_ROWS, G_SAMPLES, G_NUMBER, G_HITS, G_STOPPED = range(7)
 G_ORDERED, G_FIRST, G_X_ROW, G_X_COL, G_TARGETED, G_WEIGHTED = range(7, 13)
 G_PARTS, G_STORE, G_RATED = range(13, 16)
+G_SEED, G_EVERY, G_DROPS, G_PART, G_UPDATES, G_FATE, G_APART = range(16, 23)
 DEVICE = 24
 
-# hyper, sums and rates of a device, float64: hyper first, the table of rates from NUMBERS on
+# hyper, sums and rates of a device, float64: hyper first; from NUMBERS on the layers' factors of the
+# learning rate, then the table of rates
 U_LOSS, U_WEIGHT, U_FACTOR = HYPER, HYPER + 1, HYPER + 2
 NUMBERS = HYPER + 4

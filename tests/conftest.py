@@ -15,3 +15,17 @@ def rng():
     seed = int.from_bytes(os.urandom(4), "little")
     print(f"rng seed: {seed}")
     return np.random.default_rng(seed)
+
+
+SIMULATED = bool(int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0))
+
+
+def pytest_generate_tests(metafunc):
+    """Who takes ``device`` runs on each that is here: the simulator's alone, in a run of its own."""
+    if "device" in metafunc.fixturenames:
+        from fastbp import devices
+
+        if SIMULATED:
+            import simulator  # noqa: F401
+        here = ["cuda"] if SIMULATED else ["cpu"] + (["cuda"] if devices.no_gpu() is None else [])
+        metafunc.parametrize("device", here)

@@ -7,6 +7,7 @@ minutes; docs/gpu.md tells what its numbers mean.
 import importlib.util
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,6 +43,20 @@ def test_what_spills():
     assert all(n <= 16 for n in spilled.values())
 
 
+def test_the_page_holds_the_table_and_the_predictions():
+    """docs/gpu.md: registers of every kernel, and what bench/gpu_model.py predicts."""
+    from bench import gpu, gpu_model
+
+    page = (ptx.TABLE.parents[1] / "docs" / "gpu.md").read_text().splitlines()
+    assert set(gpu_model.table(gpu.CASES).splitlines()) <= set(page)
+    for kernel in {key.split()[2] for key in KNOWN}:
+        cells = []
+        for kind in ptx.DTYPES:
+            found = [KNOWN["{} sm_{}{} {}".format(kind, *c, kernel)] for c in ptx.CAPABILITIES]
+            cells += [" / ".join(str(one[0]) for one in found), f"{found[0][2]:,}"]
+        assert f"| {kernel} | " + " | ".join(cells) + " |" in page, kernel
+
+
 def test_the_inner_loop_is_vector_loads_and_fused_multiply_adds():
     """The wide tile: 64 multiply-adds for four 16-byte loads from shared memory, nothing in local memory."""
     [(_, _, text)] = ptx.ptx("float32", [(9, 0)], "forward_wide")
@@ -58,8 +73,6 @@ def test_the_inner_loop_is_vector_loads_and_fused_multiply_adds():
 
 def test_machine_code_is_kept_on_disk(monkeypatch, tmp_path):
     """A kernel is saved and found again by another process's dispatcher; another digest finds nothing."""
-    from types import SimpleNamespace
-
     import numpy as np
     from numba import float32
     from numba.cuda import dispatcher
@@ -90,10 +103,31 @@ def test_machine_code_is_kept_on_disk(monkeypatch, tmp_path):
     program.load.cache_clear()
 
 
+def test_users_functions_become_kernels_of_their_own(monkeypatch, tmp_path):
+    """finish_layer and loss, in no more registers than ours; each definition has its own machine code."""
+    import numpy as np
+
+    import fastbp as fb
+    from fastbp import activations, functions
+    from fastbp.kernels.cuda import custom, program
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    name = fb.activation(lambda z: z / (1 + abs(z)), name="mine")
+    loss = fb.loss(lambda z, t: (z - t) ** 2, name="square")
+    texts = [functions.definition(activations.USERS[name]), functions.definition(loss.code(1))]
+    found = {kernel: ptx.resources(text, c) for kernel, c, text in ptx.ptx("float32", [(9, 0)], users=texts)}
+    for kernel, used in found.items():
+        assert used["registers"] <= KNOWN[f"float32 sm_90 {kernel}"][0] + SLACK and not used["spilled"]
+    assert set(found) == {"finish_layer", "loss"}
+    kinds = np.dtype("float32"), program.namespace
+    made = [custom.kernel_of(texts[0], *kinds), program.load(kinds[0])["finish_layer"]]
+    keys = [kernel._cache._index_key("signature", SimpleNamespace(magic_tuple=tuple)) for kernel in made]
+    assert keys[0] != keys[1]
+
+
 def test_the_gather_reads_every_dtype(monkeypatch):
     """It is the one kernel that is compiled for a dtype of X."""
-    from types import SimpleNamespace
-
     import numpy as np
     from numba import cuda, float32, from_dtype, types
     from numba.cuda import dispatcher

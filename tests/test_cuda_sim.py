@@ -12,7 +12,7 @@ import pytest
 
 import fastbp as fb
 from fastbp import backend, devices
-from fastbp.kernels import codes
+from fastbp.kernels import codes, custom
 from fastbp.kernels import reference as ref
 
 if not int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0):
@@ -21,7 +21,7 @@ if not int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0):
 import simulator  # noqa: F401
 from numba import cuda
 
-from fastbp.kernels.cuda import dense, losses, program, scalar
+from fastbp.kernels.cuda import dense, losses, plan, program, scalar, updates
 
 
 @pytest.fixture(params=h.DTYPES)
@@ -52,12 +52,47 @@ def test_everything_in_the_formulas_is_here():
     from fastbp.kernels import formulas, loss_formulas
 
     names = {**scalar.functions(np.float32), "number_type": None, "zero": 0.0, "dtype": np.dtype("f4")}
+    updates.constants(names)
     losses.build(names)
     for name, table in (("activate", formulas.ACTIVATION), ("activate_stored", formulas.ACTIVATION_AND_SLOPE),
                         ("slope", formulas.SLOPE),
                         ("loss_row", loss_formulas.LOSS), ("link_row", loss_formulas.LINK)):  # fmt: skip
         for code in table:
             assert f"{name}_{code}" in names
+
+
+@pytest.mark.parametrize("name", custom.OPERATIONS)
+def test_operations_of_users_functions(rng, dtype, name):
+    """Each node that a user's function may have, as NumPy has it."""
+    from fastbp import math as names_of
+
+    tall = {"sinh": 5, "cosh": 5, "exp": 5, "expm1": 5}.get(name, 8)
+    low = 0.1 if name in ("log", "sqrt", "power") else -0.9 if name == "log1p" else -tall
+    count = 2 if name in ("add", "subtract", "multiply", "divide", "less", "greater", "equal", "where") else 1
+    points = rng.uniform(low, tall, (2, 20)).astype(dtype)
+    inputs = [["input", 0], ["input", 1]]
+    if name in ("and", "or", "not", "where"):
+        nodes = [*inputs, ["less", 0, 1], ["greater", 0, 1], ["constant", 1.0], ["constant", 0.0]]
+        arguments = {"where": [2, 0, 1], "not": [2]}.get(name, [2, 3])
+    elif name == "power":
+        nodes, arguments = [*inputs, ["constant", 1.7]], [0, 2]
+    else:
+        nodes, arguments = list(inputs), [0, 1][:count]
+    nodes.append([name, *arguments])
+    masked = name in ("less", "greater", "equal", "and", "or", "not")
+    if masked:
+        last = len(nodes) - 1
+        nodes += [["constant", 1.0], ["constant", 0.0], ["where", last, last + 1, last + 2]]
+    namespace = scalar.functions(dtype)
+    scalar.function("mine", ["x", "y"], lambda m, x, y: custom.evaluate(m, nodes, [len(nodes) - 1], [x, y]),
+                    namespace, np.dtype(dtype))  # fmt: skip
+    got = np.array([namespace["mine"](x, y) for x, y in points.T])
+    x, y = points.astype(float)
+    values = [x, y]
+    for node, *operands in nodes[2:]:
+        ready = [values[i] for i in operands] if node != "constant" else operands
+        values.append(np.float64(ready[0]) if node == "constant" else names_of.numpy_function(node)(*ready))
+    assert h.relative(got, values[-1]) < (4e-6 if dtype == np.float32 else 1e-13)
 
 
 def _slot(mem, table, kernel, grid, threads, *arguments):
@@ -146,14 +181,60 @@ def test_a_rows_prediction_does_not_depend_on_its_batch(rng):
         assert np.array_equal(trainer.predict(X[:rows]), whole[:rows])
 
 
-def test_launches_of_a_step(rng):
+def launched(net, options, mode=codes.TRAIN):
+    """Names of the kernels of a step."""
+    trainer = fb.Trainer(net, batch_size=4, device="cuda", **options)
+    trainer.fit(np.ones((4, 3), "f4"), [0, 1, 0, 1])
+    run = trainer._sessions["train"]._run
+    run.bind(np.ones((4, 3), "f4"), np.zeros((4, 1), "i4"), None, None)
+    return [name for name, *_ in run.first() + run.second()]
+
+
+def test_launches_of_a_step():
     """2 L + 3 for L layers, whatever the network: what a graph replays."""
     for sizes in ([3, 5, 2], [3, 4, 4, 4, 2]):
-        trainer = fb.Trainer(fb.MLP(sizes, seed=0), batch_size=4, device="cuda")
-        trainer.fit(np.ones((4, 3), "f4"), [0, 1, 0, 1])
-        run = trainer._sessions["train"]._run
-        run.bind(np.ones((4, 3), "f4"), np.zeros((4, 1), "i4"), None, None)
-        assert len(run.launches(codes.TRAIN)) == 2 * (len(sizes) - 1) + 3
+        assert len(launched(fb.MLP(sizes, seed=0), {})) == 2 * (len(sizes) - 1) + 3
+
+
+@pytest.mark.parametrize(
+    "network,options,more",
+    [
+        (dict(dropout=[0.5, 0]), {}, ["finish_layer", "finish_delta"]),
+        (dict(input_dropout=0.5), {}, ["drop_inputs"]),
+        (dict(norm=["layer", None]), {}, ["finish_layer", "finish_delta", "vector_update"]),
+        (dict(residual=[False, True]), {}, ["finish_layer", "finish_delta"] * 2),
+        (dict(activation=["prelu", "relu"]), {}, ["finish_layer", "finish_delta", "vector_update"]),
+        ({}, dict(ema=0.9), ["average"]),
+        ({}, dict(max_norm=1.0), ["constrain"]),
+        ({}, dict(lr_factors=(1, 0.5, 1)), ["layer_constants"]),
+        ({}, dict(accumulate=2), ["apply"]),
+        ({}, dict(clip_norm=1.0), ["square_norm", "clip", "apply"]),
+    ],
+)
+def test_who_asks_for_more_launches_more(network, options, more):
+    plain, found = (launched(fb.MLP([3, 4, 4, 2], seed=0, **n), o) for n, o in (({}, {}), (network, options)))
+    for name in plain:
+        found.remove(name)
+    assert sorted(found) == sorted(more)
+
+
+@pytest.mark.parametrize("kind", h.DTYPES)
+def test_masks_are_the_references_to_the_bit(rng, kind):
+    """Any seed and step of 64 bits."""
+    kernels, rows, columns, ld = program.load(np.dtype(kind)), 5, 9, 16
+    for rate in (1e-9, 0.3, 0.9999):
+        seed, step = int(rng.integers(2**63 - 1)), int(rng.integers(2 ** rng.integers(1, 60)))
+        x = np.zeros((rows, ld), kind)
+        x[:, :columns] = rng.standard_normal((rows, columns))
+        table = np.zeros(codes.DEVICE + codes.HEADER + codes.LAYER_COLUMNS, np.int64)
+        table[[codes.G_SEED, codes.G_DROPS, codes.G_ROWS]] = seed, step, rows
+        table[codes.DEVICE + codes.P_LDX] = ld
+        table[codes.DEVICE + codes.P_DROPOUT] = int(np.floor(rate * 2**32 + 0.5))
+        table[codes.DEVICE + codes.HEADER + codes.L_IN] = columns
+        mem = x.ravel().copy()
+        _slot(mem, table, kernels["drop_inputs"], (rows, 3), 4)
+        mask = ref.dropout_mask(rate, seed, step, 0, rows, columns).astype(kind)
+        assert np.array_equal(mem.reshape(rows, ld)[:, :columns], x[:, :columns] * mask)
 
 
 def test_ctrl_c_counts_the_steps_that_were_made(rng, monkeypatch):
@@ -243,58 +324,43 @@ def test_out_of_memory_says_how_much_and_what_to_lower(monkeypatch):
 
 def test_what_the_gpu_does_not_know_is_refused():
     """New columns of the tables are refused by name until kernels/cuda has been taught them."""
-    plan, hyper = np.zeros(codes.HEADER + codes.LAYER_COLUMNS, np.int64), np.zeros(codes.HYPER)
-    plan[codes.P_LAYERS] = 1
-    program.refuse(plan, hyper)
-    for prefix, table in (("P", plan), ("L", plan[codes.HEADER :]), ("H", hyper)):
-        for name in program.KNOWN[prefix].split():
+    rows, hyper = np.zeros(codes.HEADER + codes.LAYER_COLUMNS, np.int64), np.zeros(codes.HYPER)
+    rows[codes.P_LAYERS] = 1
+    plan.refuse(rows, hyper)
+    for prefix, table in (("P", rows), ("L", rows[codes.HEADER :]), ("H", hyper)):
+        for name in plan.KNOWN[prefix].split():
             assert hasattr(codes, f"{prefix}_{name}")
-        codes_known = program.KNOWN[prefix]
-        program.KNOWN[prefix] = codes_known.rpartition(" ")[0]  # as if the last one were new
-        at = getattr(codes, f"{prefix}_{codes_known.rpartition(' ')[2]}")
+        known = plan.KNOWN[prefix]
+        last = known.rpartition(" ")[2]
+        plan.KNOWN[prefix] = known.rpartition(" ")[0]  # as if the last one were new
+        at = getattr(codes, f"{prefix}_{last}")
         before, table[at] = table[at], 1
         try:
-            with pytest.raises(NotImplementedError, match="does not do this yet"):
-                program.refuse(plan, hyper)
+            with pytest.raises(NotImplementedError, match=rf"does not do this yet \({last.lower()}\)"):
+                plan.refuse(rows, hyper)
         finally:
-            program.KNOWN[prefix], table[at] = codes_known, before
+            plan.KNOWN[prefix], table[at] = known, before
+    rows[codes.HEADER + codes.L_ACTIVATION] = codes.USER - 1
+    with pytest.raises(NotImplementedError, match=f"activation {codes.USER - 1}"):
+        plan.refuse(rows, hyper)
     with pytest.raises(ValueError, match="explain"):
         fb.Trainer(fb.MLP([2, 2], seed=0), device="cuda").explain()
 
 
-@pytest.mark.parametrize(
-    "network,options,said",
-    [
-        (dict(dropout=0.5), {}, "dropout"),
-        (dict(input_dropout=0.5), {}, "input_dropout"),
-        (dict(norm="layer"), {}, "norm"),
-        (dict(norm="batch"), {}, "norm"),
-        (dict(residual=True), {}, "residual"),
-        (dict(activation="prelu"), {}, "prelu"),
-        (dict(embeddings={0: (2, 3)}), {}, "embeddings"),
-        ({}, dict(clip_layer_norm=1.0), "clip_layer_norm"),
-        ({}, dict(max_norm=1.0), "max_norm"),
-        ({}, dict(accumulate=2), "accumulate"),
-        ({}, dict(ema=0.9), "ema"),
-        ({}, dict(lr_factors=(1, 0.5, 1)), "lr_factors"),
-        ({}, dict(decay_bias=False), "decay_bias"),
-    ],
-)
-def test_what_the_cpu_alone_does_is_refused_by_its_name(network, options, said):
-    net = fb.MLP([3, 4, 4, 2], seed=0, **network)
-    trainer = fb.Trainer(net, batch_size=4, device="cuda", **options)
-    before = net.params.copy()
-    with pytest.raises(
-        NotImplementedError, match=rf'device: got "cuda", .* \([^,]*{said}[^,]*\); takes "cpu"'
-    ):
-        trainer.fit(np.zeros((4, 3), "f4"), [0, 1, 0, 1])
-    assert np.array_equal(net.params, before)
-
-
-def test_data_that_the_cpu_alone_reads_is_refused():
+@pytest.mark.parametrize("kind", ["f8", "?"])
+def test_sparse_rows_and_shards_give_the_bits_of_an_array(rng, kind, monkeypatch):
     sparse = pytest.importorskip("scipy.sparse")
-    X = np.ones((4, 3), "f4")
-    trainer = fb.Trainer(fb.MLP([3, 2], seed=0), batch_size=4, device="cuda")
-    for kind, data in (("sparse", sparse.csr_array(X)), ("shards", fb.data.shards([X[:2], X[2:]]))):
-        with pytest.raises(NotImplementedError, match=f"X: got {kind} data"):
-            trainer.fit(data, [0, 1, 0, 1])
+    from fastbp.kernels.cuda import data
+
+    monkeypatch.setattr(data, "PIECE", 2 * 4 * 3 * np.dtype(kind).itemsize)  # two batches
+    X, y, found = rng.integers(0, 2, (11, 3)).astype(kind), rng.integers(0, 2, 11), []
+    shards = fb.data.shards([X[:4], X[4:5], X[5:]])
+    for given in (X, sparse.csr_array(X), sparse.coo_matrix(X), shards):
+        net = fb.MLP([3, 4, 2], seed=0)
+        trainer = fb.Trainer(net, batch_size=4, seed=1, device="cuda")
+        trainer.fit(given, y, epochs=2)
+        loss, _ = trainer.gradients(given, y)
+        results = trainer.predict(given), trainer.activations(given)
+        found.append([*net.params, loss, *trainer.evaluate(given, y).values(), *np.hstack(results).ravel()])
+    for other in found[1:]:
+        assert np.array_equal(other, found[0])

@@ -1,11 +1,10 @@
 """What every device must do, held to the float64 oracle: short, since it also runs in the GPU's simulator.
 
 On the CPU in the ordinary run; on the GPU where there is one; and, in a run of its own, in the simulator:
-    NUMBA_ENABLE_CUDASIM=1 pytest tests/test_devices.py tests/test_cuda_sim.py
+    NUMBA_ENABLE_CUDASIM=1 pytest tests/test_devices{,_more}.py tests/test_cuda_{sim,arrays}.py
 """
 
 import copy
-import os
 
 import draw
 import harness as h
@@ -15,19 +14,8 @@ from test_optimizers import OPTIMIZERS, hyper
 from test_trainer import flat, params64, problem
 
 import fastbp as fb
-from fastbp import devices
 from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
-
-SIMULATED = bool(int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0))
-if SIMULATED:
-    import simulator  # noqa: F401
-HERE = ["cuda"] if SIMULATED else ["cpu"] + (["cuda"] if devices.no_gpu() is None else [])
-
-
-@pytest.fixture(params=HERE)
-def device(request):
-    return request.param
 
 
 @pytest.mark.parametrize("activation", codes.ACTIVATIONS)

@@ -33,15 +33,20 @@ class _Impl(CUDACacheImpl):
 
 class _Cache(CUDACache):
     _impl_class = _Impl
+    more = ""
 
     def _index_key(self, sig, codegen):
-        return sig, codegen.magic_tuple(), source_digest("cuda")
+        return sig, codegen.magic_tuple(), source_digest("cuda") + self.more
 
 
-def attach(dispatcher):
-    """Keep what this dispatcher compiles; without a writable place it compiles anew in each process."""
+def attach(dispatcher, more=""):
+    """Keep what this dispatcher compiles; without a writable place it compiles anew in each process.
+
+    more: what it is made from beside the kernels' sources: the definition of a user's function.
+    """
     try:
         dispatcher._cache = _Cache(dispatcher.py_func)
+        dispatcher._cache.more = more
     except RuntimeError:
         pass
     return dispatcher

@@ -4,11 +4,37 @@ import numpy as np
 
 from .. import codes
 from ..codes import DEVICE
-from .device import SIMULATED, cuda, kernel
+from .device import SIMULATED, at_address, cuda, device, kernel
+
+
+@device
+def begin_step(table, order, row, tid):
+    """(rows of step G_STEP, the sample of this row); the first thread of all writes the step's numbers."""
+    step = table[codes.G_STEP]
+    start = step * table[DEVICE + codes.P_BATCH]
+    rows = min(table[DEVICE + codes.P_BATCH], table[codes.G_SAMPLES] - start)
+    if row == 0 and tid == 0:
+        every = table[codes.G_EVERY]
+        table[codes.G_ROWS] = rows
+        table[codes.G_DROPS] = table[codes.G_NUMBER] * every + step % every + 1
+    sample = start + row - table[codes.G_FIRST]
+    if row < rows and table[codes.G_ORDERED] != 0:
+        sample = np.int64(order[sample])
+    return rows, sample
+
+
+@device
+def fetch_target(mem, table, y, weight, sample, row, column):
+    """A row's target number ``column``, and, with the first one, its weight."""
+    if column < table[codes.G_TARGETED]:
+        place = table[DEVICE + codes.P_TARGET] + row * table[DEVICE + codes.P_LDT] + column
+        mem[place] = y[sample * table[codes.G_TARGETED] + column]
+    if column == 0 and table[codes.G_WEIGHTED] != 0:
+        mem[table[DEVICE + codes.P_ROWSCALE] + row] = weight[sample]
 
 
 def build(names):
-    """{"gather": kernel} for a namespace of scalar.functions."""
+    """{name: kernel} for a namespace of scalar.functions."""
     real, zero = names["real"], names["zero"]
 
     @kernel
@@ -17,31 +43,31 @@ def build(names):
 
         x: flat, any dtype, its strides in the table; y (N * targets,), weight (N,): in mem's dtype.
         To predict, what is not finite is counted in G_HITS.
-        Compiled for each dtype of x: this kernel alone, since addresses have types.
+        Compiled for each dtype of x, as gather_mixed: these kernels alone, since addresses have types.
         """
         row, column = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-        start = table[codes.G_STEP] * table[DEVICE + codes.P_BATCH]
-        rows = min(table[DEVICE + codes.P_BATCH], table[codes.G_SAMPLES] - start)
-        if row == 0 and column == 0:
-            table[codes.G_ROWS] = rows
+        rows, sample = begin_step(table, order, row, column)
         if row >= rows:
             return
-        sample = start + row - table[codes.G_FIRST]
-        if table[codes.G_ORDERED] != 0:
-            sample = order[sample]
         if column < table[DEVICE + codes.P_INPUTS]:
             place = table[DEVICE + codes.P_X] + row * table[DEVICE + codes.P_LDX] + column
             number = real(x[sample * table[codes.G_X_ROW] + column * table[codes.G_X_COL]])
             mem[place] = number
             if number - number != zero and table[codes.G_MODE] >= codes.PREDICT:
                 cuda.atomic.add(table, codes.G_HITS, 1)
-        if column < table[codes.G_TARGETED]:
-            place = table[DEVICE + codes.P_TARGET] + row * table[DEVICE + codes.P_LDT] + column
-            mem[place] = y[sample * table[codes.G_TARGETED] + column]
-        if column == 0 and table[codes.G_WEIGHTED] != 0:
-            mem[table[DEVICE + codes.P_ROWSCALE] + row] = weight[sample]
+        fetch_target(mem, table, y, weight, sample, row, column)
 
-    return {"gather": gather}
+    @kernel
+    def find_bad(x, found, rows, columns, row_step, column_step):
+        """found[0] = place, row by row, of the first number that is not finite in the network's dtype."""
+        at = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        while at < rows * columns:
+            number = real(x[at // columns * row_step + at % columns * column_step])
+            if number - number != zero:
+                cuda.atomic.min(found, 0, at)
+            at += cuda.gridDim.x * cuda.blockDim.x
+
+    return {"gather": gather, "find_bad": find_bad}
 
 
 def allocate(size, dtype, what):
@@ -60,15 +86,32 @@ def allocate(size, dtype, what):
         ) from error
 
 
+class View:
+    """An array that lies on the device: (N, n), its memory as one array, its strides in elements."""
+
+    def __init__(self, numbers, shape, strides):
+        self.numbers, self.shape, self.strides = numbers, shape, strides
+
+    def __len__(self):
+        return self.shape[0]
+
+
+def view(array):
+    """The View of what has pointer, shape, strides in bytes, dtype, span, owner and stream: not a copy."""
+    kind = np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype
+    strides = tuple(s // kind.itemsize for s in array.strides)
+    return View(at_address(array.pointer, array.span, kind, array.owner, array.stream), array.shape, strides)
+
+
 def flat(x):
     """(the numbers of a 2-D array one after the other, strides in elements); no copy if contiguous."""
+    if isinstance(x, View):
+        return x.numbers, x.strides
     if x.dtype.kind == "b":
         x = x.view(np.uint8)
-    if x.flags["C_CONTIGUOUS"] if hasattr(x.flags, "__getitem__") else x.is_c_contiguous():
-        return x.reshape(-1), (x.shape[1], 1)
-    if isinstance(x, np.ndarray) and not x.flags["F_CONTIGUOUS"]:
-        return np.ascontiguousarray(x).reshape(-1), (x.shape[1], 1)
-    return x.T.reshape(-1), (1, x.shape[0])
+    if x.flags["F_CONTIGUOUS"] and not x.flags["C_CONTIGUOUS"]:
+        return x.T.reshape(-1), (1, x.shape[0])
+    return np.ascontiguousarray(x).reshape(-1), (x.shape[1], 1)
 
 
 class Feed:
@@ -86,7 +129,7 @@ class Feed:
         self.y = moved(nothing if y is None else np.ascontiguousarray(y, dtype).reshape(-1), stream, "y")
         self.weight = moved(nothing if weight is None else weight, stream, "sample_weight")
         self.weighted = weight is not None
-        self.out = None if out is None else allocate(out.size, dtype, "the predictions")
+        self.out = allocate(out.size, dtype, "the predictions") if isinstance(out, np.ndarray) else out
         self.order = moved(np.zeros(1, np.int32), stream, "the order")
         self.ordered = 0
         stream.synchronize()
@@ -111,8 +154,8 @@ class Feed:
         yield count
 
     def fetch(self, stream):
-        """The predictions, into the host's array."""
-        if self.out is not None:
+        """The predictions, into the host's array if they are wanted there."""
+        if isinstance(self.host[3], np.ndarray):
             there = self.out.copy_to_host(stream=stream)
             stream.synchronize()
             self.host[3][:] = there.reshape(self.host[3].shape)
@@ -128,7 +171,8 @@ def moved(array, stream, what):
 
 
 class Streamed:
-    """The data of a pass that does not fit: pieces of it, gathered by the host, on two buffers in turn.
+    """The data of a pass that does not fit, or is no array (sparse rows, shards): pieces of it, gathered by
+    the host, on two buffers in turn.
 
     While the steps of one piece run, the next is gathered into memory that the driver has pinned and
     copied on a stream of its own. A piece comes in the order of the epoch already.
@@ -137,15 +181,17 @@ class Streamed:
     out, ordered = None, 0
 
     def __init__(self, x, y, weight, dtype, batch, stream):
-        self.host = x.view(np.uint8) if x.dtype.kind == "b" else x, y, weight
+        self.host = x, y, weight
+        kind = np.dtype(np.uint8) if x.dtype.kind == "b" else x.dtype
+        kind = kind if (kind.kind, kind.itemsize) in codes.DTYPES else np.dtype(np.float64)
         self.samples, self.batch = len(x), batch
         self.targets, self.weighted = 0 if y is None else y.shape[1], weight is not None
-        bytes_a_row = x.shape[1] * x.dtype.itemsize
+        bytes_a_row = x.shape[1] * kind.itemsize
         self.steps = max(1, PIECE // (batch * bytes_a_row))  # of a piece
         rows = min(len(x), self.steps * batch)
         self.order = moved(np.zeros(1, np.int32), stream, "the order")
         self.rows, self.key = None, 0
-        shapes = [((rows, x.shape[1]), self.host[0].dtype), ((rows, max(1, self.targets)), dtype),
+        shapes = [((rows, x.shape[1]), kind), ((rows, max(1, self.targets)), dtype),
                   ((rows,), dtype), ((1,), np.int64)]  # fmt: skip
         self.pinned = [[cuda.pinned_array(shape, kind) for shape, kind in shapes] for _ in range(2)]
         self.there = [[allocate(np.prod(shape), kind, "two pieces of the data") for shape, kind in shapes[:3]]
@@ -183,7 +229,7 @@ class Streamed:
         x, y, weight, first = self.pinned[slot]
         for values, buffer in zip(self.host, (x, y, weight), strict=True):
             if values is not None:
-                buffer[:count] = values[rows]
+                buffer[:count] = np.asarray(values[rows])
         first[0] = start
         for buffer, there in zip((x, y, weight), self.there[slot], strict=True):
             there.copy_to_device(buffer.reshape(-1), stream=self.copies)
@@ -206,8 +252,15 @@ def room():
     return np.inf if SIMULATED else ROOM * cuda.current_context().get_memory_info()[0]
 
 
+def rows_that_fit(x, more, batch):
+    """Rows of x, in whole batches, that fit with ``more`` bytes a row beside them; of no array a piece."""
+    each = x.shape[1] * x.dtype.itemsize + more
+    most = room() if isinstance(x, np.ndarray) else min(room(), PIECE)
+    return len(x) if each * len(x) <= most else max(1, int(most / each) // batch) * batch
+
+
 def feed(x, y, weight, out, dtype, batch, stream):
     """The feed that fits: all data on the device where there is room, else piece by piece."""
-    if out is None and isinstance(x, np.ndarray) and x.nbytes > room():
+    if not isinstance(x, View) and (not isinstance(x, np.ndarray) or (out is None and x.nbytes > room())):
         return Streamed(x, y, weight, dtype, batch, stream)
     return Feed(x, y, weight, out, dtype, stream)

@@ -1,15 +1,11 @@
-"""The dense layer: tiles for wide, middling and small layers, and the gradient path's passes.
+"""The dense layer: tiles for wide, middling and small layers.
 
 As on the CPU the weight tile's epilogue is the update, so no gradient reaches memory; clipping,
-gradients() and batches cut into parts store it first, and ``apply`` updates from there.
+gradients(), accumulation and batches cut into parts store it first, and updates.apply updates from there.
 """
 
-import math
-
-from .. import codes
-from ..codes import DEVICE
 from . import tile
-from .device import LINE, SIMULATED, cuda, device, kernel
+from .device import LINE, SIMULATED, kernel
 from .scalar import compiled
 from .tile import Tile
 
@@ -41,14 +37,11 @@ if SIMULATED:  # a thread costs 150 us: blocks of a few, ragged everywhere
         },
     }
 KINDS = {"dense_forward": tile.forward, "dense_backward": tile.backward, "dense_update": tile.update}
-THREADS = 4 if SIMULATED else 256  # of a block of the passes over all parameters
 
 
 def build(names):
-    """{name: kernel} for a namespace of scalar.functions: dense_forward_wide and so on, and the passes."""
-    real, number_type, update = names["real"], names["number_type"], names["update"]
+    """{name: kernel} for a namespace of scalar.functions: dense_forward_wide and so on."""
     size = names["dtype"].itemsize
-    zero = real(0)
     kernels = {}
     for shape, one in TILES[size].items():
         for kind, write in KINDS.items():
@@ -56,72 +49,4 @@ def build(names):
             [function] = compiled(write(name, one, LINE // size).text(), names, [name])
             resident = one.resident if kind != "dense_update" or shape != "wide" else 1
             kernels[name] = kernel(function, (one.threads, resident))  # its bias and slots take registers
-
-    @kernel
-    def apply(mem, table, numbers, source, parts, destination):
-        """Update from the sum of ``parts`` gradient arrays at source; or, destination > 0, store it there."""
-        if table[codes.G_STOPPED] != 0:
-            return
-        size, code = table[DEVICE + codes.P_SIZE], table[DEVICE + codes.P_OPTIMIZER]
-        constants = table[DEVICE + codes.P_SCRATCH] + codes.S_CONSTANTS
-        for index in range(table[DEVICE + codes.P_LAYERS]):
-            this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
-            if table[this + codes.L_FROZEN] != 0:
-                continue
-            first = table[this + codes.L_W]
-            last = first + (table[this + codes.L_IN] + 1) * table[this + codes.L_LDW]
-            at = first + cuda.blockIdx.x * THREADS + cuda.threadIdx.x
-            while at < last:
-                g = mem[source + at]
-                for part in range(1, parts):
-                    g += mem[source + part * size + at]
-                if destination > 0:
-                    mem[destination + at] = g
-                else:
-                    g *= real(numbers[codes.U_FACTOR])
-                    update(code, g, mem, at, size + at, size, constants)
-                at += cuda.gridDim.x * THREADS
-
-    @device
-    def fold(shared, tid):
-        cuda.syncthreads()
-        step = THREADS // 2
-        while step > 0:
-            if tid < step:
-                shared[tid] = shared[tid] + shared[tid + step]
-            cuda.syncthreads()
-            step //= 2
-
-    @kernel
-    def square_norm(mem, table):
-        """Partial sums of squares of the gradient array, one a block of codes.BLOCK numbers."""
-        shared = cuda.shared.array(THREADS, number_type)
-        tid, first = cuda.threadIdx.x, cuda.blockIdx.x * codes.BLOCK
-        last = min(first + codes.BLOCK, table[DEVICE + codes.P_SIZE])
-        total = zero
-        for at in range(first + tid, last, THREADS):
-            g = mem[table[DEVICE + codes.P_GRADIENT] + at]
-            total += g * g
-        shared[tid] = total
-        fold(shared, tid)
-        if tid == 0:
-            mem[table[DEVICE + codes.P_PARTIALS] + cuda.blockIdx.x] = shared[0]
-
-    @kernel
-    def clip(mem, table, numbers):
-        """U_FACTOR = min(1, clip_norm / norm); a norm that is not finite takes the step back and stops."""
-        if cuda.threadIdx.x > 0 or table[codes.G_STOPPED] != 0:
-            return
-        total = 0.0
-        for b in range((table[DEVICE + codes.P_SIZE] + codes.BLOCK - 1) // codes.BLOCK):
-            total += float(mem[table[DEVICE + codes.P_PARTIALS] + b])
-        norm = math.sqrt(total)
-        if not math.isfinite(norm):
-            table[codes.G_STOPPED] = 1
-            table[codes.G_STEP] -= 1
-            table[codes.G_NUMBER] -= 1
-            numbers[codes.U_LOSS] = norm
-            return
-        numbers[codes.U_FACTOR] = min(1.0, numbers[codes.H_CLIP_NORM] / (norm + 1e-6))
-
-    return kernels | {"apply": apply, "square_norm": square_norm, "clip": clip}
+    return kernels

@@ -4,6 +4,7 @@ The simulator (NUMBA_ENABLE_CUDASIM=1, set before the import) runs kernels as Py
 for each of the GPU's: it knows no intrinsics, so the same names are ordinary functions there.
 """
 
+import ctypes
 import math
 
 import numpy as np
@@ -14,22 +15,39 @@ LINE = 16  # bytes that one instruction moves at most: 4 floats, 2 doubles
 ALIGNED = "" if SIMULATED else f", alignment={LINE}"  # of a shared array; the simulator takes none
 
 
-def kernel(function, bounds=None):
+def kernel(function, bounds=None, more=""):
     """What the host launches. Compiled when first launched: an earlier signature would need a driver.
 
     bounds: (threads of a block, blocks that a processor should have room for at once), which limit
-    the registers of a thread.
+    the registers of a thread. more: see cache.attach.
     """
     if SIMULATED:
         return cuda.jit(function)
     from .cache import attach
 
-    return attach(cuda.jit(function, **({} if bounds is None else {"launch_bounds": bounds})))
+    return attach(cuda.jit(function, **({} if bounds is None else {"launch_bounds": bounds})), more)
 
 
 def device(function):
     """What kernels call."""
     return cuda.jit(device=True)(function)
+
+
+def at_address(pointer, size, dtype, owner, stream=None):
+    """(size,) numbers of dtype that lie at an address of the device; owner: keeps them alive.
+
+    stream: what makes them is waited for. In the simulator the device is this process's memory.
+    """
+    if SIMULATED:
+        from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+        memory = (ctypes.c_char * (size * dtype.itemsize)).from_address(pointer)
+        array = FakeCUDAArray(np.frombuffer(memory, dtype))
+        array.owner = owner
+        return array
+    found = {"shape": (size,), "strides": None, "typestr": dtype.str, "data": (pointer, False),
+             "stream": stream, "version": 3}  # fmt: skip
+    return cuda.from_cuda_array_interface(found, owner=owner)
 
 
 if SIMULATED:

@@ -3,25 +3,30 @@
     gather -> forward, layer by layer -> loss and delta -> the sum of the loss, the update's constants
     -> delta back, layer by layer -> all weight tiles at once, the update in their epilogue
 
+Layers with a norm, dropout or a skip, embeddings, and updates that are limited, accumulated or averaged
+have launches of their own (layers.py, norms.py, embeddings.py, updates.py); others have none of these.
+
 Every number that changes from step to step lies in the table (codes.G_...) or in ``numbers``, and the
 kernels move it on themselves, so that all steps launch the same and a run of them is one CUDA graph.
-The arena: parameters, slots, the work arena of the plan, then gradients of parts of a batch.
+The arena: parameters, slots, the work arena of the plan, then what plan.Layout adds.
 """
 
 import functools
 import warnings
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from numba import from_dtype
 
-from .. import codes, formulas, loss_formulas
+from .. import codes
 from ..codes import DEVICE
 from ..jit import program
 from ..random import shuffle
-from . import data, dense, losses
+from . import custom, data, dense, embeddings, folds, layers, losses, norms, updates
 from .device import SIMULATED, cuda, kernel, load1, load2, load4, store1, store2, store4
 from .graph import record
+from .plan import Layout, embedding_rows, layer_rows, refuse
 from .scalar import functions
 
 # A grid of fewer blocks leaves processors idle: then smaller tiles, then parts of the batch. Not the
@@ -30,70 +35,25 @@ ENOUGH = 4 if SIMULATED else 96
 PART = 8 if SIMULATED else 256  # rows of a part of the batch at least
 REPLAYED = 16  # steps of a graph
 COLUMNS = 4 if SIMULATED else 128  # threads of a gathering block
-
-# columns of the plan that are places in the work arena
-PLACES = (codes.P_X, codes.P_TARGET, codes.P_ROWLOSS, codes.P_ROWSCALE, codes.P_SCRATCH, codes.P_GRADIENT,
-          codes.P_PARTIALS, codes.P_ZERO, codes.P_NUMBERS)  # fmt: skip
-LAYER_PLACES = (codes.L_X, codes.L_A, codes.L_DELTA, codes.L_SLOPE)
-# What this program understands; a table with anything else in it is refused, not half obeyed.
-KNOWN = {
-    "P": "LAYERS BATCH INPUTS OUTPUTS LOSS OPTIMIZER SIZE X LDX TARGET LDT TARGETS ROWLOSS ROWSCALE SCRATCH "
-    "SCRATCH_SIZE PANEL GRADIENT PARTIALS ZERO SLOTS LOWEST NUMBERS",
-    "L": "IN OUT ACTIVATION W LDW X LDX A LDA DELTA FROZEN ROWS SLOPE DERIVE",
-    "H": "LR WEIGHT_DECAY MOMENTUM DAMPENING NESTEROV BETA2 EPS DECOUPLED LR_DECAY MOMENTUM_DECAY START "
-    "CLIP_NORM CLIP_VALUE L1",
-}
-# columns as who set them calls them
-NAMES = {
-    "P_DROPOUT": "input_dropout", "P_MEETS": "norm", "P_EMBEDDINGS": "embeddings", "L_NORM": "norm",
-    "L_DROPOUT": "dropout", "L_SKIP": "residual", "L_LOW": "prelu",
-    "H_CLIP_LAYER": "clip_layer_norm", "H_MAX_NORM": "max_norm",
-    "H_ACCUMULATE": "accumulate", "H_EMA": "ema", "H_PER_LAYER": "lr_factors or decay_bias",
-}  # fmt: skip
-# set together with others that say more
-BESIDE = ("P_DX", "P_LDDX", "P_CODES", "P_RUNS", "L_SPECIAL", "L_LATE", "L_HAT", "L_STAT", "L_RUNNING",
-          "L_TOTAL", "H_BARE_BIAS")  # fmt: skip
+THREADS = 4 if SIMULATED else 128  # of a block that goes once over layers or columns
 
 
-def unknown(prefix, table):
-    """Columns of a table (..., columns) that are set and that this program does not know, by name."""
-    known = {f"{prefix}_{name}" for name in KNOWN[prefix].split()}
-    columns = {name: at for name, at in vars(codes).items() if name.startswith(f"{prefix}_")}
-    return [name for name, at in columns.items() if name not in known and np.any(table[..., at])]
+@functools.cache
+def namespace(dtype):
+    """Everything that the kernels of one numpy dtype call."""
+    names = functions(dtype)
+    names |= {"cuda": cuda, "number_type": from_dtype(dtype), "zero": dtype.type(0), "dtype": dtype,
+              "load1": load1, "load2": load2, "load4": load4,
+              "store1": store1, "store2": store2, "store4": store4}  # fmt: skip
 
-
-def refuse(plan, hyper):
-    """Raises NotImplementedError for a plan or an optimizer that asks for what only the CPU does."""
-    layers = layer_rows(plan)
-    hyper = np.array(hyper[: codes.HYPER])
-    hyper[codes.H_ACCUMULATE] *= hyper[codes.H_ACCUMULATE] > 1
-    found = unknown("P", plan) + unknown("L", layers) + unknown("H", hyper)
-    found = [name for name in found if name not in BESIDE] or found
-    found = [NAMES.get(name, name[2:].lower()) for name in found]
-    if int(plan[codes.P_LOSS]) not in loss_formulas.LOSS:
-        found.append("your own loss")
-    used = set(map(int, layers[:, codes.L_ACTIVATION])) | set(map(int, layers[:, codes.L_LATE]))
-    used -= set(codes.LEARNED.values())
-    if not used <= formulas.ACTIVATION.keys() | formulas.ACTIVATION_AND_SLOPE.keys():
-        found.append("your own activation")
-    if found:
-        what = ", ".join(dict.fromkeys(found))
-        raise NotImplementedError(f'device: got "cuda", which does not do this yet ({what}); takes "cpu"')
-
-
-def layer_rows(plan):
-    """The layers' columns of a plan, (layers, columns): a view."""
-    rows = plan[codes.HEADER :][: int(plan[codes.P_LAYERS]) * codes.LAYER_COLUMNS]
-    return rows.reshape(-1, codes.LAYER_COLUMNS)
+    updates.constants(names)
+    return names
 
 
 @functools.cache
 def load(dtype):
     """{name: kernel} for networks of one numpy dtype; each is compiled when it is first launched."""
-    names = functions(dtype)
-    names |= {"cuda": cuda, "number_type": from_dtype(dtype), "zero": dtype.type(0), "dtype": dtype,
-              "load1": load1, "load2": load2, "load4": load4,
-              "store1": store1, "store2": store2, "store4": store4}  # fmt: skip
+    names = namespace(dtype)
 
     @kernel
     def clear(mem):
@@ -103,13 +63,30 @@ def load(dtype):
             mem[at] = 0
             at += cuda.gridDim.x * cuda.blockDim.x
 
-    return {"clear": clear, **data.build(names), **losses.build(names), **dense.build(names)}
+    kernels = {"clear": clear}
+    for part in (data, losses, dense, updates, layers, norms, embeddings):
+        kernels |= part.build(names)
+    return kernels
 
 
 @program(parallel=False)
 def draw_order(order, seed, stream):
     """The CPU's order of an epoch, drawn on the host: 1 ms for 100,000 samples, one after the other."""
     shuffle(order, seed, stream)
+
+
+def first_bad(array, dtype):
+    """Place, row by row, of the first number of an array on the device that is not finite in dtype, or None.
+
+    array: (N, n), see data.view.
+    """
+    x, (rows, columns) = data.view(array), array.shape
+    found = cuda.to_device(np.full(1, np.iinfo(np.int64).max))
+    grid = min(over(rows * columns, THREADS), 1024 if not SIMULATED else 2)
+    with quiet():
+        load(np.dtype(dtype))["find_bad"][grid, THREADS](x.numbers, found, rows, columns, *x.strides)
+    place = int(found.copy_to_host()[0])
+    return None if place == np.iinfo(np.int64).max else place
 
 
 def over(count, size):
@@ -126,6 +103,16 @@ def shape_for(itemsize, products):
     return "small"
 
 
+class Asked(NamedTuple):
+    """What a pass asks for beside the plain step: each launches something, so a graph knows it."""
+
+    mode: int
+    clips: bool
+    per_layer: bool
+    limits: bool
+    averages: bool
+
+
 @contextmanager
 def quiet():
     """Without numba's advice on the size of grids."""
@@ -138,29 +125,34 @@ class Run:
     """One network on the GPU: its buffers, and its steps.
 
     params, slots: host arenas; plan: the host's table; work_size: elements of the plan's work arena;
-    loss_numbers: the loss's own, for P_NUMBERS.
+    loss_numbers: the loss's own, for P_NUMBERS; users: {code: definition} of the user's own functions.
     """
 
-    def __init__(self, params, slots, plan, work_size, loss_numbers):
+    def __init__(self, params, slots, plan, work_size, loss_numbers, users):
         self.params, self.slots, self.plan = params, slots, plan
-        self.kernels = load(params.dtype)
+        self.kernels = dict(load(params.dtype))
+        for code, text in users.items():
+            self.kernels[f"user_{code}"] = custom.kernel_of(text, params.dtype, namespace)
         size, item = params.size, params.dtype.itemsize
-        layers = layer_rows(plan)
-        self.layers = [(int(row[codes.L_IN]), int(row[codes.L_OUT])) for row in layers]
-        frozen = layers[:, codes.L_FROZEN]
-        self.trained = [shape for shape, out in zip(self.layers, frozen, strict=True) if not out]
+        rows = layer_rows(plan)
+        self.layers = [(int(row[codes.L_IN]), int(row[codes.L_OUT])) for row in rows]
+        self.late_codes = np.maximum(rows[:, codes.L_ACTIVATION], rows[:, codes.L_LATE]).tolist()
+        self.normed = [int(norm) for norm in rows[:, codes.L_NORM]]
+        self.trains = [not frozen for frozen in rows[:, codes.L_FROZEN]]
+        trained = [shape for shape, trains in zip(self.layers, self.trains, strict=True) if trains]
+        self.embedded = [(int(e[codes.E_CATEGORIES]), int(e[codes.E_WIDTH])) for e in embedding_rows(plan)]
         self.lowest = int(plan[codes.P_LOWEST])
         batch = self.batch = int(plan[codes.P_BATCH])
         self.forward = [shape_for(item, [(batch, o)]) for _, o in self.layers]
         self.backward = [shape_for(item, [(batch, i)]) for i, _ in self.layers]
-        self.update = shape_for(item, self.trained)
+        self.update = shape_for(item, trained)
         one = dense.TILES[item][self.update]
-        self.tiles = sum(over(i, one.rows) * over(o, one.columns) for i, o in self.trained)
+        self.tiles = sum(over(i, one.rows) * over(o, one.columns) for i, o in trained)
         self.parts = 1
         if self.update == "small" and self.tiles:
             self.parts = max(1, min(batch // PART, ENOUGH // self.tiles))
-        self.work = size + slots.size
-        self.spare = self.work + work_size
+        self.layout = Layout(plan, size, slots.size, work_size)
+        self.work, self.spare = self.layout.work, self.layout.spare
         total = self.spare + (self.parts * size if self.parts > 1 else 0)
         self.stream = cuda.stream()
         self.mem = data.allocate(total, params.dtype, "the network, its optimizer and a batch")
@@ -171,9 +163,9 @@ class Run:
         if given.size:
             self.mem[place : place + given.size].copy_to_device(given, stream=self.stream)
             self.stream.synchronize()
-        self.table = data.allocate(DEVICE + plan.size, np.int64, "the plan")
-        self.rates = np.empty(0)
-        self.numbers = data.allocate(codes.NUMBERS, np.float64, "the sums")
+        self.table = data.allocate(DEVICE + self.layout.table(plan).size, np.int64, "the plan")
+        self.rates, self.seed = np.empty(0), 0
+        self.numbers = data.allocate(codes.NUMBERS + len(self.layers), np.float64, "the sums")
         self.state, self.sums = np.zeros(DEVICE, np.int64), np.zeros(codes.NUMBERS)
         self.feed = None
         self.graphs = {}
@@ -193,46 +185,53 @@ class Run:
         stored: gradients are to be had before the update, whether they are clipped or not.
         """
         refuse(self.plan, hyper)
-        size = self.params.size
+        size, trains = self.params.size, mode == codes.TRAIN
         self.mem[:size].copy_to_device(self.params, stream=self.stream)
-        if self.slots.size and mode == codes.TRAIN:
+        if self.slots.size and trains:
             self.mem[size : self.work].copy_to_device(self.slots, stream=self.stream)
-        plan = self.plan.copy()
-        plan[list(PLACES)] += self.work
-        layer_rows(plan)[:, list(LAYER_PLACES)] += self.work
-        state = self.state
+        plan, state = self.layout.table(self.plan), self.state
         self.feed.describe(state)
-        state[codes.G_MODE], state[codes.G_NUMBER] = mode, number
-        state[[codes.G_STEP, codes.G_HITS, codes.G_STOPPED]] = 0
-        self.clips = mode == codes.TRAIN and hyper[codes.H_CLIP_NORM] > 0
+        state[codes.G_MODE], state[codes.G_NUMBER], state[codes.G_SEED] = mode, number, self.seed
+        state[[codes.G_STEP, codes.G_HITS, codes.G_STOPPED, codes.G_PART]] = 0
+        every = max(1, int(hyper[codes.H_ACCUMULATE])) if trains else 1
+        state[codes.G_EVERY], state[codes.G_UPDATES], state[codes.G_FATE] = every, 1, codes.STORE
+        asks = [codes.H_CLIP_NORM, codes.H_CLIP_LAYER, codes.H_PER_LAYER, codes.H_MAX_NORM, codes.H_EMA]
+        norm, layer, *rest = ((hyper[asks] > 0) & trains).tolist()
+        self.asked = Asked(mode, norm or layer, *rest)
+        state[codes.G_APART] = codes.CONSTANTS * self.asked.per_layer
         # where the gradient goes that is not used at once
-        second = self.clips or stored
+        second = self.asked.clips or stored or every > 1
         self.aim = int(plan[codes.P_GRADIENT]) if second else size if mode == codes.GRADIENTS else 0
         state[codes.G_PARTS] = self.parts
         state[codes.G_STORE] = self.spare if self.parts > 1 else self.aim
         state[codes.G_RATED] = self.rates.size > 0
         self.table.copy_to_device(np.concatenate([state, plan]), stream=self.stream)
-        self.sums[:] = 0
-        self.hyper = np.array(hyper[: codes.HYPER])
-        self.sums[: codes.HYPER], self.sums[codes.U_FACTOR] = self.hyper, 1.0
+        self.sums[:], self.hyper = 0, np.array(hyper)
+        self.sums[: codes.HYPER], self.sums[codes.U_FACTOR] = self.hyper[: codes.HYPER], 1.0
         self._send_numbers()
         self.stream.synchronize()  # the copies are from memory that may change now
 
     def _send_numbers(self):
-        """hyper, sums and rates; in a larger array where there are more rates: graphs know the old one."""
-        needed = codes.NUMBERS + self.rates.size
-        if self.numbers.size < needed:
+        """hyper, sums, factors and rates; in a larger array where there are more rates: graphs know the old
+        one."""
+        self.sent = self.rates
+        content = np.concatenate([self.sums, self.hyper[codes.HYPER :], self.rates])
+        if self.numbers.size < content.size:
             self.graphs = {}
-            self.numbers = data.allocate(needed, np.float64, "the rates of an epoch")
-        self.numbers[:needed].copy_to_device(np.concatenate([self.sums, self.rates]), stream=self.stream)
+            self.numbers = data.allocate(content.size, np.float64, "the rates of an epoch")
+        self.numbers[: content.size].copy_to_device(content, stream=self.stream)
 
     def set_hyper(self, hyper):
-        """The optimizer's numbers for the steps that follow."""
-        hyper = hyper[: codes.HYPER]
-        if not np.array_equal(hyper, self.hyper):
-            self.hyper[:] = hyper
-            self.numbers[: codes.HYPER].copy_to_device(self.hyper, stream=self.stream)
-            self.stream.synchronize()
+        """The optimizer's numbers and rates for the steps that follow."""
+        if np.array_equal(hyper, self.hyper) and self.rates is self.sent:
+            return
+        if self.rates.size != self.sent.size:
+            raise ValueError(f"rates: got {self.rates.size} numbers within a pass that has {self.sent.size}")
+        self.hyper[:], self.sent = hyper, self.rates
+        self.numbers[: codes.HYPER].copy_to_device(self.hyper[: codes.HYPER], stream=self.stream)
+        rest = np.concatenate([self.hyper[codes.HYPER :], self.rates])
+        self.numbers[codes.NUMBERS : codes.NUMBERS + rest.size].copy_to_device(rest, stream=self.stream)
+        self.stream.synchronize()
 
     def exchange(self, gradient, change):
         """The gradient arena onto the host, ``change`` called, and back."""
@@ -275,73 +274,131 @@ class Run:
             self.state[codes.G_HITS]
         )  # fmt: skip
 
-    def launches(self, mode):
-        """[(kernel, grid, threads, arguments)] of a step."""
-        k, mem, table, numbers, feed = self.kernels, self.mem, self.table, self.numbers, self.feed
+    def first(self):
+        """[(kernel, grid, threads, arguments)] of a step, up to the gradients or the update from them."""
+        mode, mem, table, numbers, feed = self.asked.mode, self.mem, self.table, self.numbers, self.feed
         tiles, outputs = dense.TILES[self.params.dtype.itemsize], self.layers[-1][1]
         batch = min(self.batch, feed.samples)
-        width = max(self.layers[0][0], int(self.state[codes.G_TARGETED]))
-        found = [("gather", (batch, over(width, COLUMNS)), COLUMNS,
-                  (feed.x, mem, table, feed.order, feed.y, feed.weight))]  # fmt: skip
-        for i, (_, o) in enumerate(self.layers):
-            one = tiles[self.forward[i]]
-            grid = over(batch, one.rows), over(o, one.columns)  # y ends at 65,535, x does not
-            found.append((f"dense_forward_{self.forward[i]}", grid, one.threads, (mem, table, i)))
-        rows = over(batch, losses.THREADS // losses.lanes(outputs))
-        if mode in (codes.PREDICT, codes.FORWARD):
-            found.append(("link", rows, losses.THREADS, (feed.out, mem, table)))
-            found.append(("next_step", 1, 1, (table,)))
+        inputs = over(self.layers[0][0], COLUMNS)
+        found = []
+
+        def add(name, grid, threads, *arguments):
+            found.append((name, grid, threads, arguments))
+
+        def product(kind, shape, columns, number):
+            one = tiles[shape]
+            grid = over(batch, one.rows), over(columns, one.columns)  # y ends at 65,535, x does not
+            add(f"{kind}_{shape}", grid, one.threads, mem, table, number)
+
+        def by_rows(name, number):
+            grid = over(batch, folds.THREADS // folds.lanes(self.layers[number][1]))
+            add(name, grid, folds.THREADS, mem, table, number)
+
+        def by_columns(name, number):
+            grid = over(self.layers[number][1], folds.ACROSS)
+            add(name, grid, folds.PATCH, mem, table, number)
+
+        given = feed.x, mem, table, feed.order, feed.y, feed.weight
+        if self.embedded:
+            add("gather_mixed", batch, embeddings.THREADS, *given)
         else:
-            found.append(("loss", rows, losses.THREADS, (mem, table)))
-            found.append(("close_loss", 1, losses.THREADS, (mem, table, numbers)))
-        if mode in (codes.TRAIN, codes.GRADIENTS):
-            for i in range(len(self.layers) - 1, self.lowest, -1):
-                one = tiles[self.backward[i]]
-                grid = over(batch, one.rows), over(self.layers[i][0], one.columns)
-                found.append((f"dense_backward_{self.backward[i]}", grid, one.threads, (mem, table, i)))
-            grid = self.tiles, self.parts
-            found.append((f"dense_update_{self.update}", grid, tiles[self.update].threads, (mem, table)))
-            size = self.params.size
-            grid = min(over(size, dense.THREADS), 1024 if not SIMULATED else 2)
-            if self.parts > 1:
-                arguments = (mem, table, numbers, self.spare, self.parts, self.aim)
-                found.append(("apply", grid, dense.THREADS, arguments))
-        return [(k[name], grid, threads, arguments) for name, grid, threads, arguments in found]
+            width = max(self.layers[0][0], int(self.state[codes.G_TARGETED]))
+            add("gather", (batch, over(width, COLUMNS)), COLUMNS, *given)
+        drops = mode == codes.TRAIN and self.plan[codes.P_DROPOUT] > 0
+        if drops:
+            add("drop_inputs", (batch, inputs), COLUMNS, mem, table)
+        for i, (_, o) in enumerate(self.layers):
+            product("dense_forward", self.forward[i], o, i)
+            if self.normed[i] == codes.BATCH_NORM:
+                by_columns("batch_statistics", i)
+            if self.layout.late[i]:
+                by_rows(self._named("finish_layer", self.late_codes[i]), i)
+        rows = over(batch, folds.THREADS // folds.lanes(outputs))
+        if mode in (codes.PREDICT, codes.FORWARD):
+            add("link", rows, folds.THREADS, feed.out, mem, table)
+            add("next_step", 1, 1, table)
+        else:
+            add(self._named("loss", self.plan[codes.P_LOSS]), rows, folds.THREADS, mem, table)
+            add("close_loss", 1, folds.THREADS, mem, table, numbers)
+        if self.asked.per_layer:
+            add("layer_constants", over(2 * len(self.layers), THREADS), THREADS, mem, table, numbers)
+        if mode not in (codes.TRAIN, codes.GRADIENTS):
+            return found
+        for i in range(len(self.layers) - 1, self.lowest, -1):
+            product("dense_backward", self.backward[i], self.layers[i][0], i)
+            if self.layout.late[i - 1]:
+                by_rows("finish_delta", i - 1)
+            if self.normed[i - 1] == codes.BATCH_NORM:
+                by_columns("batch_norm_backward", i - 1)
+        embeds = self.embedded and self.lowest == 0
+        if embeds:  # before the update changes W
+            width = sum(w for _, w in self.embedded)
+            shape = shape_for(self.params.dtype.itemsize, [(batch, width)])
+            product("dense_backward", shape, width, self.layout.inputs)
+            if drops or layer_rows(self.plan)[0, codes.L_SKIP]:
+                add("finish_inputs", (batch, over(width, COLUMNS)), COLUMNS, mem, table)
+        add(f"dense_update_{self.update}", (self.tiles, self.parts), tiles[self.update].threads, mem, table)
+        for i, norm in enumerate(self.normed):
+            if self.trains[i] and (norm or self.late_codes[i] == codes.PRELU):
+                by_columns("vector_update", i)
+        if embeds:
+            most = max(c * w for c, w in self.embedded)
+            grid = over(most, embeddings.THREADS), len(self.embedded)
+            add("embedding_update", grid, embeddings.THREADS, mem, table)
+        if self.parts > 1:
+            add("apply", *self._passes, mem, table, numbers, self.spare, self.parts, self.aim)
+        return found
+
+    @staticmethod
+    def _named(name, code):
+        """The kernel of this name, or the user's."""
+        return name if code < codes.USER else f"user_{code}"
+
+    @property
+    def _passes(self):
+        """(grid, threads) of a pass over all parameters."""
+        return min(over(self.params.size, updates.THREADS), 1024 if not SIMULATED else 2), updates.THREADS
 
     def second(self):
-        """[(kernel, grid, threads, arguments)] of the second path: clip, and update, from the gradients."""
-        if self.aim <= self.params.size:  # none, or only wanted
-            return []
-        k, mem, table, numbers, size = self.kernels, self.mem, self.table, self.numbers, self.params.size
-        found = []
-        if self.clips:
-            found.append((k["square_norm"], over(size, codes.BLOCK), dense.THREADS, (mem, table)))
-            found.append((k["clip"], 1, 1, (mem, table, numbers)))
-        grid = min(over(size, dense.THREADS), 1024 if not SIMULATED else 2)
-        return [*found, (k["apply"], grid, dense.THREADS, (mem, table, numbers, self.aim, 1, 0))]
+        """[(kernel, grid, threads, arguments)] of the rest: clip and update, from the gradients, where they
+        are kept; what follows an update."""
+        mem, table, numbers, found = self.mem, self.table, self.numbers, []
+        if self.asked.mode != codes.TRAIN:
+            return found
+        if self.asked.clips:
+            found.append(("square_norm", self.layout.blocks, updates.THREADS, (mem, table)))
+            found.append(("clip", 1, updates.THREADS, (mem, table, numbers)))
+        if self.aim:
+            found.append(("apply", *self._passes, (mem, table, numbers, self.aim, 1, 0)))
+        widest = max(o for _, o in self.layers)
+        grid = over(widest, folds.ACROSS), len(self.layers)
+        if self.asked.limits:
+            found.append(("constrain", grid, folds.PATCH, (mem, table, numbers)))
+        if self.asked.averages:
+            found.append(("average", *self._passes, (mem, table, numbers)))
+        if self.plan[codes.P_MEETS]:
+            found.append(("track_running", (over(widest, THREADS), len(self.layers)), THREADS, (mem, table)))
+        return found
 
     FIRST, SECOND = 1, 2  # up to the gradients, and from them on
 
-    def launch(self, mode, first, count, path=FIRST + SECOND):
+    def launch(self, first, count, path=FIRST + SECOND):
         """Launch steps [first, first + count), or one half of each; returns before they are done."""
-        if path == self.SECOND:
-            with quiet():
-                self._launch(mode, count, path)
-            return
         with quiet():  # a grid of few blocks is what a small network takes
+            if path == self.SECOND:
+                self._launch(count, path)
+                return
             for piece in self.feed.pieces(first, count, self):
-                self._launch(mode, piece, path)
+                self._launch(piece, path)
 
-    def _launch(self, mode, count, path):
-        launches = (self.launches(mode) if path & self.FIRST else []) + (
-            self.second() if path & self.SECOND else []
-        )
+    def _launch(self, count, path):
+        launches = (self.first() if path & self.FIRST else []) + (self.second() if path & self.SECOND else [])
 
         def step(stream):
-            for function, grid, threads, arguments in launches:
-                function[grid, threads, stream](*arguments)
+            for name, grid, threads, arguments in launches:
+                self.kernels[name][grid, threads, stream](*arguments)
 
-        key = mode, self.aim, self.clips, path, self.feed.key
+        key = self.asked, self.aim, path, self.feed.key
         if key not in self.graphs:  # the first step compiles what is new, which no graph may
             step(self.stream)
             self.stream.synchronize()

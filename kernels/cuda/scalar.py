@@ -73,6 +73,25 @@ class Bits(Name):
         return Bits(self.m, f"({other} - {self.text})")
 
 
+class Word(Name):
+    """32 bits without a sign, that wrap; the namespace's ``word`` makes one of a whole number."""
+
+    def _word(self, sign, other):
+        return Word(self.m, self.m.line(f"word({self.text} {sign} {getattr(other, 'text', other)})").text)
+
+    def __xor__(self, other):
+        return self._word("^", other)
+
+    def __add__(self, other):
+        return self._word("+", other)
+
+    def __mul__(self, other):
+        return self._word("*", other)
+
+    def __rshift__(self, by):
+        return self._word(">>", by)
+
+
 class Writer:
     """The maths of formulas.py: every operation a line of source; constants are globals of the dtype."""
 
@@ -156,21 +175,25 @@ class Writer:
         )
 
 
+def _plain_word(x):
+    return int(x) & 0xFFFFFFFF
+
+
 def compiled(source, namespace, names):
     """Run ``source`` in a namespace, where its functions then are."""
     exec(compile(source, __file__, "exec"), namespace)
     return [namespace[name] for name in names]
 
 
-def _function(name, arguments, write, namespace, dtype):
-    """Write the device function ``name`` from write(m, *arguments)."""
+def function(name, arguments, write, namespace, dtype, kind=Name):
+    """Write the device function ``name`` from write(m, *arguments); returns the name."""
     m = Writer(namespace, dtype)
-    results = write(m, *(Name(m, a) for a in arguments))
+    results = write(m, *(kind(m, a) for a in arguments))
     results = results if isinstance(results, tuple) else (results,)
     lines = [*m.lines, f"return {', '.join(m.text(r) for r in results)}"]
     source = f"def {name}({', '.join(arguments)}):\n" + "".join(f"    {line}\n" for line in lines)
     compiled(source, namespace, [name])
-    _decorate(namespace, name)
+    decorate(namespace, name)
     return name
 
 
@@ -187,12 +210,12 @@ def row_functions(name, table, arguments, returns, namespace, dtype):
         head = [f"def {name}_{code}({', '.join(arguments)}):", "    value, hits, right = zero, 0, zero"]
         source = "\n".join([*head, *m.lines, f"    return {returns}"]) + "\n"
         compiled(source, namespace, [f"{name}_{code}"])
-        _decorate(namespace, f"{name}_{code}")
+        decorate(namespace, f"{name}_{code}")
     _choice(name, arguments, cases, returns.replace("value", "zero").replace("hits", "0")
             .replace("right", "zero"), namespace)  # fmt: skip
 
 
-def _decorate(namespace, name):
+def decorate(namespace, name):
     if not SIMULATED:  # these call nothing that the simulator would have to swap, so stay plain there
         namespace[name] = device(namespace[name])
 
@@ -204,7 +227,7 @@ def _choice(name, arguments, cases, otherwise, namespace):
     for code, function in cases.items():
         lines += [f"    if code == {code}:", f"        return {function}({given})"]
     compiled("\n".join([*lines, f"    return {otherwise}\n"]), namespace, [name])
-    _decorate(namespace, name)
+    decorate(namespace, name)
 
 
 def _update(namespace, dtype):
@@ -214,7 +237,9 @@ def _update(namespace, dtype):
     variants add to a rule is written once, in front of all rules, not once a rule as on the CPU.
     """
     lines = ["def update(code, g, mem, at, slots, stride, c):", f"    if code == {codes.STORE}:",
-             "        store1(mem, slots, g)", "        return", "    p = load1(mem, at)"]  # fmt: skip
+             "        store1(mem, slots, g)", "        return", f"    if code == {codes.ADD}:",
+             "        store1(mem, slots, load1(mem, slots) + g)", "        return",
+             "    p = load1(mem, at)"]  # fmt: skip
 
     def traced(prefix, formula, level, finish):
         """The lines of a formula and of what ``finish`` makes of its results; constants loaded first."""
@@ -245,17 +270,50 @@ def _update(namespace, dtype):
 
         traced(f"v{code}_", formula, 2, stores)
     compiled("\n".join(lines) + "\n", namespace, ["update"])
-    _decorate(namespace, "update")
+    decorate(namespace, "update")
+
+
+def _activate_both(namespace):
+    """def activate_both(code, z) -> (a, f'), for any activation."""
+    stored = " or ".join(f"code == {c}" for c in formulas.ACTIVATION_AND_SLOPE)
+    lines = ["def activate_both(code, z):", f"    if {stored}:", "        return activate_stored(code, z)",
+             "    a = activate(code, z)", "    return a, slope(code, a)"]  # fmt: skip
+    compiled("\n".join(lines) + "\n", namespace, ["activate_both"])
+    decorate(namespace, "activate_both")
+
+
+def _random(namespace, dtype):
+    """def row_keys(seed, step, place, row) -> (first, second); def random_bits(first, second, column)."""
+
+    def chained(m, *words):
+        keys = [Word(m, f"word({key})") for key in formulas.KEYS]
+        for word in words:
+            keys = [formulas.chain(key, word) for key in keys]
+        return tuple(keys)
+
+    words = ["seed", "high_seed", "step", "high_step", "place", "row"]
+    function("chained_keys", words, chained, namespace, dtype, Word)
+    function("random_bits", ["first", "second", "column"], lambda m, *w: formulas.random_bits(*w), namespace,
+             dtype, Word)  # fmt: skip
+    source = (
+        "def row_keys(seed, step, place, row):\n"
+        "    return chained_keys(word(seed), word(seed >> 32), word(step), word(step >> 32), word(place),\n"
+        "                        word(row))\n"
+    )
+    compiled(source, namespace, ["row_keys"])
+    decorate(namespace, "row_keys")
 
 
 def functions(dtype):
     """A namespace with the formulas of one numpy dtype as device functions.
 
-    activate(code, z); activate_stored(code, z) -> (a, f'); slope(code, a); update(code, ...).
+    activate(code, z); activate_stored(code, z) -> (a, f'); slope(code, a); activate_both(code, z) ->
+    (a, f'); update(code, ...); row_keys(seed, step, place, row); random_bits(first, second, column).
     """
     dtype = np.dtype(dtype)
     namespace = {"np": np, "abs": abs, "int32": np.int32, "int64": np.int64, "int": int, "real": dtype.type,
-                 "load1": load1, "store1": store1, **maths(dtype)}  # fmt: skip
+                 "word": _plain_word if SIMULATED else np.uint32, "load1": load1, "store1": store1,
+                 **maths(dtype)}  # fmt: skip
     zero = Writer(namespace, dtype).constant(0.0).text
     tables = (
         ("activate", ["z"], formulas.ACTIVATION, "z"),
@@ -264,9 +322,13 @@ def functions(dtype):
     )
     for name, arguments, table, otherwise in tables:
         cases = {
-            code: _function(f"{name}_{code}", arguments, formula, namespace, dtype)
+            code: function(f"{name}_{code}", arguments, formula, namespace, dtype)
             for code, formula in table.items()
         }
         _choice(name, arguments, cases, otherwise, namespace)
+    function("prelu", ["z", "slope"], formulas.prelu, namespace, dtype)
+    function("average", ["mean", "p", "share"], formulas.average, namespace, dtype)
+    _activate_both(namespace)
     _update(namespace, dtype)
+    _random(namespace, dtype)
     return namespace

@@ -326,16 +326,20 @@ def update(name, tile, vector):
         f"w, ldw = table[this + {codes.L_W}], table[this + {codes.L_LDW}]",
         "slots, stride = size + w, size",
         f"if table[{codes.G_STORE}] != 0:",
-        f"    code, slots = {codes.STORE}, table[{codes.G_STORE}] + cuda.blockIdx.y * size + w",
-        f"constants = {_place(codes.P_SCRATCH)} + {codes.S_CONSTANTS}",
+        f"    code, slots = table[{codes.G_FATE}], table[{codes.G_STORE}] + cuda.blockIdx.y * size + w",
+        # those of the layer's weights; the biases' are behind them (updates.constants_of)
+        f"number = (this - {DEVICE + codes.HEADER}) // {codes.LAYER_COLUMNS}",
+        f"constants = {_place(codes.P_SCRATCH)} + {codes.S_CONSTANTS} "
+        f"+ (2 * number + 1) * table[{codes.G_APART}]",
     ]
-    step = "update(code, {g}, mem, w + {at}, slots + {at}, stride, constants)"
-    epilogue = ["at = m * ldw + n", step.format(g="total", at="at")]
+    step = "update(code, {g}, mem, w + {at}, slots + {at}, stride, constants{more})"
+    epilogue = ["at = m * ldw + n", step.format(g="total", at="at", more="")]
     operands = (
         _Operand("a", tile, vector, tile.rows, True),
         _Operand("b", tile, vector, tile.columns, True),
     )
     s = write(name, "mem, table", tile, vector, operands, begin, middle, epilogue, bias=True)
     s("n = b_first + tid", f"if a_first == 0 and tid < {tile.columns} and n < b_limit:")
-    s("    at = a_limit * ldw + n", "    " + step.format(g="below", at="at"))
+    apart = f" + table[{codes.G_APART}]"
+    s("    at = a_limit * ldw + n", "    " + step.format(g="below", at="at", more=apart))
     return s

@@ -1,0 +1,130 @@
+"""Batch norm's statistics by columns; gains and shifts of norms, slopes of prelu. Rows are in layers.py.
+
+A block is ACROSS columns wide and sums them DOWN rows at a time: every sum has one order.
+"""
+
+import math
+
+from .. import codes
+from ..codes import DEVICE
+from .device import cuda, kernel
+from .folds import ACROSS, DOWN, PATCH, fold_down
+from .updates import constants_of
+
+
+def build(names):
+    """{name: kernel} for a namespace of scalar.functions and updates.constants."""
+    real, number_type, settle = names["real"], names["number_type"], names["settle"]
+    zero, one, epsilon, momentum = real(0), real(1), real(codes.NORM_EPS), real(codes.MOMENTUM)
+
+    @kernel
+    def batch_statistics(mem, table, index):
+        """Mean, variance and 1 / deviation of every column: the batch's, or the running ones."""
+        shared = cuda.shared.array(PATCH, number_type)
+        tid = cuda.threadIdx.x
+        this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
+        c, ld = cuda.blockIdx.x * ACROSS + tid % ACROSS, table[this + codes.L_LDA]
+        inside = c < table[this + codes.L_OUT]
+        if table[codes.G_MODE] <= codes.GRADIENTS and table[this + codes.L_FROZEN] == 0:
+            rows = table[codes.G_ROWS] if inside else 0
+            at, total = table[this + codes.L_A] + c, zero
+            for r in range(tid // ACROSS, rows, DOWN):
+                total += mem[at + r * ld]
+            mean = fold_down(shared, tid, total) / real(table[codes.G_ROWS])
+            total = zero
+            for r in range(tid // ACROSS, rows, DOWN):
+                total += (mem[at + r * ld] - mean) * (mem[at + r * ld] - mean)
+            variance = fold_down(shared, tid, total) / real(table[codes.G_ROWS])
+        else:
+            running = table[this + codes.L_RUNNING] + (c if inside else 0)
+            mean, variance = mem[running], mem[running + table[this + codes.L_LDW]]
+        if inside and tid < ACROSS:
+            stat = table[this + codes.L_STAT] + c
+            mem[stat + codes.N_MEAN * ld] = mean
+            mem[stat + codes.N_VARIANCE * ld] = variance
+            mem[stat + codes.N_INVERSE * ld] = one / real(math.sqrt(variance + epsilon))
+
+    @kernel
+    def batch_norm_backward(mem, table, index):
+        """delta = gain inverse (grad - mean(grad) - hat mean(grad hat)); hat *= grad, for the gain.
+
+        The means are over the batch; those of a frozen layer count as 0: its statistics are constants.
+        """
+        shared = cuda.shared.array(PATCH, number_type)
+        tid = cuda.threadIdx.x
+        this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
+        c, ld = cuda.blockIdx.x * ACROSS + tid % ACROSS, table[this + codes.L_LDA]
+        rows, count = 0, real(table[codes.G_ROWS])
+        if c < table[this + codes.L_OUT]:
+            rows = table[codes.G_ROWS]
+        grad, hat, delta = (
+            table[this + codes.L_SLOPE] + c,
+            table[this + codes.L_HAT] + c,
+            table[this + codes.L_DELTA] + c,
+        )
+        mean, product = zero, zero
+        if table[this + codes.L_FROZEN] == 0:
+            for r in range(tid // ACROSS, rows, DOWN):
+                mean += mem[grad + r * ld]
+                product += mem[grad + r * ld] * mem[hat + r * ld]
+            mean = fold_down(shared, tid, mean) / count
+            product = fold_down(shared, tid, product) / count
+        if rows == 0:
+            return
+        gain = table[this + codes.L_W] + (table[this + codes.L_IN] + 1) * table[this + codes.L_LDW] + c
+        factor = mem[table[this + codes.L_STAT] + codes.N_INVERSE * ld + c] * mem[gain]
+        for r in range(tid // ACROSS, rows, DOWN):
+            g, value = mem[grad + r * ld], mem[hat + r * ld]
+            mem[delta + r * ld] = (g - mean - value * product) * factor
+            mem[hat + r * ld] = value * g
+
+    @kernel
+    def vector_update(mem, table, index):
+        """Gradients of what is behind the biases, sums over the batch, and their update: gain and shift of a
+        norm (of hat, times the gradient, and of the gradient), prelu's slopes."""
+        shared = cuda.shared.array(PATCH, number_type)
+        tid = cuda.threadIdx.x
+        this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
+        if table[codes.G_STOPPED] != 0:
+            return
+        c, ld = cuda.blockIdx.x * ACROSS + tid % ACROSS, table[this + codes.L_LDA]
+        rows = table[codes.G_ROWS] if c < table[this + codes.L_OUT] else 0
+        first, ldw = table[this + codes.L_W] + c, table[this + codes.L_LDW]
+        place, mine = constants_of(table, index, 2), rows > 0 and tid < ACROSS
+        if table[this + codes.L_NORM] != codes.NO_NORM:
+            of_gain, of_shift = zero, zero
+            for r in range(tid // ACROSS, rows, DOWN):
+                of_gain += mem[table[this + codes.L_HAT] + r * ld + c]
+                of_shift += mem[table[this + codes.L_SLOPE] + r * ld + c]
+            of_gain = fold_down(shared, tid, of_gain)
+            of_shift = fold_down(shared, tid, of_shift)
+            if mine:
+                at = first + (table[this + codes.L_IN] + 1) * ldw
+                settle(mem, table, of_gain, at, place)
+                settle(mem, table, of_shift, at + ldw, place)
+        if table[this + codes.L_LATE] == codes.PRELU:
+            total, low, of_slope = table[this + codes.L_TOTAL] + c, table[this + codes.L_LOW] + c, zero
+            for r in range(tid // ACROSS, rows, DOWN):
+                of_slope += mem[total + r * ld] * mem[low + r * ld]
+            of_slope = fold_down(shared, tid, of_slope)
+            if mine:
+                settle(mem, table, of_slope, first + (table[this + codes.L_ROWS] - 1) * ldw, place)
+
+    @kernel
+    def track_running(mem, table):
+        """running += MOMENTUM * (the batch's - running), mean and unbiased variance; block y: a layer."""
+        this = DEVICE + codes.HEADER + cuda.blockIdx.y * codes.LAYER_COLUMNS
+        c = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+        moves = table[codes.G_STOPPED] == 0 and table[this + codes.L_FROZEN] == 0
+        if not moves or table[this + codes.L_NORM] != codes.BATCH_NORM or c >= table[this + codes.L_OUT]:
+            return
+        rows = real(table[codes.G_ROWS])
+        stat, at = table[this + codes.L_STAT] + c, table[this + codes.L_RUNNING] + c
+        mean = mem[stat + codes.N_MEAN * table[this + codes.L_LDA]]
+        variance = mem[stat + codes.N_VARIANCE * table[this + codes.L_LDA]] * (rows / (rows - one))
+        mem[at] += momentum * (mean - mem[at])
+        at += table[this + codes.L_LDW]
+        mem[at] += momentum * (variance - mem[at])
+
+    return {"batch_statistics": batch_statistics, "batch_norm_backward": batch_norm_backward,
+            "vector_update": vector_update, "track_running": track_running}  # fmt: skip
