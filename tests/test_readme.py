@@ -34,7 +34,10 @@ def test_the_python_example(tmp_path, monkeypatch):
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 def test_ci_runs_the_commands_as_they_stand_here():
     stated = [block.strip() for block in blocks("bash")]
-    assert stated == ["pip install . && fastbp train digits", "pip install '.[test]' && pytest -n 2 --dist loadfile"]
+    assert stated == [
+        "pip install . && fastbp train digits",
+        "pip install '.[test]' && pytest -n 2 --dist loadfile",
+    ]
     done = subprocess.run(["bash", ROOT / ".ci" / "run", "commands"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == stated
