@@ -72,11 +72,12 @@ def compiled(tmp_path):
 @needs_cc
 @pytest.mark.parametrize("dtype", LIMIT)
 def test_c_of_every_activation_at_once(rng, compiled, dtype):
-    """Every activation in one network a dtype; then ragged ones."""
+    """Every activation in one network a dtype, nineteen layers whose rounding adds up in any program."""
     t = trainer(rng, [11, *rng.integers(1, 40, len(ACTIVATIONS)), 7], ACTIVATIONS, dtype=dtype)
     X = (rng.standard_normal((50, 11)) * rng.choice([0.01, 1, 30], (50, 1))).astype(dtype)
-    assert error(compiled(t, X), exact(t, X)) < LIMIT[dtype]
-    assert error(compiled(t, X, "outputs", link=False), exact(t, X, False)) < LIMIT[dtype]
+    for link, name, own in ((True, "predict", t.predict(X)), (False, "outputs", t.forward(X))):
+        wanted = exact(t, X, link)
+        assert error(compiled(t, X, name, link=link), wanted) < max(LIMIT[dtype], 3 * error(own, wanted))
 
 
 @needs_cc

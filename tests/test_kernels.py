@@ -211,7 +211,8 @@ def _step(rule, g, slots, c):
 
 
 def _slots(rng, dtype, code, shape, average):
-    """Random slots as the rules leave them: second moments above the squares of the first."""
+    """Random slots as the rules leave them: second moments above the squares of the first, and none so near
+    to 0 that a gradient's rounding decides the step, whose size is 1 over their root."""
     rule = code % codes.RULES
     slots = [draw(rng, dtype, *shape) for _ in range(codes.SLOTS[code] + average)]
     first = {codes.RMSPROP, codes.RMSPROP_MOMENTUM, codes.RMSPROP_CENTERED,
@@ -220,7 +221,7 @@ def _slots(rng, dtype, code, shape, average):
     squares = {codes.ADADELTA: [0, 1], codes.AMSGRAD: [1, 2]}.get(rule, [0] if rule in first else [1])
     if rule not in (codes.STORE, codes.ADD, codes.SGD, codes.SGD_MOMENTUM, codes.LION):
         for s in squares:
-            slots[s] = slots[s] ** 2 + (slots[1] ** 2 + 1 if rule in centered else 0)
+            slots[s] = slots[s] ** 2 + (slots[1] ** 2 + 1 if rule in centered else 0.1)
     return slots
 
 
