@@ -83,17 +83,17 @@ class _Part(_Library):
 
 
 class _Compiler(compiler.Compiler):
-    library = _Library
+    kind = _Library
 
     def compile_extra(self, func):
-        self.state.flags.no_compile = self.library is _Part
-        self.state.library = self.library(self.state.targetctx.codegen(), func.__qualname__)
+        self.state.flags.no_compile = self.kind is _Part
+        self.state.library = self.kind(self.state.targetctx.codegen(), func.__qualname__)
         self.state.library.enable_object_caching()
         return super().compile_extra(func)
 
 
 class _PartCompiler(_Compiler):
-    library = _Part
+    kind = _Part
 
 
 def jit(function):

@@ -171,7 +171,16 @@ def test_the_trainer_names_no_device():
 
 
 def test_the_reference_is_for_tests_and_benchmarks_only():
-    assert broken(ALL, lambda m, i: within(i.name, "fastbp.kernels.reference")) == []
+    reference = "fastbp.kernels.reference"
+    assert broken(ALL, lambda m, i: within(i.name, reference) and not within(m, reference)) == []
+
+
+def test_the_reference_shares_nothing_with_what_it_is_the_oracle_of():
+    reference = "fastbp.kernels.reference"
+    mine = {m: found for m, found in KERNELS.items() if within(m, reference)}
+    assert mine
+    assert broken(mine, lambda m, i: not within(i.name, reference) and outsider(i, "numpy")) == []
+    assert broken(mine, lambda m, i: within(i.name, "fastbp") and not within(i.name, reference)) == []
 
 
 def test_what_is_imported_at_once_is_numpy_only():

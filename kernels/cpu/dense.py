@@ -364,6 +364,12 @@ def cut(count, most):
 
 
 @jit
+def layer(plan, index):
+    """The columns of one layer."""
+    return shift(plan, codes.HEADER + index * codes.LAYER_COLUMNS)
+
+
+@jit
 def whole_vectors(like, count):
     """Vectors that hold ``count`` floats."""
     lanes = lanes_of(like)

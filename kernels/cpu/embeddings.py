@@ -25,7 +25,7 @@ from ..codes import (
 )
 from ..jit import jit
 from .data import convert_row
-from .dense import share_of, update, whole_vectors
+from .dense import layer, share_of, update, whole_vectors
 from .layers import dropout
 from .simd import emitted, get, lanes_of, put, shift
 
@@ -106,7 +106,7 @@ def drop_input_gradients(work, plan, seed, step, row, last):
     """P_DX, rows [row, last), through the inputs' dropout."""
     ld, column = get(plan, P_LDDX), embedded_from(plan)
     dx = shift(work, get(plan, P_DX) + row * ld)
-    vectors = whole_vectors(work, get(shift(plan, codes.HEADER), L_IN) - column)
+    vectors = whole_vectors(work, get(layer(plan, 0), L_IN) - column)
     dropout(last - row, vectors, row, column, dx, dx, ld, seed, step, 0, get(plan, P_DROPOUT))
 
 

@@ -31,7 +31,7 @@ from ..codes import (
     P_X,
 )
 from ..jit import jit
-from .dense import ACTIVATE, activate, add_rows, each_vector, packed_rows, update, whole_vectors
+from .dense import ACTIVATE, activate, add_rows, each_vector, layer, packed_rows, update, whole_vectors
 from .norms import batch_norm, column_dots, column_sums, layer_norm
 from .simd import I1, Value, emitted, get, lanes_of, shift
 
@@ -122,12 +122,6 @@ def dropout(e, rows, vectors, first, column, a, slope, row, seed, step, place, r
 
 
 @jit
-def layer(plan, index):
-    """The columns of one layer."""
-    return shift(plan, codes.HEADER + index * codes.LAYER_COLUMNS)
-
-
-@jit
 def finish_layer(params, work, this, number, keep, seed, step, row, last):
     """Rows [row, last) of z become the layer's output: norm, activation, dropout, skip.
 
@@ -198,5 +192,5 @@ def vector_update(params, slots, stride, work, this, batch, code, row, last, con
 def drop_inputs(work, plan, seed, step, row, last):
     """Dropout of the batch's rows [row, last) of inputs."""
     x = shift(work, get(plan, P_X) + row * get(plan, P_LDX))
-    vectors = whole_vectors(work, get(shift(plan, codes.HEADER), L_IN))
+    vectors = whole_vectors(work, get(layer(plan, 0), L_IN))
     dropout(last - row, vectors, row, 0, x, x, get(plan, P_LDX), seed, step, 0, get(plan, P_DROPOUT))

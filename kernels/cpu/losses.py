@@ -14,7 +14,7 @@ from .views import PIECE, Across, Block, Down
 NARROW = 2
 
 
-def _columns(e, n_out, body):
+def masked_columns(e, n_out, body):
     """body(column, mask of the real lanes) for each vector of a row."""
     with e.loop(n_out, e.lanes) as c:
         body(c, e.lanes_below(e.b.sub(n_out, c)))
@@ -104,14 +104,14 @@ def link_rows(e, code, rows, n_out, numbers, z, ld, buffer, out, ldo):
     source = e.b.select(linked.ir, buffer, z)
     with e.loop(rows) as r:
         row, place = e.at(source, e.b.mul(r, ld)), e.at(out, e.b.mul(r, ldo))
-        _columns(e, n_out, lambda c, mask: e.masked_store(e.load(row, c), e.at(place, c), mask))
+        masked_columns(e, n_out, lambda c, mask: e.masked_store(e.load(row, c), e.at(place, c), mask))
 
 
 @emitted("i p p")
 def sum_row(e, count, x, out):
     """out[0] = x[0] + ... + x[count - 1]: lane by lane, then the lanes by halves."""
     total, set_total = e.cell(e.constant(0.0))
-    _columns(e, count, lambda c, mask: set_total(total() + e.select(mask, e.load(x, c), 0.0)))
+    masked_columns(e, count, lambda c, mask: set_total(total() + e.select(mask, e.load(x, c), 0.0)))
     e.b.store(e.first(e.sum(total())), out)
 
 
@@ -124,5 +124,5 @@ def square_sum_row(e, count, x, out):
         y = e.select(mask, e.load(x, c), 0.0)
         set_total(e.fma(y, y, total()))
 
-    _columns(e, count, body)
+    masked_columns(e, count, body)
     e.b.store(e.first(e.sum(total())), out)

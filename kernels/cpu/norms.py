@@ -23,8 +23,8 @@ from ..codes import (
     P_LAYERS,
 )
 from ..jit import jit
-from .dense import each_vector, share_of, whole_vectors
-from .losses import _columns
+from .dense import each_vector, layer, share_of, whole_vectors
+from .losses import masked_columns
 from .simd import I1, Value, emitted, get, lanes_of, shift
 from .team import barrier
 
@@ -46,7 +46,7 @@ def _row_sums(e, n, terms):
         for (total, set_total), term in zip(cells, terms, strict=True):
             set_total(total() + e.select(mask, term(c), 0.0))
 
-    _columns(e, n, body)
+    masked_columns(e, n, body)
     totals = [total() for total, _ in cells]
     step = e.lanes // 2
     while step:  # as Emitter.fold, all of them side by side
@@ -89,7 +89,7 @@ def layer_norm(e, rows, n, a, row, hat, inverse, gain, shift):
                 e.store(value, out, c)
                 e.store(e.fma(value, g, b), x, c)
 
-        _columns(e, n, finish)
+        masked_columns(e, n, finish)
 
     _rows_at_once(e, rows, some)
 
@@ -116,7 +116,7 @@ def layer_norm_backward(e, rows, n, delta, grad, hat, row, inverse, gain):
                 e.store(e.select(mask, (h(g, c) - mean - value * slope) * factor, 0.0), out, c)
                 e.store(value * e.load(g, c), x, c)
 
-        _columns(e, n, finish)
+        masked_columns(e, n, finish)
 
     _rows_at_once(e, rows, some)
 
@@ -316,7 +316,7 @@ def norm_backward(params, work, this, batch, row, last, sync, thread, threads):
 def track_running(params, work, plan, batch, thread, threads):
     """The running statistics of all layers with batch norm move towards the batch's."""
     for index in range(get(plan, P_LAYERS)):
-        this = shift(plan, codes.HEADER + index * codes.LAYER_COLUMNS)
+        this = layer(plan, index)
         if get(this, L_NORM) == codes.BATCH_NORM and get(this, L_FROZEN) == 0:
             first, last = share_of(whole_vectors(work, get(this, L_OUT)), thread, threads)
             c = first * lanes_of(work)

@@ -97,9 +97,9 @@ from ..codes import (
 from ..jit import address_of, jit, program
 from ..random import shuffle
 from .data import convert_row, fetch, read_row
-from .dense import dense_backward, dense_forward, dense_update, whole_vectors
+from .dense import dense_backward, dense_forward, dense_update, layer, whole_vectors
 from .embeddings import drop_input_gradients, embedded_from, embedding_update, gather_mixed
-from .layers import drop_inputs, finish_layer, layer, vector_update
+from .layers import drop_inputs, finish_layer, vector_update
 from .losses import link_rows, loss_rows, sum_row
 from .measure import multiply_adds
 from .norms import batch_statistics, norm_backward, track_running

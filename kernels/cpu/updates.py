@@ -30,9 +30,8 @@ from ..codes import (
     S_CONSTANTS,
 )  # fmt: skip
 from ..jit import jit
-from .dense import average, limit_columns, scale, share_of, update, whole_vectors
+from .dense import average, layer, limit_columns, scale, share_of, update, whole_vectors
 from .embeddings import embedding
-from .layers import layer
 from .losses import square_sum_row
 from .simd import address, get, lanes_of, put, shift
 from .team import barrier
