@@ -150,7 +150,7 @@ def _run(trainer, code, X, y, threads, steps, seconds):
 
 def _rows(net, batch, code, ticks, step, slots):
     last = codes.T_LAYERS + 3 * len(net.layers)
-    scale = step / ticks[codes.T_LAST + 1 : last].sum()
+    scale = step / ticks[codes.T_GATHER : last].sum()
     item = net.dtype.itemsize
     lowest = min(set(range(len(net.layers))) - set(net.frozen), default=len(net.layers))
     rows = [Row("gather", ticks[codes.T_GATHER] * scale, bytes=batch * net.sizes[0] * item)]

@@ -257,7 +257,7 @@ CALL = 23
 # each phase. Forward, backward and update have one place a layer, behind the others.
 Y_ARRIVED, Y_DECIDED, Y_WAITING, Y_GENERATION, Y_PROCESSORS = 0, 16, 32, 48, 64
 SYNC = 80
-T_LAST, T_GATHER, T_LOSS, T_WAIT, T_CONSTANTS, T_CLIP, T_EMBED, T_CONSTRAIN, T_LAYERS = range(9)
+T_LAST, T_CLAIMED, T_GATHER, T_LOSS, T_WAIT, T_CONSTANTS, T_CLIP, T_EMBED, T_CONSTRAIN, T_LAYERS = range(10)
 T_FORWARD, T_BACKWARD, T_UPDATE = range(3)
 
 

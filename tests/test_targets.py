@@ -25,12 +25,14 @@ for dtype in sys.argv[1:]:
     net = fb.MLP([9, 37, 21, 5], ["gelu", "tanh"], seed=0, dtype=dtype)
     X, y = rng.standard_normal((50, 9)).astype(dtype), rng.integers(0, 5, 50)
     params = [(w.astype(float), b.astype(float)) for w, b in zip(net.weights, net.biases)]
-    fb.Trainer(net, optimizer=fb.AdamW(0.01), batch_size=16).fit(X, y, epochs=2, shuffle=False)
+    fb.Trainer(net, optimizer=fb.AdamW(0.01, eps=1e-3), batch_size=16).fit(X, y, epochs=2, shuffle=False)
     batches = [np.arange(s, min(s + 16, 50)) for s in range(0, 50, 16)] * 2
-    ref.train(params, X.astype(float), y, ["gelu", "tanh"], "cross_entropy", "AdamW", {"lr": 0.01}, batches)
+    # eps: with 1e-8 a gradient near 0 moves a weight by its sign alone, which is rounding
+    options = {"lr": 0.01, "eps": 1e-3}
+    ref.train(params, X.astype(float), y, ["gelu", "tanh"], "cross_entropy", "AdamW", options, batches)
     flat = lambda pairs: np.concatenate([np.ravel(a) for p in pairs for a in p]).astype(float)
     error = harness.relative(flat(zip(net.weights, net.biases)), flat(params))
-    assert error < 10 * harness.TOLERANCE[dtype], error
+    assert error < harness.TOLERANCE[dtype], error
     print(host_target().bytes, error)
 """
 X86 = {

@@ -24,6 +24,7 @@ from .simd import I1, I64, Value, distance, emitted, lanes_of, shift
 # (row-major operands, K of 128 to 1024).
 DEPTH = 128  # terms of a sum at a time: a block of B (32 KiB) stays in L1 while all rows pass it
 GROUP = 48  # rows of weight tiles that share a block of deltas: their sums take 12 KiB
+FAR = 1 << 16  # weights of a layer from which the next panel of them is asked for early
 NARROW = 1.5  # lanes an output from which the gradient is made transposed
 HEIGHTS = {32: {1: 14, 2: 12, 3: 8, 4: 6}, 16: {1: 12, 2: 6}}
 
@@ -42,27 +43,27 @@ def tile_height(e, like, vectors):
     return result
 
 
-@emitted("i i i p i i p i p i p i p i i i i")
+@emitted("i i i p i i p i p i p i p i i i i i")
 def tile(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_row, out, out_row,
-         ahead, ahead_row, ahead_first, ahead_jump, ahead_arrays):  # fmt: skip
+         ahead, ahead_row, ahead_first, ahead_jump, ahead_arrays, ahead_write):  # fmt: skip
     """out[r, :] = start[r, :] + sum over k < depth of a[r, k] * b[k, :]; depth >= 1.
 
     a by strides (a_row, a_col); b, start, out: rows of vectors; start_row 0 repeats one row. While
-    it runs it fetches what the epilogue will touch: the tile's rows at ``ahead`` and in
-    ahead_arrays - 1 more arrays, ahead_first further on, then ahead_jump apart.
+    it runs it fetches what comes next, of the tile's shape: rows at ``ahead`` and in ahead_arrays - 1
+    more arrays, ahead_first further on, then ahead_jump apart; ahead_write 1: to be written.
     """
     cases = {}
     for v, height in _heights(e).items():
         for r in range(1, height + 1):
             cases[16 * v + r] = lambda r=r, v=v: _tile_loop(
                 e, r, v, depth, a, a_row, a_col, b, b_row, start, start_row, out, out_row,
-                ahead, ahead_row, ahead_first, ahead_jump, ahead_arrays,
+                ahead, ahead_row, ahead_first, ahead_jump, ahead_arrays, ahead_write,
             )  # fmt: skip
     e.switch(e.b.add(e.b.mul(vectors, e.int(16)), rows), cases)
 
 
 def _tile_loop(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_row, out, out_row,
-               ahead, ahead_row, ahead_first, ahead_jump, ahead_arrays):  # fmt: skip
+               ahead, ahead_row, ahead_first, ahead_jump, ahead_arrays, ahead_write):  # fmt: skip
     bd, tiles = e.b, [(r, v) for r in range(rows) for v in range(vectors)]
     row_offset = [bd.mul(a_row, e.int(r)) for r in range(rows)]
     first = {(r, v): e.load(start, bd.add(bd.mul(start_row, e.int(r)), e.int(v * e.lanes))) for r, v in tiles}
@@ -82,10 +83,12 @@ def _tile_loop(e, rows, vectors, depth, a, a_row, a_col, b, b_row, start, start_
     bd.position_at_end(part_start)
     part, a_part, b_part, fetch = bd.phi(I64), bd.phi(a.type), bd.phi(b.type), bd.phi(ahead.type)
     carried = {rv: bd.phi(e.vector) for rv in tiles}
-    with bd.if_then(bd.icmp_signed("!=", ahead_arrays, e.int(0))):
-        for r in range(half):
-            for v in range(vectors):
-                e.prefetch(fetch, bd.add(bd.mul(ahead_row, e.int(r)), e.int(v * e.lanes)))
+    for wanted, writes in ((1, True), (0, False)):
+        mine = bd.icmp_signed("==", ahead_write, e.int(wanted))
+        with bd.if_then(bd.and_(mine, bd.icmp_signed("!=", ahead_arrays, e.int(0)))):
+            for r in range(half):
+                for v in range(vectors):
+                    e.prefetch(fetch, bd.add(bd.mul(ahead_row, e.int(r)), e.int(v * e.lanes)), writes)
     part_next = bd.add(part, e.int(1))
     rest = bd.sub(depth, bd.mul(each, part))
     count = bd.select(bd.icmp_signed("==", part_next, parts), rest, each)
@@ -389,8 +392,12 @@ def panel_vectors(like, left):
 
 
 @jit
-def product(out, ldo, rows, vectors, x, ldx, b, b_row, start, depth):
-    """out = start + x @ b for a panel of b: every row of x meets a block of b that stays in L1."""
+def product(out, ldo, rows, vectors, x, ldx, b, b_row, start, depth, ahead, ahead_row, ahead_tiles):
+    """out = start + x @ b for a panel of b: every row of x meets a block of b that stays in L1.
+
+    Meanwhile the next panel comes into the cache, ``depth`` rows at ``ahead``: each tile asks for as many as
+    ahead_tiles tiles have, in proportion to where it stands itself.
+    """
     height = tile_height(out, vectors)
     k = 0
     while k < depth:
@@ -403,10 +410,21 @@ def product(out, ldo, rows, vectors, x, ldx, b, b_row, start, depth):
                 begin, begin_row = start, 0
             else:
                 begin, begin_row = at, ldo
+            fetch, jump = shift(ahead, (k + count * i // rows) * ahead_row), tall * ahead_row
             tile(tall, vectors, count, shift(x, i * ldx + k), ldx, 1, shift(b, k * b_row), b_row,
-                 begin, begin_row, at, ldo, at, 0, 0, 0, 0)  # fmt: skip
+                 begin, begin_row, at, ldo, fetch, ahead_row, jump, jump, ahead_tiles, 0)  # fmt: skip
             i += tall
         k += count
+
+
+@jit
+def tiles_ahead(rows, size):
+    """``product``'s ahead_tiles for a panel that ``rows`` rows pass: so many that all of the next one comes.
+
+    In small layers (size weights) it is there anyway; in large ones its rows lie a page apart, where no
+    core expects it.
+    """
+    return min((DEPTH + rows - 1) // rows, 4) if size >= FAR else 0
 
 
 @jit
@@ -423,8 +441,10 @@ def dense_forward(out, ldo, slope, keep, x, ldx, w, ldw, depth, code, row, last,
         while i < last:
             rows = cut(last - i, codes.BLOCK_ROWS)
             at = i * ldo + column
+            further = column + vectors * lanes
+            ahead = tiles_ahead(rows, depth * ldw) if i == row and further < end else 0
             product(shift(out, at), ldo, rows, vectors, shift(x, i * ldx), ldx, shift(w, column), ldw,
-                    shift(w, depth * ldw + column), depth)  # fmt: skip
+                    shift(w, depth * ldw + column), depth, shift(w, further), ldw, ahead)  # fmt: skip
             if code != codes.IDENTITY:
                 activate(code, rows, vectors, shift(out, at), ldo, shift(slope, at), keep)
             i += rows
@@ -449,7 +469,8 @@ def dense_backward(out, ldo, a, delta, ldd, w, ldw, depth, inner, code, row, las
         i = row
         while i < last:
             rows = cut(last - i, codes.BLOCK_ROWS)
-            product(buffer, width, rows, vectors, shift(delta, i * ldd), ldd, panel, width, zeros, depth)
+            product(buffer, width, rows, vectors, shift(delta, i * ldd), ldd, panel, width, zeros, depth,
+                    panel, 0, 0)  # fmt: skip
             at = i * ldo + column
             if skips:
                 add_rows(rows, vectors, buffer, width, shift(skip, i * skip_row + column), skip_row)
@@ -483,7 +504,7 @@ def narrow_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, outer, code,
                 sums = shift(buffer, o * width)
                 begin, begin_row = (zeros, np.int64(0)) if k == 0 else (sums, width)
                 tile(tall, vectors, count, shift(delta, k * ldd + o), 1, ldd, shift(x, k * ldx + i), ldx,
-                     begin, begin_row, sums, width, sums, 0, 0, 0, 0)  # fmt: skip
+                     begin, begin_row, sums, width, sums, 0, 0, 0, 0, 0)  # fmt: skip
                 o += tall
             k += count
         pack_transposed(outer, 1, width, buffer, width, zeros, gradient, lanes)
@@ -537,7 +558,8 @@ def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, outer,
                     begin, begin_row = (zeros, np.int64(0)) if k == 0 else (sums, width)
                     tile(tall, vectors, count, shift(left, r * across + k * down), across, down,
                          shift(delta, k * ldd + j), ldd, begin, begin_row, sums, width,
-                         shift(fetch, at + r * ldw), ldw, jump, stride, next_fetched - fetched)  # fmt: skip
+                         shift(fetch, at + r * ldw), ldw, jump, stride, next_fetched - fetched,
+                         1)  # fmt: skip
                     r += tall
                 k, block = k + count, block + 1
             update(code, rows, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw, c)

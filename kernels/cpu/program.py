@@ -97,7 +97,7 @@ from ..codes import (
 from ..jit import address_of, jit, program
 from ..random import shuffle
 from .data import convert_row, fetch, read_row
-from .dense import dense_backward, dense_forward, dense_update, layer, whole_vectors
+from .dense import dense_backward, dense_forward, dense_update, layer, share_of, whole_vectors
 from .embeddings import drop_input_gradients, embedded_from, embedding_update, gather_mixed
 from .layers import drop_inputs, finish_layer, vector_update
 from .losses import link_rows, loss_rows, sum_row
@@ -116,11 +116,13 @@ from .simd import (
     shift,
     symbol,
 )
-from .team import barrier, float_mode, gather_team, lap, ticks
+from .team import atomic_add, barrier, float_mode, gather_team, lap, ticks
 from .updates import constrain, layer_constants, stored_update, update_constants
 
 trace_size = jit(codes.trace_size)
 
+PARTS = 16  # that a thread's weight tiles are cut into at most, for others to take
+PART = 1 << 20  # multiply-adds of a part at least: some 10 us
 AHEAD = 4096  # bytes of shuffled samples that are on their way while one is read
 
 
@@ -266,20 +268,42 @@ def backward(params, work, plan, call, scratch, drops, batch, row, last, own, ow
 
 @jit
 def weight_gradients(params, slots, stride, work, plan, hyper, scratch, batch, mine, mine_last, code,
-                     arrays, share, threads, trace):  # fmt: skip
+                     arrays, sync, share, threads, trace):  # fmt: skip
     """This thread's share of the weight tiles of all layers that train: gradient, and what ``code``
     does with it.
 
-    These layers' rows, each as long as its layer is wide, form one line that is cut into equal parts.
-    What other threads wrote, the rows of the batch outside [mine, mine_last), is asked for first.
+    These layers' rows, each as long as its layer is wide, form one line that is cut into equal shares, and a
+    share into parts. Who is done with his own takes the others' next ones: cores are seldom equally fast.
     """
-    lanes, item = lanes_of(work), item_of(work)
     total = 0
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
         if get(this, L_FROZEN) == 0:
             total += get(this, L_ROWS) * whole_vectors(work, get(this, L_OUT))
-    begin, end = total * share // threads, total * (share + 1) // threads
+    parts = 1
+    if threads > 1:  # whose parts are too short to be claimed one by one, has one
+        parts = max(1, min(PARTS, total * lanes_of(work) * batch // (threads * PART)))
+    asked = -1  # the layer whose deltas of other threads were asked for last
+    for turn in range(threads if parts > 1 else 1):
+        owner = share + turn if share + turn < threads else share + turn - threads
+        claims = codes.SYNC + owner * trace_size(get(plan, P_LAYERS)) + codes.T_CLAIMED
+        part = 0 if parts == 1 else atomic_add(sync, claims, 1)
+        while part < parts:
+            begin, end = share_of(total, owner * parts + part, threads * parts)
+            asked = weight_part(params, slots, stride, work, plan, hyper, scratch, batch, mine, mine_last,
+                                code, arrays, begin, end, asked, threads, trace)  # fmt: skip
+            part = parts if parts == 1 else atomic_add(sync, claims, 1)
+
+
+@jit
+def weight_part(params, slots, stride, work, plan, hyper, scratch, batch, mine, mine_last, code, arrays,
+                begin, end, asked, threads, trace):  # fmt: skip
+    """``weight_gradients`` of [begin, end) of its line.
+
+    What other threads wrote, the rows of the batch outside [mine, mine_last), is asked for first, deltas once
+    for all parts of a layer: not those of layer ``asked``. Returns the layer that was last.
+    """
+    lanes, item = lanes_of(work), item_of(work)
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
         if get(this, L_FROZEN) != 0:
@@ -289,7 +313,7 @@ def weight_gradients(params, slots, stride, work, plan, hyper, scratch, batch, m
         # rows that start in [begin, end)
         row = min(rows, max(0, (begin + vectors - 1) // vectors))
         last = min(rows, max(0, (end + vectors - 1) // vectors))
-        if last > inner + 1:  # gain and shift of a norm, slopes of prelu
+        if last > inner + 1 and last > row:  # gain and shift of a norm, slopes of prelu
             vector_update(params, slots, stride, work, this, batch, code, max(0, row - inner - 1),
                           last - inner - 1, layer_constants(scratch, hyper, index, 2),
                           shift(scratch, S_TILE))  # fmt: skip
@@ -300,7 +324,9 @@ def weight_gradients(params, slots, stride, work, plan, hyper, scratch, batch, m
                 for r in range(batch):
                     if r < mine or r >= mine_last:
                         fetch(item * (last - row), shift(x, r * get(this, L_LDX) + row))
-                        fetch(item * lanes * vectors, shift(delta, r * get(this, L_LDA)))
+                        if index != asked:
+                            fetch(item * lanes * vectors, shift(delta, r * get(this, L_LDA)))
+                asked = index
             dense_update(
                 shift(params, w), shift(slots, w), stride, get(this, L_LDW),
                 x, get(this, L_LDX), delta, get(this, L_LDA), batch, inner, get(this, L_OUT),
@@ -311,6 +337,7 @@ def weight_gradients(params, slots, stride, work, plan, hyper, scratch, batch, m
         begin -= vectors * rows
         end -= vectors * rows
         lap(trace, codes.T_LAYERS + 3 * index + codes.T_UPDATE)
+    return asked
 
 
 @program(python=False)
@@ -368,6 +395,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
             row + (last - row) * group // groups,
             row + (last - row) * (group + 1) // groups,
         )
+        put(trace, codes.T_CLAIMED, 0)  # since the barrier nobody claims parts any more
         bad = gather(params, work, plan, call, order, start, own, own_last)
         drops = (number - 1) * every + part + 1 if learns else 0  # counts batches, also of several an update
         if drops != 0 and get(plan, P_DROPOUT) != 0:
@@ -415,7 +443,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
             if store:
                 fate = codes.ADD if trains and part > 0 else codes.STORE
             weight_gradients(params, place, stride, work, plan, hyper, scratch, batch, row, last, fate,
-                             arrays, thread, threads, trace)  # fmt: skip
+                             arrays, sync, thread, threads, trace)  # fmt: skip
             if get(plan, P_EMBEDDINGS) != 0 and get(plan, P_LOWEST) == 0:
                 embedding_update(params, place, stride, work, plan, batch, fate, store, thread, threads,
                                  layer_constants(scratch, hyper, 0, 1))  # fmt: skip
