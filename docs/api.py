@@ -13,7 +13,7 @@ PAGE = Path(__file__).with_name("api.md")
 sys.path.insert(0, str(PAGE.parents[1]))
 MODULES = (  # what is public is in the __all__ of each; of fastbp's own what no other module has
     "fastbp optimizers losses schedules initializers callbacks metrics data prepare preparation datasets "
-    "sklearn tabular math lrfind diagnosis explain machine pictures"
+    "sklearn math lrfind diagnosis explain machine pictures"
 ).split()
 HEAD = """\
 # API reference

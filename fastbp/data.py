@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from . import frames, metrics
+from . import metrics
+from .files import frames
 from .gpuarrays import OnDevice
 from .kernels import codes
 from .sources import Shards, Sparse, plain, shards

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import frames
+from .files import frames
 from .gpuarrays import OnDevice, lies_on_gpu
 from .kernels import codes
 

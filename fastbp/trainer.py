@@ -8,7 +8,7 @@ import numpy as np
 from . import backend, checkpoint, data, devices, fitting, parallel, stream
 from . import metrics as measures
 from .errors import whole
-from .frames import names_of
+from .files.frames import names_of
 from .history import History
 from .kernels import codes
 from .layout import arena
@@ -497,9 +497,9 @@ class Trainer:
         it; its one-hot columns are inputs of their own. Raises ImportError without onnx, ValueError
         for what has no export.
         """
-        from . import export, onnxfile
+        from .export import described, onnxfile
 
-        onnxfile.write(export.described(self, link), path)
+        onnxfile.write(described(self, link), path)
 
     def to_c(self, path, name="predict", link=True):
         """Write the network as one C99 file without dependencies: ``void name(const float *x, float *y)``.
@@ -512,9 +512,9 @@ class Trainer:
         >>> "void digits(const float *x, float *y)" in open("model.c").read()
         True
         """
-        from . import cfile, export
+        from .export import cfile, described
 
-        text = cfile.source(export.described(self, link), name)
+        text = cfile.source(described(self, link), name)
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
 

@@ -4,8 +4,12 @@ Numba keys a cached function on its own file alone: after a change in a helper o
 old machine code runs on. Here the key is a digest of every kernel source, so any edit recompiles.
 """
 
+import contextlib
 import functools
 import hashlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from numba import njit
@@ -13,6 +17,8 @@ from numba.core import caching, compiler
 from numba.core.codegen import JITCodeLibrary
 
 ROOT = Path(__file__).resolve().parent
+
+PATIENCE = 60  # seconds to wait for a process that compiles meanwhile, at most
 
 # Contraction gives fused multiply-adds; nothing that reorders a sum or drops NaN is allowed.
 FLAGS = {
@@ -57,6 +63,10 @@ class _Impl(caching.CompileResultCacheImpl):
 
 class _Cache(caching.FunctionCache):
     _impl_class = _Impl
+
+    def holds(self, signature, context):
+        """Whether the machine code for a tuple of types lies on the disk."""
+        return self._index_key(signature, context.codegen()) in self._cache_file._load_index()
 
 
 class _Library(JITCodeLibrary):
@@ -136,6 +146,47 @@ def address_of(dispatcher, signature):
     return found.library.get_pointer_to_function(found.fndesc.llvm_func_name)
 
 
+def on_disk(dispatcher, signature):
+    """Whether a program's machine code for a tuple of types can be loaded; None where nothing can be kept."""
+    cache = dispatcher._cache
+    return cache.holds(signature, dispatcher.targetctx) if isinstance(cache, _Cache) else None
+
+
 def cache_path(dispatcher):
     """Folder that holds a program's machine code, or None where none is writable."""
     return getattr(dispatcher._cache, "cache_path", None)
+
+
+@contextlib.contextmanager
+def helped(module, dtype):
+    """Meanwhile another process calls ``module.compile_to_disk(dtype)``; where none can be had, nobody does.
+
+    Threads would not do: Numba and LLVM's bindings let one compile at a time.
+    """
+    name, alone = Path(sys.executable or "").name.lower(), len(_processors()) < 2
+    if alone or not name.startswith(("python", "pypy")) or getattr(sys, "frozen", False):
+        yield
+        return
+    code = f"import numpy, {module} as program; program.compile_to_disk(numpy.dtype({dtype.name!r}))"
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
+        )
+    except OSError:
+        yield
+        return
+    try:
+        yield
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _processors():
+    """Those that this process may use."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)

@@ -65,7 +65,7 @@ def broken(table, wrong):
 
 
 # What stands under fastbp.sklearn: subclasses of scikit-learn's base classes, which must be there at import.
-ESTIMATORS = {"fastbp.sklearn", "fastbp.estimator", "fastbp.transformer", "fastbp.course", "fastbp.tabular"}
+ESTIMATORS = {name for name in ALL if within(name, "fastbp.sklearn")}
 
 
 def outsider(i, *allowed):
@@ -151,7 +151,7 @@ def test_only_backend_opens_a_program_and_only_when_it_is_needed():
 def test_numba_is_behind_the_backend():
     """And beside it: which device, how many threads, and ``fastbp info``, which reports on it; never at
     import, which it would double."""
-    compilers, near = ("numba", "llvmlite"), ("backend", "devices", "parallel", "cli_info")
+    compilers, near = ("numba", "llvmlite"), ("backend", "devices", "parallel", "cli.info")
 
     def wrong(module, i):
         return i.name.partition(".")[0] in compilers and not (

@@ -158,6 +158,8 @@ if "backwards" in sys.argv:
             importlib.import_module(info.name)
 from fastbp.kernels.cpu import program
 start = net = None
+if "alone" in sys.argv:
+    sys.executable = ""
 if "leaves" in sys.argv:
     program.leaves(np.empty(len(program.LEAVES), np.int64), np.empty(0, "float32"))
 else:
@@ -225,12 +227,15 @@ def runs(tmp_path_factory):
     result = {"first": checkout.end(processes[0]), "uncached": blocked.end(processes[1])}
     result["second"], result["backwards"] = checkout.run(), checkout.run("backwards")
     checkout.append("formulas.py", "\nACTIVATION[codes.RELU] = lambda m, z: z * 0.0\n")
-    changed = checkout.start()
+    changed = checkout.start("alone")
     blocked.cache = checkout.cache  # of the sources before this edit
     blocked.append("cpu/losses.py", "\n# a comment\n")
     result["commented"] = blocked.run("leaves")
     result["changed"] = checkout.end(changed)
     return result
+
+
+HELPED = len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count())) > 1
 
 
 def assert_compiled(result):
@@ -239,8 +244,13 @@ def assert_compiled(result):
 
 
 def test_the_first_process_compiles_and_keeps(runs):
-    assert_compiled(runs["first"])
-    assert runs["first"]["misses"] == {"run": 1, "leaves": 1}
+    """With a second core another process compiles run and worker, and the first one loads them."""
+    assert "leaves" in runs["first"]["compiled"] and runs["first"]["hits"]["leaves"] == 0
+    if HELPED:
+        assert runs["first"]["compiled"] == ["leaves"]
+    else:
+        assert_compiled(runs["first"])
+    assert runs["first"]["misses"] == {"run": 1 - HELPED, "leaves": 1}
 
 
 @pytest.mark.parametrize("which", ["second", "backwards"])

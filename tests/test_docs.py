@@ -17,8 +17,7 @@ DOCS = ROOT / "docs"
 SPEC = importlib.util.spec_from_file_location("docs_api", DOCS / "api.py")
 api = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(api)
-NEEDS = dict.fromkeys(["fastbp.sklearn", "fastbp.transformer", "fastbp.tabular"], "sklearn")
-NEEDS["fastbp.pictures"] = "matplotlib"
+NEEDS = {"fastbp.sklearn": "sklearn", "fastbp.pictures": "matplotlib"}
 WITH_EXAMPLES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in sorted((ROOT / "fastbp").rglob("*.py"))
@@ -26,10 +25,16 @@ WITH_EXAMPLES = [
 ]
 
 
+def have(name):
+    """Skip where a module's extra is not installed."""
+    for package, extra in NEEDS.items():
+        if name == package or name.startswith(f"{package}."):
+            pytest.importorskip(extra)
+
+
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_docstring_examples(name, tmp_path, monkeypatch, capsys):
-    if name in NEEDS:
-        pytest.importorskip(NEEDS[name])
+    have(name)
     monkeypatch.chdir(tmp_path)
     module, before = importlib.import_module(name), compile(api.BEFORE, "docs/api.py: BEFORE", "exec")
     runner, ran = doctest.DocTestRunner(verbose=False), 0
@@ -46,8 +51,7 @@ def public():
 
 
 def _found(module):
-    if f"fastbp.{module}" in NEEDS:
-        pytest.importorskip(NEEDS[f"fastbp.{module}"])
+    have(f"fastbp.{module}")
     return api.public(module)[1]
 
 
@@ -161,3 +165,11 @@ def test_every_picture_and_every_benchmark_is_in_reproduce():
     assert all(f"python -m bench --{part}" in text for part in PARTS)
     pictures = [p.name for suffix in ("png", "svg") for p in DOCS.glob(f"*.{suffix}")]
     assert "roofline.png" in pictures and all(f"docs/{name}" in text for name in pictures)
+
+
+def test_the_map_of_the_code_names_every_file():
+    text = (ROOT / "docs" / "README.md").read_text()
+    there = {p.name + "/" * p.is_dir() for p in (ROOT / "fastbp").iterdir() if p.is_dir() or p.suffix == ".py"}
+    there -= {"__init__.py", "__pycache__/"}
+    named = set(re.findall(r"[a-z_0-9]+(?:\.py|/)", text.split("## Where the code is")[1].split("[kernels/]")[0]))
+    assert named - {"fastbp/"} == there

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp import activations, cfile
-from fastbp.frames import Frame
+from fastbp import activations
+from fastbp.export import cfile
+from fastbp.files.frames import Frame
 from fastbp.kernels import codes, formulas
 from fastbp.preparation import Preparation
 

@@ -8,8 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from fastbp import csvfile
-from fastbp.files import features, read
+from fastbp.files import csvfile, features, read
 
 
 @pytest.fixture
@@ -199,6 +198,14 @@ def test_csv_by_either_reader(reader, tmp_path, rng, packed):
     assert t.tolist() == ["" if v == "NA" else v.strip() for v in town]
     assert b.tolist() == [float(f"{v:.3e}") for v in values[:, 1]]
     assert table.y.dtype == np.int64 and table.feature_names == ["a", "town", "b"]
+
+
+def test_an_empty_cell_too_many_where_the_file_ends(tmp_path, monkeypatch):
+    """polars passes over it in a last line without an end."""
+    monkeypatch.setattr(csvfile, "LARGE", 0)
+    (tmp_path / "t.csv").write_bytes(b"1,2,3\n4,5,6,")
+    with pytest.raises(ValueError, match="line 2 has 4 columns, the first line has 3"):
+        read(tmp_path / "t.csv")
 
 
 def test_both_readers_give_the_same_of_any_file(tmp_path, rng, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 
 import fastbp as fb
 from fastbp import data
-from fastbp.frames import Frame
+from fastbp.files.frames import Frame
 from fastbp.preparation import Preparation
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from sklearn.model_selection import train_test_split  # noqa: E402
 from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
 from fastbp.sklearn import MLPClassifier, MLPRegressor  # noqa: E402
-from fastbp.tabular import TabularPreprocessor, coslog4, smooth_clip  # noqa: E402
+from fastbp.sklearn.tabular import TabularPreprocessor, coslog4, smooth_clip  # noqa: E402
 
 
 def people(rows=120, seed=0):

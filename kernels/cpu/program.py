@@ -15,6 +15,7 @@ barrier after each layer. Every sum has one order, so no split changes a bit.
 """
 
 import functools
+from contextlib import nullcontext
 from math import isfinite
 
 import numpy as np
@@ -94,7 +95,7 @@ from ..codes import (
     S_ONE,
     S_TILE,
 )  # fmt: skip
-from ..jit import address_of, jit, program
+from ..jit import address_of, helped, jit, on_disk, program
 from ..random import shuffle
 from .data import convert_row, fetch, read_row
 from .dense import dense_backward, dense_forward, dense_update, layer, share_of, whole_vectors
@@ -529,19 +530,38 @@ def peak(passes, numbers):
     return lanes_of(pointer(numbers))
 
 
+def _signatures(floats):
+    """Of worker and run, for numba's type of the floats."""
+    arenas = (floats,) * 3 + (int64, int64, float64, float64, int32, int64)
+    pointers = tuple(types.CPointer(kind) for kind in arenas)
+    return (*pointers, int64, int64), tuple(kind[::1] for kind in arenas)
+
+
 @functools.cache
 def load(dtype):
     """Compile, or load from the disk cache, what networks of one numpy dtype need; returns ``run``.
 
     The functions written as IR first; then worker, which calls them by their symbols; then run, which calls
-    worker by its own.
+    worker by its own. If they must be compiled and can be kept, another process compiles the latter two
+    meanwhile.
     """
     floats = from_dtype(dtype)
     table = np.empty(len(LEAVES), np.int64)
-    leaves(table, np.empty(0, dtype))
+    of_worker, of_run = _signatures(floats)
+    with helped(__name__, dtype) if on_disk(worker, of_worker) is False else nullcontext():
+        leaves(table, np.empty(0, dtype))
     bind_leaves(table, floats)
-    arenas = (floats,) * 3 + (int64, int64, float64, float64, int32, int64)
-    pointers = tuple(types.CPointer(kind) for kind in arenas)
-    binding.add_symbol(symbol(worker.__name__, floats), address_of(worker, (*pointers, int64, int64)))
-    run.compile(tuple(kind[::1] for kind in arenas))
+    binding.add_symbol(symbol(worker.__name__, floats), address_of(worker, of_worker))
+    run.compile(of_run)
     return run
+
+
+def compile_to_disk(dtype):
+    """Compile worker and run for another process; in this one they cannot run: what they call is not here."""
+    floats = from_dtype(dtype)
+    of_worker, of_run = _signatures(floats)
+    nowhere = np.zeros(1, np.int64)
+    bind_leaves(np.full(len(LEAVES), nowhere.ctypes.data), floats)
+    worker.compile(of_worker)
+    binding.add_symbol(symbol(worker.__name__, floats), nowhere.ctypes.data)
+    run.compile(of_run)

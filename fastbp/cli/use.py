@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import export as exports
-from . import files
-from .checkpoint import load
-from .cli_train import print_rows, score, score_rows
+from .. import files
+from ..checkpoint import load
+from ..export import described, state_dict
+from ..files.frames import Frame
+from .train import print_rows, score, score_rows
 
 
 def _model(args):
@@ -95,7 +96,7 @@ def evaluate(args):
     if table.classes is not None:
         y = np.array(table.classes)[y]
     if table.feature_names and not hasattr(X, "names"):
-        X = files.frames.Frame(table.feature_names, list(X.T))
+        X = Frame(table.feature_names, list(X.T))
     scores = score(trainer, X, y)
     if args.json:
         print(json.dumps({"command": "evaluate", "model": str(args.model), "data": str(args.data), **scores}))
@@ -134,4 +135,4 @@ def _write_state(trainer, path):
     """The state_dict of ``to_torch()`` as safetensors: no pickle, and no torch is needed."""
     from safetensors.numpy import save_file
 
-    save_file(exports.state_dict(exports.described(trainer, link=False)), str(path))
+    save_file(state_dict(described(trainer, link=False)), str(path))

@@ -1,7 +1,4 @@
-"""Estimators with scikit-learn's own interface: change the import, keep the rest.
-
-Needs scikit-learn (the extra ``sklearn``); ``import fastbp`` does not.
-"""
+"""MLPClassifier and MLPRegressor: scikit-learn's own, by name, parameters and attributes."""
 
 import numpy as np
 from scipy import sparse, special
@@ -18,12 +15,9 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import check_is_fitted
 
 from . import tabular
-from .estimator import Estimator
-from .estimator_loss import for_classes, for_numbers, has_probabilities, rows_of_classes
+from .base import Estimator
+from .goal import for_classes, for_numbers, has_probabilities, rows_of_classes
 from .parameters import store
-from .transformer import MLPAutoencoder
-
-__all__ = ["MLPAutoencoder", "MLPClassifier", "MLPRegressor"]
 
 _PARAMETERS = """
     Parameters
@@ -40,7 +34,8 @@ _PARAMETERS = """
         Called between epochs by Trainer.fit.
     preset : "tabular" or None
         Defaults for tables, in the place of those left as they are, and a preparation of X that takes
-        frames with text, categories and missing values: see fastbp.tabular. Keeps the best epoch's weights.
+        frames with text, categories and missing values (TabularPreprocessor). Keeps the best epoch's
+        weights.
     dtype : "auto", "float32" or "float64"
         Of the network. "auto": float32 for float32 data, else float64, as scikit-learn. "float32" trains
         1.1 to 1.7 times as fast as float64.

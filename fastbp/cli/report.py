@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from . import __version__, pictures
-from .cli_info import machine_rows
-from .options import Options
-from .plots import DPI, learning_curves
+from .. import __version__, pictures
+from ..options import Options
+from ..plots import DPI, learning_curves
+from .info import machine_rows
 
 _GRADIENT_ROWS = 1024  # of the training data, for the histogram of gradients
 

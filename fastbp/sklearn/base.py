@@ -23,15 +23,16 @@ from sklearn.utils.validation import (
 )
 from threadpoolctl import ThreadpoolController
 
-from . import data, parameters, tabular
-from .activations import check as check_activation
+from .. import data
+from ..activations import check as check_activation
+from ..mlp import MLP
+from ..objective import Objective
+from ..optimizers import SGD, Adam
+from ..optimizers import optimizer as make_optimizer
+from ..parallel import max_threads
+from ..trainer import Trainer
+from . import parameters, tabular
 from .course import Course
-from .mlp import MLP
-from .objective import Objective
-from .optimizers import SGD, Adam
-from .optimizers import optimizer as make_optimizer
-from .parallel import max_threads
-from .trainer import Trainer
 
 STOCHASTIC = ("sgd", "adam")
 

@@ -7,8 +7,8 @@ import platform
 import sys
 from pathlib import Path
 
-from . import __version__, backend, devices, parallel
-from .cli_train import print_rows
+from .. import __version__, backend, devices, parallel
+from .train import print_rows
 
 PRECISIONS = ("float32", "float64")
 
@@ -43,7 +43,7 @@ def _versions():
 def _machine():
     from llvmlite import binding
 
-    from .machine import caches, cpu_model
+    from ..machine import caches, cpu_model
 
     features = [name for name, on in binding.get_host_cpu_features().items() if on]
     wide = [name for name in ("avx512f", "avx512_bf16", "avx2", "fma", "neon", "sve") if name in features]
@@ -59,7 +59,7 @@ def _machine():
 
 def _speed():
     """The measured peak; compiles the kernels where they are not on disk yet."""
-    from .machine import Peak
+    from ..machine import Peak
 
     threads = min(parallel.usable_cores(), parallel.max_threads())
     peak = Peak(threads)
@@ -138,7 +138,7 @@ def cache(args):
 
 def bench(args):
     """Run the repository's benchmark with the arguments that follow."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if (root / "bench" / "cases.py").is_file():
         sys.path.insert(0, str(root))
     try:

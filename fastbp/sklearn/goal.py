@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .errors import unknown
-from .export import LINKS
-from .functions import UserLoss
-from .kernels import codes
-from .losses import LOSSES, Loss
-from .losses import loss as make_loss
+from ..errors import unknown
+from ..export import LINKS
+from ..functions import UserLoss
+from ..kernels import codes
+from ..losses import LOSSES, Loss
+from ..losses import loss as make_loss
 
 _ACTIVATION = {
     "softmax": "softmax",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import unknown
 from . import frames, idxfile
 from .csvfile import column_index, in_range, read_csv
 from .damaged import speaking
-from .errors import unknown
 from .numpyfile import features_npz, load_npy, read_npy, read_npz, target_file
 
 __all__ = ["Table", "features", "read"]

@@ -59,7 +59,7 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
     scikit-learn does. get_feature_names_out() names the columns.
 
     >>> import pandas
-    >>> from fastbp.tabular import TabularPreprocessor
+    >>> from fastbp.sklearn import TabularPreprocessor
     >>> frame = pandas.DataFrame({"size": [1.0, 2.0, None], "kind": ["a", "b", "c"]})
     >>> made = TabularPreprocessor().fit(frame)
     >>> made.get_feature_names_out().tolist(), made.transform(frame).shape

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from .kernels import codes, formulas
+from ..kernels import codes, formulas
 
 _HELPERS = {  # of the formulas' maths; {r}: the float type, {i}, {u}: integers of its size
     "pow2": """\

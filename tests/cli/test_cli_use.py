@@ -11,45 +11,10 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp import backend, cli, cli_info
+from fastbp import backend
+from fastbp.cli import info
 
-ROOT = Path(cli.__file__).resolve().parents[1]
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng()
-
-
-@pytest.fixture
-def run(capsys):
-    """run(*argv) -> (exit code, what went to stdout, what went to stderr)."""
-
-    def run(*argv):
-        code = cli.main([str(a) for a in argv])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
-def fails(run):
-    """The command ends with 2 and one line on stderr that says all of the words."""
-
-    def fails(*argv, says):
-        code, _, err = run(*argv)
-        assert code == 2 and err.startswith("fastbp: error: "), err
-        assert err.count("\n") == 1 and "Traceback" not in err
-        for word in says:
-            assert word in err, err
-
-    return fails
+ROOT = Path(fb.__file__).resolve().parents[1]
 
 
 def write_csv(path, **columns):
@@ -349,7 +314,7 @@ def test_cache_warm_loads_every_precision(run, monkeypatch):
     loaded = []
     monkeypatch.setattr(backend, "load", lambda dtype: loaded.append(dtype.name))
     code, out, _ = run("cache", "warm")
-    assert code == 0 and loaded == list(cli_info.PRECISIONS) == ["float32", "float64"]
+    assert code == 0 and loaded == list(info.PRECISIONS) == ["float32", "float64"]
     assert "float32, float64" in out
 
 
@@ -363,7 +328,7 @@ def test_bench_passes_its_arguments_on(run, monkeypatch):
 
 
 def test_bench_where_it_is_not_installed(fails, monkeypatch):
-    monkeypatch.setattr(cli_info, "__file__", "/nowhere/fastbp/cli_info.py")
+    monkeypatch.setattr(info, "__file__", "/nowhere/fastbp/cli/info.py")
     monkeypatch.setitem(sys.modules, "bench.__main__", None)
     fails("bench", "--quick", says=["not installed", "clone"])
 

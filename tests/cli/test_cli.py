@@ -9,48 +9,12 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp import cli, datasets
+from fastbp import datasets
 from fastbp.callbacks import LambdaCallback
 from fastbp.prepare import stratified_split
 
-ROOT = cli.__file__.rsplit("fastbp", 1)[0]  # a plain checkout is found from there
+ROOT = fb.__file__.rsplit("fastbp", 1)[0]  # a plain checkout is found from there
 SMALL = ["--epochs", "3", "--hidden", "16", "--quiet"]
-
-
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng()
-
-
-@pytest.fixture
-def run(capsys):
-    """run(*argv) -> (exit code, what went to stdout, what went to stderr)."""
-
-    def run(*argv):
-        code = cli.main([str(a) for a in argv])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
-def fails(run):
-    """The command ends with 2 and one line on stderr that says all of the words."""
-
-    def fails(*argv, says):
-        code, _, err = run(*argv)
-        assert code == 2 and err.startswith("fastbp: error: ")
-        assert err.count("\n") == 1 and "Traceback" not in err
-        for word in says:
-            assert word in err, err
-
-    return fails
 
 
 def row(out, label):
@@ -166,7 +130,7 @@ def test_idx_and_npy(run, rng, tmp_path):
 
 
 def test_which_loss_is_chosen(rng):
-    from fastbp.cli_task import task_of
+    from fastbp.cli.task import task_of
 
     def chosen(y, classes=None):
         return task_of(np.asarray(y), classes, None).loss

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from . import backend, datasets, files, losses
-from .cli_task import LOSSES, VALUES, outcome, task_of
-from .errors import unknown
-from .frames import Frame
-from .optimizers import OPTIMIZERS
-from .preparation import Preparation
-from .prepare import stratified_split
-from .schedules import SCHEDULES
+from .. import backend, datasets, files, losses
+from ..errors import unknown
+from ..files.frames import Frame
+from ..optimizers import OPTIMIZERS
+from ..preparation import Preparation
+from ..prepare import stratified_split
+from ..schedules import SCHEDULES
+from .task import LOSSES, VALUES, outcome, task_of
 
 _OPTIMIZERS = [name for name in OPTIMIZERS if name != "lbfgs"]  # whose steps are epochs
 _NEEDS = {"step": "step_size", "multistep": "milestones"}  # schedules that no name alone gives
@@ -177,7 +177,7 @@ def _outputs(out, name):
 
 def _check_report(report):
     """Fails before training where the report could not be drawn or written."""
-    from .plots import new_figure
+    from ..plots import new_figure
 
     new_figure(1, 1)
     folder = Path(report).parent
@@ -328,7 +328,7 @@ def _picture(history, path, title):
     """(where the picture is, or None; why there is none)."""
     if not history.get("loss"):
         return (None, "no epoch was finished")
-    from .plots import learning_curves
+    from ..plots import learning_curves
 
     try:
         return (str(learning_curves(history, path, title)), None)

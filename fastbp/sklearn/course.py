@@ -1,7 +1,7 @@
 """What happens between the epochs of an estimator's fit, as scikit-learn has it."""
 
-from .callbacks import Callback
-from .optimizers import SGD
+from ..callbacks import Callback
+from ..optimizers import SGD
 from .tabular import coslog4
 
 

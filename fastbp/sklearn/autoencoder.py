@@ -5,11 +5,11 @@ from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from .estimator import Estimator
-from .estimator_loss import for_numbers
-from .mlp import MLP
+from ..mlp import MLP
+from ..trainer import Trainer
+from .base import Estimator
+from .goal import for_numbers
 from .parameters import store
-from .trainer import Trainer
 
 
 class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):

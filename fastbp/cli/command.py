@@ -101,7 +101,7 @@ def _parser():
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    train = _command(commands, "train", "train on a data set or a file", _TRAIN, "cli_train")
+    train = _command(commands, "train", "train on a data set or a file", _TRAIN, "train")
     train.epilog = _EXAMPLES
     train.add_argument("data", metavar="DATA", help="digits, or a file")
     data = train.add_argument_group("data")
@@ -216,16 +216,14 @@ def _parser():
 
 def _add_use(commands):
     """predict, evaluate, export: what takes a model."""
-    predict = _command(
-        commands, "predict", "predictions of a model for the rows of a file", _PREDICT, "cli_use"
-    )
-    evaluate = _command(commands, "evaluate", "score a model on a file with the target", _EVALUATE, "cli_use")
+    predict = _command(commands, "predict", "predictions of a model for the rows of a file", _PREDICT, "use")
+    evaluate = _command(commands, "evaluate", "score a model on a file with the target", _EVALUATE, "use")
     for parser in (predict, evaluate):
         parser.add_argument("model", metavar="MODEL", help="a .safetensors file that fastbp train wrote")
         parser.add_argument("data", metavar="DATA", help="a file, as for fastbp train")
     predict.add_argument("--out", metavar="PATH", help="a .csv, .tsv or .npy file (default: csv to stdout)")
     evaluate.add_argument("--target", metavar="T", help="column, array or file (default: as in training)")
-    export = _command(commands, "export", "write a model for others: ONNX, C, torch", _EXPORT, "cli_use")
+    export = _command(commands, "export", "write a model for others: ONNX, C, torch", _EXPORT, "use")
     export.add_argument("model", metavar="MODEL", help="a .safetensors file that fastbp train wrote")
     for name, what in (
         ("onnx", "ONNX, opset 13, float32"),
@@ -240,15 +238,15 @@ def _add_use(commands):
 
 def _add_machine(commands):
     """info, cache, bench: the machine."""
-    _add_json(_command(commands, "info", "what this machine gives fastbp", _INFO, "cli_info"))
-    cache = _command(commands, "cache", "machine code on disk: clear or warm", _CACHE, "cli_info")
+    _add_json(_command(commands, "info", "what this machine gives fastbp", _INFO, "info"))
+    cache = _command(commands, "cache", "machine code on disk: clear or warm", _CACHE, "info")
     cache.add_argument("action", choices=("clear", "warm"), help="remove it, or compile all of it now")
     _add_json(cache)
-    _command(commands, "bench", "the benchmark, in a clone of the repository", _BENCH, "cli_info", False)
+    _command(commands, "bench", "the benchmark, in a clone of the repository", _BENCH, "info", False)
 
 
 def _command(commands, name, help, description, module, has_help=True):
-    """A command whose work is the function of its name in fastbp.MODULE, imported when it is called."""
+    """A command whose work is the function of its name in MODULE, imported when it is called."""
     parser = commands.add_parser(
         name,
         help=help,
@@ -258,7 +256,7 @@ def _command(commands, name, help, description, module, has_help=True):
     )
 
     def run(args):
-        return getattr(importlib.import_module(f"fastbp.{module}"), name)(args)
+        return getattr(importlib.import_module(f"fastbp.cli.{module}"), name)(args)
 
     parser.set_defaults(run=run)
     return parser
@@ -282,7 +280,7 @@ class _Version(argparse.Action):
 
 
 def _version():
-    from . import __version__
+    from .. import __version__
 
     return __version__
 
@@ -333,7 +331,3 @@ def _hidden(text):
         return ()
     takes = "widths such as 256,128, or none"
     return tuple(_number(width, int, f"{takes} (in {text!r})", lambda n: n >= 1) for width in text.split(","))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

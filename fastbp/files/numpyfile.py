@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import unknown
 from .csvfile import column_index, in_range
 from .damaged import speaking
-from .errors import unknown
 
 _PAIRS = [("x", "y"), ("data", "target"), ("data", "labels"), ("images", "labels")]
 _PAIRS += [("features", "target"), ("features", "labels"), ("features", "targets")]

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from .kernels import codes
+from ..kernels import codes
 
 _INT64 = 7  # onnx.TensorProto.INT64
 OPSET, IR = 13, 8  # of 2020: what runtimes of the last years read

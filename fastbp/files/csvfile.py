@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from .errors import unknown
+from ..errors import unknown
 from .frames import MISSING, Frame
 
 _MISSING = {"", "na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "?"}
@@ -116,6 +116,8 @@ def _by_polars(plan, stream, delimiter):
     stream.buffer.seek(0)
     try:
         data = stream.buffer.read()
+        if not data.endswith(b"\n"):  # else an empty cell too many at the end goes by unseen
+            data += b"\n"
         table = polars.read_csv(data, separator=delimiter, has_header=False, infer_schema=False)
     except Exception:  # damaged, ragged, another encoding: the reader that says it comes to it again
         return None

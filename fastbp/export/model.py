@@ -1,0 +1,122 @@
+"""What an export says of a network: plain arrays, without the trainer."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..activations import NAMES as ACTIVATIONS
+from ..kernels import codes
+
+# what predictions are of the outputs, by the code of the loss that has the link
+_LINKS = {
+    "softmax": (codes.CROSS_ENTROPY, codes.SOFT_CROSS_ENTROPY, codes.LABEL_FOCAL),
+    "sigmoid": (codes.BCE_WITH_LOGITS, codes.WEIGHTED_BCE, codes.FOCAL),
+    "exp": (codes.POISSON_NLL, codes.GAMMA_NLL),
+    "gaussian": (codes.GAUSSIAN_NLL,),
+    None: (codes.MSE, codes.MAE, codes.HUBER, codes.LOG_COSH, codes.QUANTILE, codes.HINGE,
+           codes.LABEL_HINGE, codes.COSINE),
+}  # fmt: skip
+LINKS = {code: link for link, group in _LINKS.items() for code in group}
+
+
+@dataclass
+class Model:
+    """A trained network without its trainer: copies, so that later training leaves them alone.
+
+    layers : [(W (fan_in, fan_out), b (fan_out,)), ...]. Of each hidden layer, or None: activations : its
+    name; norms : the arrays of its norm (gain, shift, and for batch norm mean and variance); skips : whether
+    its input is added; slopes : prelu's. tables : {column of X: (categories, width)} of embedded columns.
+    link : "softmax", "sigmoid", "exp", "gaussian" (means, then variances from ``floor``, their logarithm, on)
+    or None. fill, mean, scale : (inputs,) float64, what raw inputs go through, or None; y_mean, y_scale :
+    (outputs,), likewise for outputs; inputs : a name for each input, or None; classes : labels, or None.
+    """
+
+    layers: list
+    activations: list
+    norms: list
+    skips: list
+    slopes: list
+    tables: dict = field(default_factory=dict)
+    link: str | None = None
+    floor: float = 0.0
+    fill: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    y_mean: np.ndarray | None = None
+    y_scale: np.ndarray | None = None
+    inputs: list | None = None
+    classes: list | None = None
+
+    @property
+    def sizes(self):
+        """Columns of X, then widths, then outputs."""
+        inputs = len(self.layers[0][0]) - sum(table.shape[1] - 1 for table in self.tables.values())
+        return [inputs, *(len(b) for _, b in self.layers)]
+
+    @property
+    def numeric(self):
+        """The columns of X that are not embedded."""
+        return [c for c in range(self.sizes[0]) if c not in self.tables]
+
+    @property
+    def dtype(self):
+        return self.layers[0][0].dtype
+
+    def without_batch_norm(self):
+        """The same predictions with every batch norm folded into its layer, in float64."""
+        layers, norms = list(self.layers), list(self.norms)
+        for k, norm in enumerate(norms):
+            if norm is not None and len(norm) == 4:
+                gain, shift, mean, variance = (a.astype(np.float64) for a in norm)
+                factor, (w, b) = gain / np.sqrt(variance + codes.NORM_EPS), layers[k]
+                folded = w * factor, (b - mean) * factor + shift
+                layers[k], norms[k] = tuple(a.astype(self.dtype) for a in folded), None
+        return replace(self, layers=layers, norms=norms)
+
+
+def described(trainer, link=True):
+    """The Model of a trainer. Raises ValueError for what no export can say."""
+    net = trainer.net if trainer.ema is None else trainer.averaged_net()  # what predict takes
+    for name in net.activations:
+        if name not in ACTIVATIONS:
+            raise ValueError(f"activation: got {name!r}, an export takes {', '.join(ACTIVATIONS)}")
+    layers = [(np.array(w), np.array(b)) for w, b in zip(net.weights, net.biases, strict=True)]
+    norms = [_norm(net, k) for k in range(len(net.norms))]
+    slopes = [None if s is None else np.array(s) for s in net.slopes]
+    model = Model(layers, list(net.activations), norms, list(net.skips), slopes)
+    model.tables = {c: np.array(t) for (c, _, _), t in zip(net.embedded, net.embeddings, strict=True)}
+    if link:
+        model.link = LINKS[trainer.loss.link_code(net.sizes[-1])]
+        model.floor = float(trainer.loss.numbers(net.sizes[-1])[0]) if model.link == "gaussian" else 0.0
+    preparation = trainer.preparation
+    if preparation is not None:
+        model.mean, model.scale = preparation.mean, preparation.scale
+        model.y_mean, model.y_scale = preparation.y_mean, preparation.y_scale
+        model.inputs, model.classes = preparation.input_names, preparation.classes
+        model.fill = preparation.fill_of_inputs
+    elif trainer.columns is not None:
+        model.inputs = trainer.columns
+    return model
+
+
+def _norm(net, k):
+    """The arrays of hidden layer k's norm, or None."""
+    if net.norms[k] is None:
+        return None
+    arrays = [net.gains[k], net.shifts[k]]
+    if net.norms[k] == "batch":
+        arrays += [net.running_means[k], net.running_vars[k]]
+    return tuple(np.array(a) for a in arrays)
+
+
+def folded(model):
+    """The layers with the scaling of inputs and outputs folded into the first and last, in float64."""
+    layers = [(w.astype(np.float64), b.astype(np.float64)) for w, b in model.layers]
+    if model.mean is not None:
+        w, b = layers[0]
+        w = w / model.scale[:, None]
+        layers[0] = w, b - model.mean @ w
+    if model.y_mean is not None:
+        w, b = layers[-1]
+        layers[-1] = w * model.y_scale, b * model.y_scale + model.y_mean
+    return [(w.astype(model.dtype), b.astype(model.dtype)) for w, b in layers]

@@ -1,0 +1,10 @@
+"""Estimators with scikit-learn's own interface: change the import, keep the rest.
+
+Needs scikit-learn (the extra ``sklearn``); ``import fastbp`` does not.
+"""
+
+from .autoencoder import MLPAutoencoder
+from .supervised import MLPClassifier, MLPRegressor
+from .tabular import TabularPreprocessor
+
+__all__ = ["MLPAutoencoder", "MLPClassifier", "MLPRegressor", "TabularPreprocessor"]
