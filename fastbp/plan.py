@@ -66,11 +66,14 @@ class Plan:
                 self._special(net, i, row, batch, place)
             x, ldx = row[codes.L_A], row[codes.L_LDA]
 
-        panel = max(leading_dimension(o, item) for o in net.sizes[1:]) * (VECTOR_BYTES // item)
+        widest = max(leading_dimension(o, item) for o in net.sizes[1:])
+        panel = max(widest * (VECTOR_BYTES // item), (widest + codes.PACKED) * min(batch, codes.LONG))
         rows = min(batch, codes.BLOCK_ROWS) * (VECTOR_BYTES // item)
         table[codes.P_PANEL] = codes.S_TILE + max(codes.TILE, rows)
         table[codes.P_SCRATCH_SIZE] = table[codes.P_PANEL] + panel
         table[codes.P_SCRATCH] = place.take(threads * table[codes.P_SCRATCH_SIZE])
+        if batch > codes.LONG:
+            table[codes.P_SUMS] = place.take(net.params.size)
         if gradient:
             table[codes.P_GRADIENT] = place.take(net.params.size)
             sizes = [row[codes.L_ROWS] * row[codes.L_LDW] for row in self._rows(table, layers)]

@@ -189,7 +189,8 @@ P_NUMBERS = 22  # the loss's own numbers, in the work arena
 # P_MEETS: whether there is a batch norm; P_DROPOUT: of the inputs; P_DX: gradient of the embedded
 # columns; P_CODES: categories of the batch; P_RUNS, P_EMBEDDINGS: how many; they lie behind the layers
 P_MEETS, P_DROPOUT, P_DX, P_LDDX, P_CODES, P_RUNS, P_EMBEDDINGS = range(23, 30)
-HEADER = 30
+P_SUMS = 30  # of batches over LONG: room for what their first rows add to the gradient, laid out as params
+HEADER = 31
 
 # plan: one layer. L_FROZEN: 1 where its parameters stay as they are. L_ACTIVATION is computed in the
 # product's epilogue, L_LATE after the whole rows are there (where L_SPECIAL: norm, dropout, a skip or
@@ -215,9 +216,12 @@ N_MEAN, N_VARIANCE, N_INVERSE, N_SUM, N_PRODUCT = range(5)
 STATISTICS = 5
 
 # a thread's scratch in the work arena: update constants (of the step; of a layer's weights; of its
-# bias), a one, a tile (or BLOCK_ROWS rows of a panel), and, at P_PANEL, a panel of transposed weights
+# bias), a one, a tile (or BLOCK_ROWS rows of a panel), and, at P_PANEL, a panel of transposed weights, or
+# packed deltas (of LONG rows at most) and inputs (PACKED columns of these)
 S_CONSTANTS, S_ONE, S_TILE = 0, 40, 48
+PACKED = 64
 TILE = 2048  # floats of the largest tile, or of a narrow gradient and its transpose
+LONG = 256  # rows of a batch beyond which the gradients of wide layers are summed in pieces of so many
 BLOCK_ROWS = 256  # rows of a panel between two visits to the epilogue: 64 KiB, so they stay in L2
 
 # floats of the gradient arena whose squares are summed as one

@@ -70,7 +70,27 @@ def weight_update(w, slots, x, delta, batch, inner, outer, code, row, last, colu
     dense.dense_update(pointer(w), pointer(slots), w.size, w.shape[1], pointer(x), x.shape[1],
                        pointer(delta), delta.shape[1], batch, inner, outer, code, 2, row, last, column,
                        end, pointer(constants), pointer(constants), pointer(tile), pointer(zeros),
-                       pointer(one))  # fmt: skip
+                       pointer(one), pointer(w), dense.WHOLE, pointer(w), False)  # fmt: skip
+
+
+@njit
+def weight_update_by_pieces(w, slots, x, delta, batch, inner, outer, code, row, last, column, end, constants,
+                            tile, zeros, one, sums, packs, most):  # fmt: skip
+    """The same, the batch at most ``most`` rows at a time, their deltas packed."""
+    start = 0
+    while start < batch:
+        count = min(batch - start, most)
+        piece = dense.FIRST if start == 0 else dense.MORE
+        if start + count == batch:
+            piece = dense.WHOLE if start == 0 else dense.LAST
+        d = shift(pointer(delta), start * delta.shape[1])
+        dense.pack_panels(pointer(packs), d, delta.shape[1], count, column, end)
+        dense.dense_update(pointer(w), pointer(slots), w.size, w.shape[1],
+                           shift(pointer(x), start * x.shape[1]), x.shape[1], d, delta.shape[1], count, inner,
+                           outer, code, 2, row, last, column, end, pointer(constants), pointer(constants),
+                           pointer(tile), pointer(zeros), pointer(one), pointer(sums), piece, pointer(packs),
+                           True)  # fmt: skip
+        start += count
 
 
 @njit

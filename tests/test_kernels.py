@@ -282,6 +282,25 @@ def test_dense_update_touches_only_its_rows_and_columns(rng, dtype, row, last):
         assert np.array_equal(got, old)
 
 
+@pytest.mark.parametrize("most", [1000, 128, 50, 7])
+def test_dense_update_in_pieces_with_packed_operands_gives_the_same_bits(rng, dtype, most):
+    for batch, inner, outer in SHAPES[:: 9 if most > 50 else 23] + SHAPES[-7:]:
+        x, delta = draw(rng, dtype, batch + 1, inner), draw(rng, dtype, batch, outer)
+        x = h.padded(x, dtype, np.nan)  # packing reads a vector behind the last row
+        delta, whole = h.padded(delta, dtype), h.padded(draw(rng, dtype, inner + 1, outer), dtype)
+        parts, sums = whole.copy(), np.full_like(whole, np.nan)
+        slots, again = (arena(2 * whole.size, dtype) for _ in range(2))
+        slots[:] = again[:] = 0.5
+        _, tile, zeros, one = scratch(dtype, outer)
+        packs = arena((delta.shape[1] + codes.PACKED) * min(batch, most), dtype)
+        packs[:] = np.nan
+        constants = _constants(dtype, **UPDATES["adam"][1])
+        args = (x, delta, batch, inner, outer, codes.ADAM, 0, inner + 1, 0, columns(outer, dtype), constants)
+        h.weight_update(whole, slots, *args, tile, zeros, one)
+        h.weight_update_by_pieces(parts, again, *args, tile, zeros, one, sums, packs, most)
+        assert np.array_equal(parts, whole) and np.array_equal(again, slots)
+
+
 # units in the last place, over the whole range; the formulas' errors are listed in docs/maths.md
 ULP = {
     "sigmoid": 3.0,

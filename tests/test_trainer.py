@@ -117,6 +117,7 @@ def test_clip_norm_scales_the_gradient(rng):
         ([37, 113, 61, 7], 100, "tanh"),
         ([10, 3], 8, "relu"),
         ([300, 520, 310, 10], 128, "silu"),
+        ([30, 270, 130, 5], 700, "gelu"),
     ],
 )
 def test_same_bits_for_any_number_of_threads(rng, sizes, batch, activation, clip_norm):
@@ -133,6 +134,30 @@ def test_same_bits_for_any_number_of_threads(rng, sizes, batch, activation, clip
         assert np.array_equal(weights[0][1], other[1])
         assert np.array_equal(weights[0][2], other[2])
         assert weights[0][3] == other[3]
+
+
+@pytest.mark.parametrize("dtype", h.DTYPES)
+@pytest.mark.parametrize("batch", [257, 700, 1025])
+def test_long_batches_against_reference(rng, dtype, batch):
+    """Rows pass the layers in parts, wide layers' gradients are summed in pieces: three steps."""
+    net = fb.MLP([30, 270, 130, 5], "tanh", seed=2, dtype=dtype)
+    X, y = problem(rng, "mse", 2 * batch + 40, 30, 5)
+    start, X = params64(net), X.astype(dtype)
+    fb.Trainer(net, "mse", fb.SGD(0.1, momentum=0.9), batch).fit(X, y, shuffle=False)
+    batches = [np.arange(s, min(s + batch, len(X))) for s in range(0, len(X), batch)]
+    ref.train(start, X.astype(float), y, ["tanh"] * 2, "mse", *hyper(fb.SGD(0.1, momentum=0.9)), batches)
+    assert h.relative(flat(params64(net)), flat(start)) < h.TOLERANCE[dtype]
+
+
+def test_long_batches_of_layers_with_everything_give_the_same_bits(rng):
+    X, y = problem(rng, "cross_entropy", 1300, 20, 5)
+    for options in ({"norm": "layer", "residual": True}, {"norm": "batch"}, {"activation": "prelu"}):
+        params = []
+        for threads in (1, 2, 4):
+            net = fb.MLP([20, 300, 300, 5], dropout=0.3, input_dropout=0.1, seed=3, **options)
+            fb.Trainer(net, batch_size=600, threads=threads, seed=4, accumulate=2).fit(X, y, epochs=2)
+            params.append(net.params.copy())
+        assert np.array_equal(params[0], params[1]) and np.array_equal(params[0], params[2])
 
 
 @pytest.mark.parametrize("threads", [2, 4])

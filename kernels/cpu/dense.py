@@ -25,6 +25,7 @@ from .simd import I1, I64, Value, distance, emitted, lanes_of, shift
 DEPTH = 128  # terms of a sum at a time: a block of B (32 KiB) stays in L1 while all rows pass it
 GROUP = 48  # rows of weight tiles that share a block of deltas: their sums take 12 KiB
 FAR = 1 << 16  # weights of a layer from which the next panel of them is asked for early
+WHOLE, FIRST, MORE, LAST = range(4)  # which part of a batch a gradient is summed over
 NARROW = 1.5  # lanes an output from which the gradient is made transposed
 HEIGHTS = {32: {1: 14, 2: 12, 3: 8, 4: 6}, 16: {1: 12, 2: 6}}
 
@@ -359,6 +360,17 @@ def pack_transposed(e, rows, vectors, columns, w, w_row, zeros, panel, panel_row
             e.store(Value(e, block[q]), panel, place)
 
 
+@emitted("i p i p i")
+def pack_columns(e, count, x, x_row, out, width):
+    """out[k * width + c] = x[k, c] for k < count, c < width.
+
+    Whole vectors are copied: what is behind the columns is overwritten by the next row's; behind the last
+    row's it stays.
+    """
+    with e.loop(count) as k, e.loop(width, e.lanes) as c:
+        e.store(e.load(x, e.b.add(e.b.mul(k, x_row), c)), out, e.b.add(e.b.mul(k, width), c))
+
+
 @jit
 def cut(count, most):
     """Size of the next part when count is cut into the fewest parts of at most ``most``, all alike."""
@@ -515,35 +527,64 @@ def narrow_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, outer, code,
 
 
 @jit
+def pack_panels(packs, delta, ldd, batch, column, end):
+    """Columns [column, end) of delta (batch rows) panel by panel, each with its rows one behind the other."""
+    lanes, j = lanes_of(packs), column
+    while j < end:
+        vectors = panel_vectors(packs, (end - j) // lanes)
+        copy_rows(batch, vectors, shift(packs, (j - column) * batch), vectors * lanes, shift(delta, j), ldd)
+        j += vectors * lanes
+
+
+@jit
 def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, outer, code, arrays, row, last,
-                 column, end, constants, bias_constants, buffer, zeros, one):  # fmt: skip
+                 column, end, constants, bias_constants, buffer, zeros, one, sums, piece, packs,
+                 packed):  # fmt: skip
     """(w, slots) = step(x.T @ delta), rows [row, last), columns [column, end); row ``inner`` is b.
 
     x (B, inner), delta (B, O); the bias has constants of its own. The gradient lives in registers and
     in ``buffer`` only; meanwhile the tile's rows of w and its slots (``arrays`` in all, ``stride`` apart)
     are on their way. A few rows over all columns, then the next rows: w and slots are read as they lie
     in memory. Batches longer than DEPTH are summed in blocks of delta that stay in L1 while GROUP rows pass.
+
+    piece: WHOLE; or these rows of the batch are its FIRST, whose sums go to ``sums`` (laid out as w),
+    MORE, which go on from there, or its LAST. One chain in any case, so the same bits.
+    packed: whether ``packs`` holds these columns of delta as ``pack_panels`` leaves them. Then a tile's
+    columns of x are packed behind them (GROUP * batch numbers and a vector), so that each term's operands lie
+    beside the last's: 0.82 to 0.87 of the time.
     """
     lanes = lanes_of(w)
     ahead = distance(w, slots)
-    blocks = (batch + DEPTH - 1) // DEPTH
-    group = tile_height(w, panel_vectors(w, (end - column) // lanes)) if blocks == 1 else GROUP
+    blocks, goes_on = (batch + DEPTH - 1) // DEPTH, piece == FIRST or piece == MORE
+    tallest = tile_height(w, panel_vectors(w, (end - column) // lanes))
+    group = tallest if blocks == 1 else GROUP
+    columns = shift(packs, (end - column) * batch)
     i = row
-    if end == lanes and NARROW * outer <= lanes and row < inner:
+    if piece == WHOLE and end == lanes and NARROW * outer <= lanes and row < inner:
         i = min(last, inner)
         narrow_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, outer, code, row, i, constants,
                       buffer, zeros)  # fmt: skip
     while i < last:
-        if i < inner:
+        weights = i < inner
+        if weights:
             rows, c = cut(min(last, inner) - i, group), constants
             left, across, down = shift(x, i), np.int64(1), ldx
         else:  # the bias: x is a column of ones
             rows, c = np.int64(1), bias_constants
             left, across, down = one, np.int64(0), np.int64(0)
+        if packed and weights:
+            r = 0
+            while r < rows:
+                tall = cut(rows - r, tallest)
+                pack_columns(batch, shift(left, r), ldx, shift(columns, r * batch), tall)
+                r += tall
         j = column
         while j < end:
             vectors = panel_vectors(w, (end - j) // lanes)
             width, height = vectors * lanes, tile_height(w, vectors)
+            right, right_row = shift(delta, j), ldd
+            if packed:
+                right, right_row, height = shift(packs, (j - column) * batch), width, tallest
             at = i * ldw + j
             k = block = 0
             while k < batch:
@@ -551,17 +592,27 @@ def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, outer,
                 # the arrays to fetch are dealt out over the blocks: the bus is busy all the time
                 fetched, next_fetched = arrays * block // blocks, arrays * (block + 1) // blocks
                 fetch, jump = (w, ahead) if fetched == 0 else (shift(slots, (fetched - 1) * stride), stride)
+                if goes_on:
+                    fetched, next_fetched, fetch = 0, 0, w
                 r = 0
                 while r < rows:
                     tall = cut(rows - r, height)
-                    sums = shift(buffer, r * width)
-                    begin, begin_row = (zeros, np.int64(0)) if k == 0 else (sums, width)
-                    tile(tall, vectors, count, shift(left, r * across + k * down), across, down,
-                         shift(delta, k * ldd + j), ldd, begin, begin_row, sums, width,
-                         shift(fetch, at + r * ldw), ldw, jump, stride, next_fetched - fetched,
-                         1)  # fmt: skip
+                    here = shift(buffer, r * width)
+                    begin, begin_row = (zeros, np.int64(0)) if k == 0 else (here, width)
+                    if k == 0 and piece >= MORE:
+                        begin, begin_row = shift(sums, at + r * ldw), ldw
+                    terms = shift(left, r * across + k * down)
+                    if packed and weights:
+                        down = tall
+                        terms = shift(columns, r * batch + k * tall)
+                    tile(tall, vectors, count, terms, across, down, shift(right, k * right_row), right_row,
+                         begin, begin_row, here, width, shift(fetch, at + r * ldw), ldw, jump, stride,
+                         next_fetched - fetched, 1)  # fmt: skip
                     r += tall
                 k, block = k + count, block + 1
-            update(code, rows, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw, c)
+            if goes_on:
+                update(codes.STORE, rows, vectors, buffer, width, shift(w, at), shift(sums, at), 0, ldw, c)
+            else:
+                update(code, rows, vectors, buffer, width, shift(w, at), shift(slots, at), stride, ldw, c)
             j += width
         i += rows

@@ -88,6 +88,7 @@ from ..codes import (
     P_SCRATCH_SIZE,
     P_SIZE,
     P_SLOTS,
+    P_SUMS,
     P_TARGET,
     P_TARGETS,
     P_X,
@@ -98,7 +99,21 @@ from ..codes import (
 from ..jit import address_of, helped, jit, on_disk, program
 from ..random import shuffle
 from .data import convert_row, fetch, read_row
-from .dense import dense_backward, dense_forward, dense_update, layer, share_of, whole_vectors
+from .dense import (
+    FIRST,
+    LAST,
+    MORE,
+    WHOLE,
+    cut,
+    dense_backward,
+    dense_forward,
+    dense_update,
+    layer,
+    pack_panels,
+    share_of,
+    tile_height,
+    whole_vectors,
+)
 from .embeddings import drop_input_gradients, embedded_from, embedding_update, gather_mixed
 from .layers import drop_inputs, finish_layer, vector_update
 from .losses import link_rows, loss_rows, sum_row
@@ -124,6 +139,8 @@ trace_size = jit(codes.trace_size)
 
 PARTS = 16  # that a thread's weight tiles are cut into at most, for others to take
 PART = 1 << 20  # multiply-adds of a part at least: some 10 us
+FEW, PANELS = 32, 4  # rows of weights, and tiles across them, from which it pays to pack the deltas first
+ROWS = 256  # of a batch that pass all layers at a time: what they leave stays in L2
 AHEAD = 4096  # bytes of shuffled samples that are on their way while one is read
 
 
@@ -282,7 +299,9 @@ def weight_gradients(params, slots, stride, work, plan, hyper, scratch, batch, m
         if get(this, L_FROZEN) == 0:
             total += get(this, L_ROWS) * whole_vectors(work, get(this, L_OUT))
     parts = 1
-    if threads > 1:  # whose parts are too short to be claimed one by one, has one
+    if batch > codes.LONG:  # each part goes through the whole batch
+        parts = min(threads, 2)
+    elif threads > 1:  # whose parts are too short to be claimed one by one, has one
         parts = max(1, min(PARTS, total * lanes_of(work) * batch // (threads * PART)))
     asked = -1  # the layer whose deltas of other threads were asked for last
     for turn in range(threads if parts > 1 else 1):
@@ -321,20 +340,37 @@ def weight_part(params, slots, stride, work, plan, hyper, scratch, batch, mine, 
             last = inner + 1
         if row < last:
             x, delta = shift(work, get(this, L_X)), shift(work, get(this, L_DELTA))
-            if threads > 1:
+            panels = (vectors - 1) // tile_height(work, 0) + 1
+            packs, wide = shift(scratch, get(plan, P_PANEL)), panels >= PANELS
+            if threads > 1 and batch <= codes.LONG:
                 for r in range(batch):
                     if r < mine or r >= mine_last:
                         fetch(item * (last - row), shift(x, r * get(this, L_LDX) + row))
                         if index != asked:
                             fetch(item * lanes * vectors, shift(delta, r * get(this, L_LDA)))
-                asked = index
-            dense_update(
-                shift(params, w), shift(slots, w), stride, get(this, L_LDW),
-                x, get(this, L_LDX), delta, get(this, L_LDA), batch, inner, get(this, L_OUT),
-                code, arrays, row, last, np.int64(0), vectors * lanes,
-                layer_constants(scratch, hyper, index, 1), layer_constants(scratch, hyper, index, 2),
-                shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)), shift(scratch, S_ONE),
-            )  # fmt: skip
+            packed = wide and index == asked and batch <= codes.LONG
+            asked = index if not wide else asked
+            # of long batches a piece at a time, so that all tiles find its inputs and deltas in L2
+            most = codes.LONG if panels > 1 else batch
+            start = 0
+            while start < batch:
+                count = cut(batch - start, most)
+                piece = LAST if start + count == batch else MORE
+                if start == 0:
+                    piece = WHOLE if count == batch else FIRST
+                ldx, ldd = get(this, L_LDX), get(this, L_LDA)
+                if wide and last - row >= FEW and (piece != WHOLE or not packed):
+                    pack_panels(packs, shift(delta, start * ldd), ldd, count, 0, vectors * lanes)
+                    packed, asked = True, index
+                dense_update(
+                    shift(params, w), shift(slots, w), stride, get(this, L_LDW), shift(x, start * ldx), ldx,
+                    shift(delta, start * ldd), ldd, count, inner, get(this, L_OUT), code, arrays, row, last,
+                    np.int64(0), vectors * lanes, layer_constants(scratch, hyper, index, 1),
+                    layer_constants(scratch, hyper, index, 2), shift(scratch, S_TILE),
+                    shift(work, get(plan, P_ZERO)), shift(scratch, S_ONE),
+                    shift(work, get(plan, P_SUMS) + w), piece, packs, packed,
+                )  # fmt: skip
+                start += count
         begin -= vectors * rows
         end -= vectors * rows
         lap(trace, codes.T_LAYERS + 3 * index + codes.T_UPDATE)
@@ -350,6 +386,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
     trains = mode == codes.TRAIN
     learns = trains or mode == codes.COLLECT  # a step of training: drops, and moves running statistics
     backwards = learns or mode == codes.GRADIENTS
+    predicts = mode == codes.PREDICT or mode == codes.FORWARD
     changes = trains or mode == codes.APPLY
     norms = get(hyper, codes.H_CLIP_NORM) > 0.0 or get(hyper, codes.H_CLIP_LAYER) > 0.0
     constrains = changes and get(hyper, codes.H_MAX_NORM) > 0.0
@@ -397,39 +434,52 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
             row + (last - row) * (group + 1) // groups,
         )
         put(trace, codes.T_CLAIMED, 0)  # since the barrier nobody claims parts any more
-        bad = gather(params, work, plan, call, order, start, own, own_last)
         drops = (number - 1) * every + part + 1 if learns else 0  # counts batches, also of several an update
-        if drops != 0 and get(plan, P_DROPOUT) != 0:
-            drop_inputs(work, plan, get(call, K_SEED), drops, own, own_last)
-        lap(trace, codes.T_GATHER)
-        if groups > 1:
-            barrier(sync, threads)
-        forward(params, work, plan, call, 1 if backwards else 0, drops, batch, row, last, own, own_last,
-                group, groups, sync, thread, threads, trace)  # fmt: skip
         z, delta = shift(work, get(top, L_A)), shift(work, get(top, L_DELTA))
-        if mode == codes.PREDICT or mode == codes.FORWARD:
-            code = get(plan, P_LOSS) if mode == codes.PREDICT else -1
-            row_out = get(call, K_OUT_ROW)
-            link_rows(code, own_last - own, outputs, numbers, shift(z, own * ld), ld, shift(delta, own * ld),
-                      shift(address(work, get(call, K_OUT)), (start + own) * row_out), row_out)  # fmt: skip
-            barrier(sync, threads)  # a shorter last batch is cut elsewhere
-            hits += bad
-            done += 1
-            continue
-        weight = weigh(work, plan, call, order, start, batch, own, own_last)
         losses, scales = shift(work, get(plan, P_ROWLOSS)), shift(work, get(plan, P_ROWSCALE))
-        hits += loss_rows(
-            get(plan, P_LOSS), own_last - own, outputs, get(plan, P_TARGETS), numbers, shift(z, own * ld), ld,
-            shift(work, get(plan, P_TARGET) + own * get(plan, P_LDT)), get(plan, P_LDT),
-            shift(delta, own * ld), shift(losses, own), shift(scales, own),
-        )  # fmt: skip
-        lap(trace, codes.T_LOSS)
-        if backwards:
+        weight = 0.0 if predicts else weigh(work, plan, call, order, start, batch, own, own_last)
+        # where threads meet within the layers, all rows at once
+        most = own_last - own if groups > 1 or get(plan, P_MEETS) != 0 else min(own_last - own, ROWS)
+        mine = own
+        while True:
+            mine_last = mine + cut(own_last - mine, most) if most > 0 else own_last
+            if groups == 1:
+                row, last = mine, mine_last
+            bad = gather(params, work, plan, call, order, start, mine, mine_last)
+            if drops != 0 and get(plan, P_DROPOUT) != 0:
+                drop_inputs(work, plan, get(call, K_SEED), drops, mine, mine_last)
+            lap(trace, codes.T_GATHER)
             if groups > 1:
                 barrier(sync, threads)
-                lap(trace, codes.T_WAIT)
-            backward(params, work, plan, call, scratch, drops, batch, row, last, own, own_last, group, groups,
-                     sync, thread, threads, trace)  # fmt: skip
+            forward(params, work, plan, call, 1 if backwards else 0, drops, batch, row, last, mine, mine_last,
+                    group, groups, sync, thread, threads, trace)  # fmt: skip
+            at = mine * ld
+            if predicts:
+                code = get(plan, P_LOSS) if mode == codes.PREDICT else -1
+                row_out, outs = get(call, K_OUT_ROW), address(work, get(call, K_OUT))
+                link_rows(code, mine_last - mine, outputs, numbers, shift(z, at), ld, shift(delta, at),
+                          shift(outs, (start + mine) * row_out), row_out)  # fmt: skip
+                hits += bad
+            else:
+                hits += loss_rows(
+                    get(plan, P_LOSS), mine_last - mine, outputs, get(plan, P_TARGETS), numbers, shift(z, at),
+                    ld, shift(work, get(plan, P_TARGET) + mine * get(plan, P_LDT)), get(plan, P_LDT),
+                    shift(delta, at), shift(losses, mine), shift(scales, mine),
+                )  # fmt: skip
+                lap(trace, codes.T_LOSS)
+            if backwards:
+                if groups > 1:
+                    barrier(sync, threads)
+                    lap(trace, codes.T_WAIT)
+                backward(params, work, plan, call, scratch, drops, batch, row, last, mine, mine_last, group,
+                         groups, sync, thread, threads, trace)  # fmt: skip
+            mine = mine_last
+            if mine >= own_last:
+                break
+        if predicts:
+            barrier(sync, threads)  # a shorter last batch is cut elsewhere
+            done += 1
+            continue
         barrier(sync, threads)
         lap(trace, codes.T_WAIT)
         sum_row(batch, losses, shift(scratch, S_TILE))
@@ -443,7 +493,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
         if backwards:
             if store:
                 fate = codes.ADD if trains and part > 0 else codes.STORE
-            weight_gradients(params, place, stride, work, plan, hyper, scratch, batch, row, last, fate,
+            weight_gradients(params, place, stride, work, plan, hyper, scratch, batch, own, own_last, fate,
                              arrays, sync, thread, threads, trace)  # fmt: skip
             if get(plan, P_EMBEDDINGS) != 0 and get(plan, P_LOWEST) == 0:
                 embedding_update(params, place, stride, work, plan, batch, fate, store, thread, threads,
