@@ -17,6 +17,10 @@ from .parallel import Team, region
 
 WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
 FEW = 1 << 12  # numbers of an input up to which copying them costs less than binding it
+FEW_ROWS = 32  # rows up to which threads share columns, if their numbers are FEW * 16 at most
+# of few rows' prediction, about, to decide on threads: a weight read from memory; a multiply-add
+WEIGHT_SECONDS, PRODUCT_SECONDS = 1e-10, 1.7e-11
+ALONE = 5e-5  # seconds below which one thread is faster, or as fast: a team takes 10 us to meet
 _sessions = weakref.WeakSet()
 
 
@@ -118,6 +122,11 @@ def tile(dtype):
     return f"{heights[widest]} rows x {widest} vectors of {lanes} {dtype.name}"
 
 
+def few_rows(inputs):
+    """Rows that are predicted through arrays that stay bound."""
+    return max(FEW // inputs, min(FEW_ROWS, 16 * FEW // inputs))
+
+
 class Session:
     """Buffers and tables of one network with one plan; each call runs a window of steps.
 
@@ -141,6 +150,7 @@ class Session:
         self.sync = arena(codes.SYNC + threads * codes.trace_size(layers), np.int64)
         self.order = np.empty(0, np.int32)
         self._kept, self._few, self.batch = (), None, int(plan.table[codes.P_BATCH])
+        self._few_team = Team(threads, fixed)
         self._rates = None
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
@@ -166,7 +176,7 @@ class Session:
 
     def infer(self, mode, x):
         """(outputs (N, O), rows of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs)."""
-        if isinstance(x, np.ndarray) and x.size <= FEW and x.dtype == self.params.dtype:
+        if isinstance(x, np.ndarray) and len(x) <= few_rows(x.shape[1]) and x.dtype == self.params.dtype:
             return self._infer_few(mode, x)
         out = np.empty((len(x), self.table[codes.P_OUTPUTS]), self.params.dtype)
         self.bind(x, out=out)
@@ -175,22 +185,40 @@ class Session:
         return out, bad
 
     def _infer_few(self, mode, x):
-        """Through arrays that stay bound: for single rows, binding costs more than the kernels."""
+        """Through arrays that stay bound: for single rows, binding costs more than the kernels.
+
+        Where these take long, all threads may share each layer's columns: few rows wait for the weights.
+        """
         if self._few is None:
-            rows = FEW // x.shape[1]
+            rows = few_rows(x.shape[1])
             inputs = np.empty((rows, x.shape[1]), x.dtype)
             outputs = np.empty((rows, self.table[codes.P_OUTPUTS]), x.dtype)
             self.bind(inputs, out=outputs)
             call = self.call.copy()
-            call[codes.K_THREADS], call[codes.K_FIRST] = 1, 0
+            call[codes.K_FIRST] = 0
             self._few = inputs, outputs, call
         inputs, outputs, call = self._few
         count = len(x)
         inputs[:count] = x
         call[codes.K_MODE], call[codes.K_SAMPLES] = mode, count
         call[codes.K_LAST] = -(-count // self.batch)
-        self._run(call, self.slots)
-        return outputs[:count].copy(), int(self.results[codes.RESULTS])
+        expected = self.params.size * (WEIGHT_SECONDS + count * PRODUCT_SECONDS)
+        if expected < ALONE or self.team.most == 1:
+            allowed = call[codes.K_THREADS] = 1
+            self._run(call, self.slots)
+        else:
+            start = time.perf_counter()
+            threads, trial = self._few_team.choose(start)
+            with region(threads) as allowed:
+                call[codes.K_THREADS] = allowed
+                call[codes.K_COLUMNS] = allowed if count <= FEW_ROWS else 1
+                self._run(call, self.slots)
+            end = time.perf_counter()
+            self._few_team.record(threads, trial, (end - start) / expected, end)
+        bad = self.results[codes.RESULTS]
+        if allowed > 1:
+            bad = self.results[codes.RESULTS : codes.RESULTS + int(self.results[codes.R_THREADS])].sum()
+        return outputs[:count].copy(), int(bad)
 
     def set_rates(self, table=None):
         """Learning rate, momentum, ... of each update of the epoch; None: those of hyper for all."""

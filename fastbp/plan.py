@@ -5,7 +5,7 @@ import numpy as np
 from .activations import code as activation_code
 from .kernels import codes
 from .layers import runs, threshold
-from .layout import Cursor, leading_dimension
+from .layout import Cursor, align, leading_dimension
 
 VECTOR_BYTES = 256  # widest panel of any tile, in bytes a row
 
@@ -70,10 +70,10 @@ class Plan:
         panel = max(widest * (VECTOR_BYTES // item), (widest + codes.PACKED) * min(batch, codes.LONG))
         rows = min(batch, codes.BLOCK_ROWS) * (VECTOR_BYTES // item)
         table[codes.P_PANEL] = codes.S_TILE + max(codes.TILE, rows)
-        table[codes.P_SCRATCH_SIZE] = table[codes.P_PANEL] + panel
+        table[codes.P_SUMS] = table[codes.P_PANEL] + align(panel, item)
+        sums = codes.SUM_ROWS * widest if batch > codes.LONG else 0
+        table[codes.P_SCRATCH_SIZE] = table[codes.P_SUMS] + align(sums, item)
         table[codes.P_SCRATCH] = place.take(threads * table[codes.P_SCRATCH_SIZE])
-        if batch > codes.LONG:
-            table[codes.P_SUMS] = place.take(net.params.size)
         if gradient:
             table[codes.P_GRADIENT] = place.take(net.params.size)
             sizes = [row[codes.L_ROWS] * row[codes.L_LDW] for row in self._rows(table, layers)]

@@ -189,7 +189,7 @@ P_NUMBERS = 22  # the loss's own numbers, in the work arena
 # P_MEETS: whether there is a batch norm; P_DROPOUT: of the inputs; P_DX: gradient of the embedded
 # columns; P_CODES: categories of the batch; P_RUNS, P_EMBEDDINGS: how many; they lie behind the layers
 P_MEETS, P_DROPOUT, P_DX, P_LDDX, P_CODES, P_RUNS, P_EMBEDDINGS = range(23, 30)
-P_SUMS = 30  # of batches over LONG: room for what their first rows add to the gradient, laid out as params
+P_SUMS = 30  # of batches over LONG: where, in a thread's scratch, sums lie in between
 HEADER = 31
 
 # plan: one layer. L_FROZEN: 1 where its parameters stay as they are. L_ACTIVATION is computed in the
@@ -217,9 +217,10 @@ STATISTICS = 5
 
 # a thread's scratch in the work arena: update constants (of the step; of a layer's weights; of its
 # bias), a one, a tile (or BLOCK_ROWS rows of a panel), and, at P_PANEL, a panel of transposed weights, or
-# packed deltas (of LONG rows at most) and inputs (PACKED columns of these)
+# packed deltas (of LONG rows at most) and inputs (PACKED columns of these); at P_SUMS, of batches longer than
+# LONG, what their first rows add to SUM_ROWS rows of a gradient
 S_CONSTANTS, S_ONE, S_TILE = 0, 40, 48
-PACKED = 64
+PACKED, SUM_ROWS = 64, 128
 TILE = 2048  # floats of the largest tile, or of a narrow gradient and its transpose
 LONG = 256  # rows of a batch beyond which the gradients of wide layers are summed in pieces of so many
 BLOCK_ROWS = 256  # rows of a panel between two visits to the epilogue: 64 KiB, so they stay in L2

@@ -283,7 +283,11 @@ def test_ctrl_c_still_ends_the_training(data):
         cb.EarlyStopping(patience=99, restore_best_weights=True, mode="max"),
         cb.LambdaCallback(on_epoch_end=interrupt, on_train_end=lambda logs=None: ended.append(1)),
     ]
-    history = t.fit(X, y, 50, validation_split=0.5, callbacks=calls)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" has it ignored
+    try:
+        history = t.fit(X, y, 50, validation_split=0.5, callbacks=calls)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert history.stopped == "Ctrl-C" and history.epochs == 3 and ended == [1]
     assert t.evaluate(X[60:], y[60:])["loss"] == max(history.history["val_loss"])
 

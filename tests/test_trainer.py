@@ -252,6 +252,23 @@ def test_a_rows_prediction_does_not_depend_on_its_batch(rng):
     assert np.array_equal(trainer.predict(X[500:501])[0], whole[500])
 
 
+@pytest.mark.parametrize("options", [{}, {"norm": "layer"}, {"norm": "batch", "residual": True}])
+def test_few_rows_by_several_threads_give_the_same_bits(rng, options):
+    """Wide layers, whose columns are shared out: the weights are what takes long."""
+    net = fb.MLP([300, 700, 700, 3], seed=0, **options)
+    X = rng.standard_normal((40, 300)).astype("float32")
+    trainers = [fb.Trainer(net, threads=threads) for threads in (1, 2, 4, None)]
+    for rows in (1, 2, 31, 32, 33, 40):
+        expected = trainers[0].predict(X[:rows])
+        for trainer in trainers[1:]:
+            for _ in range(8):  # threads=None tries both
+                assert np.array_equal(trainer.predict(X[:rows]), expected)
+    X[3] = np.nan
+    for trainer in trainers:
+        with pytest.raises(ValueError, match="X: got nan at row 3"):
+            trainer.predict(X[:8])
+
+
 def test_zero_weight_samples_count_for_nothing(rng):
     X, y = problem(rng, "mse", 24, 5, 2)
     odd = np.vstack([X, 100 * X[:4]]), np.vstack([y, y[:4] - 50])

@@ -138,6 +138,7 @@ from .updates import constrain, layer_constants, stored_update, update_constants
 trace_size = jit(codes.trace_size)
 
 PARTS = 16  # that a thread's weight tiles are cut into at most, for others to take
+LONG_PARTS = 4  # of long batches
 PART = 1 << 20  # multiply-adds of a part at least: some 10 us
 FEW, PANELS = 32, 4  # rows of weights, and tiles across them, from which it pays to pack the deltas first
 ROWS = 256  # of a batch that pass all layers at a time: what they leave stays in L2
@@ -299,10 +300,10 @@ def weight_gradients(params, slots, stride, work, plan, hyper, scratch, batch, m
         if get(this, L_FROZEN) == 0:
             total += get(this, L_ROWS) * whole_vectors(work, get(this, L_OUT))
     parts = 1
-    if batch > codes.LONG:  # each part goes through the whole batch
-        parts = min(threads, 2)
-    elif threads > 1:  # whose parts are too short to be claimed one by one, has one
+    if threads > 1:  # whose parts are too short to be claimed one by one, has one
         parts = max(1, min(PARTS, total * lanes_of(work) * batch // (threads * PART)))
+    if batch > codes.LONG:  # each part goes through the whole batch
+        parts = min(parts, LONG_PARTS)
     asked = -1  # the layer whose deltas of other threads were asked for last
     for turn in range(threads if parts > 1 else 1):
         owner = share + turn if share + turn < threads else share + turn - threads
@@ -348,29 +349,33 @@ def weight_part(params, slots, stride, work, plan, hyper, scratch, batch, mine, 
                         fetch(item * (last - row), shift(x, r * get(this, L_LDX) + row))
                         if index != asked:
                             fetch(item * lanes * vectors, shift(delta, r * get(this, L_LDA)))
-            packed = wide and index == asked and batch <= codes.LONG
+            packed = wide and index == asked
             asked = index if not wide else asked
-            # of long batches a piece at a time, so that all tiles find its inputs and deltas in L2
-            most = codes.LONG if panels > 1 else batch
-            start = 0
-            while start < batch:
-                count = cut(batch - start, most)
-                piece = LAST if start + count == batch else MORE
-                if start == 0:
-                    piece = WHOLE if count == batch else FIRST
-                ldx, ldd = get(this, L_LDX), get(this, L_LDA)
-                if wide and last - row >= FEW and (piece != WHOLE or not packed):
-                    pack_panels(packs, shift(delta, start * ldd), ldd, count, 0, vectors * lanes)
-                    packed, asked = True, index
-                dense_update(
-                    shift(params, w), shift(slots, w), stride, get(this, L_LDW), shift(x, start * ldx), ldx,
-                    shift(delta, start * ldd), ldd, count, inner, get(this, L_OUT), code, arrays, row, last,
-                    np.int64(0), vectors * lanes, layer_constants(scratch, hyper, index, 1),
-                    layer_constants(scratch, hyper, index, 2), shift(scratch, S_TILE),
-                    shift(work, get(plan, P_ZERO)), shift(scratch, S_ONE),
-                    shift(work, get(plan, P_SUMS) + w), piece, packs, packed,
-                )  # fmt: skip
-                start += count
+            # of long batches a piece at a time, so that tiles find its inputs and deltas in L2
+            in_pieces = batch > codes.LONG and panels > 1
+            most, tallest = (codes.LONG, codes.SUM_ROWS) if in_pieces else (batch, last - row)
+            ldw, ldx, ldd = get(this, L_LDW), get(this, L_LDX), get(this, L_LDA)
+            while row < last:
+                end_row, start = row + cut(last - row, tallest), 0
+                packed, pays = packed and not in_pieces, wide and end_row - row >= FEW
+                while start < batch:
+                    count = cut(batch - start, most)
+                    piece = LAST if start + count == batch else MORE
+                    if start == 0:
+                        piece = WHOLE if count == batch else FIRST
+                    if pays and (in_pieces or not packed):
+                        pack_panels(packs, shift(delta, start * ldd), ldd, count, 0, vectors * lanes)
+                        packed, asked = True, index
+                    dense_update(
+                        shift(params, w), shift(slots, w), stride, ldw, shift(x, start * ldx), ldx,
+                        shift(delta, start * ldd), ldd, count, inner, get(this, L_OUT), code, arrays, row,
+                        end_row, np.int64(0), vectors * lanes, layer_constants(scratch, hyper, index, 1),
+                        layer_constants(scratch, hyper, index, 2), shift(scratch, S_TILE),
+                        shift(work, get(plan, P_ZERO)), shift(scratch, S_ONE),
+                        shift(scratch, get(plan, P_SUMS) - row * ldw), piece, packs, packed,
+                    )  # fmt: skip
+                    start += count
+                row = end_row
         begin -= vectors * rows
         end -= vectors * rows
         lap(trace, codes.T_LAYERS + 3 * index + codes.T_UPDATE)
