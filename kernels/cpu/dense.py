@@ -24,6 +24,7 @@ from .simd import I1, I64, Value, distance, emitted, lanes_of, shift
 # (row-major operands, K of 128 to 1024).
 DEPTH = 128  # terms of a sum at a time: a block of B (32 KiB) stays in L1 while all rows pass it
 GROUP = 48  # rows of weight tiles that share a block of deltas: their sums take 12 KiB
+CLOSE = 1 << 17  # deltas that stay in L2 beside all else
 FAR = 1 << 16  # weights of a layer from which the next panel of them is asked for early
 WHOLE, FIRST, MORE, LAST = range(4)  # which part of a batch a gradient is summed over
 NARROW = 1.5  # lanes an output from which the gradient is made transposed
@@ -545,7 +546,8 @@ def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, outer,
     x (B, inner), delta (B, O); the bias has constants of its own. The gradient lives in registers and
     in ``buffer`` only; meanwhile the tile's rows of w and its slots (``arrays`` in all, ``stride`` apart)
     are on their way. A few rows over all columns, then the next rows: w and slots are read as they lie
-    in memory. Batches longer than DEPTH are summed in blocks of delta that stay in L1 while GROUP rows pass.
+    in memory. Where delta is too large to pass by that often, GROUP rows at a time; batches over DEPTH are
+    summed in blocks of it that stay in L1 meanwhile.
 
     piece: WHOLE; or these rows of the batch are its FIRST, whose sums go to ``sums`` (laid out as w),
     MORE, which go on from there, or its LAST. One chain in any case, so the same bits.
@@ -557,7 +559,7 @@ def dense_update(w, slots, stride, ldw, x, ldx, delta, ldd, batch, inner, outer,
     ahead = distance(w, slots)
     blocks, goes_on = (batch + DEPTH - 1) // DEPTH, piece == FIRST or piece == MORE
     tallest = tile_height(w, panel_vectors(w, (end - column) // lanes))
-    group = tallest if blocks == 1 else GROUP
+    group = tallest if blocks == 1 and (end - column) * batch <= CLOSE else GROUP
     columns = shift(packs, (end - column) * batch)
     i = row
     if piece == WHOLE and end == lanes and NARROW * outer <= lanes and row < inner:
