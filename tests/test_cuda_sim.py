@@ -6,6 +6,7 @@ test_devices.py for the command.
 
 import os
 
+import blocks
 import harness as h
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from fastbp.kernels import reference as ref
 if not int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0):
     pytest.skip("takes NUMBA_ENABLE_CUDASIM=1 and a run of its own", allow_module_level=True)
 
-import simulator  # noqa: F401
+import simulator
 from numba import cuda
 
 from fastbp.kernels.cuda import dense, losses, plan, program, scalar, updates
@@ -98,7 +99,8 @@ def test_operations_of_users_functions(rng, dtype, name):
 def _slot(mem, table, kernel, grid, threads, *arguments):
     """Run a kernel on host arrays; they are changed in place."""
     there = [cuda.to_device(a) for a in (mem, table)]
-    kernel[grid, threads](*there, *arguments)
+    with program.quiet():
+        kernel[grid, threads](*there, *arguments)
     for a, host in zip(there, (mem, table), strict=True):
         a.copy_to_host(host)
 
@@ -108,6 +110,53 @@ def _slot(mem, table, kernel, grid, threads, *arguments):
 def test_tiles(rng, dtype, shape, rows, inner, outer):
     """Each block shape's three products on ragged sizes; outputs poisoned, padding untouched."""
     kernels, one = program.load(dtype), dense.TILES[dtype.itemsize][shape]
+
+    def launch(kind, grid, mem, table, *arguments):
+        _slot(mem, table, kernels[f"{kind}_{shape}"], grid, one.threads, *arguments)
+
+    three_products(rng, dtype, one, rows, inner, outer, launch)
+
+
+@pytest.mark.parametrize("shape", dense.CARD[4])
+@pytest.mark.parametrize("rows,inner,outer", [(5, 1, 3), (37, 70, 133)])
+def test_tiles_of_the_card(rng, dtype, shape, rows, inner, outer):
+    """As large as they are there: the same, every vector on its line, no race, no barrier that some miss."""
+    one = dense.CARD[dtype.itemsize][shape]
+
+    def launch(kind, grid, mem, table, *arguments):
+        text = dense.KINDS[kind]("kernel", one, 16 // dtype.itemsize).text()
+        numbers = mem.tolist()
+        blocks.Blocks(text, "kernel", one.threads).launch(grid, numbers, table.tolist(), *arguments)
+        mem[:] = numbers
+
+    three_products(rng, dtype, one, rows, inner, outer, launch)
+
+
+def test_races_are_seen(rng):
+    """Without any one of the barriers of a tile there is a race, or a number that nobody has written."""
+    one, dtype = dense.CARD[4]["small"], np.dtype("f4")
+    text = dense.KINDS["dense_forward"]("kernel", one, 4).text()
+    pieces = text.split("cuda.syncthreads()")
+
+    def launch(kind, grid, mem, table, *arguments):
+        if kind != "dense_forward":
+            pytest.fail("the product was right")
+        numbers = mem.tolist()
+        blocks.Blocks(without, "kernel", one.threads).launch(grid, numbers, table.tolist(), *arguments)
+        mem[:] = numbers
+
+    assert len(pieces) > 3
+    for k in range(1, len(pieces)):
+        without = "cuda.syncthreads()".join(pieces[:k]) + "pass" + "cuda.syncthreads()".join(pieces[k:])
+        with pytest.raises((blocks.Race, AssertionError)):
+            three_products(rng, dtype, one, 33, 130, 33, launch)
+
+
+def three_products(rng, dtype, one, rows, inner, outer, launch):
+    """dense_forward, dense_backward and dense_update of tile ``one``, held to float64.
+
+    launch(kind, grid, mem, table, *arguments) changes mem.
+    """
     ld_in, ld_out = -(-inner // 16) * 16, -(-outer // 16) * 16
     x, delta = rng.standard_normal((rows, inner)), rng.standard_normal((rows, outer))
     w = rng.standard_normal((inner + 1, outer))
@@ -145,21 +194,111 @@ def test_tiles(rng, dtype, shape, rows, inner, outer):
         return -(-r // one.rows), -(-c // one.columns)
 
     index = 1
-    _slot(mem, table, kernels[f"dense_forward_{shape}"], grid(rows, outer), one.threads, index)
+    launch("dense_forward", grid(rows, outer), mem, table, index)
     size = h.sum_size(x, w[:-1])
     assert h.relative(read("a", rows, outer, ld_out), x @ w[:-1] + w[-1], size) < tolerance
-    _slot(mem, table, kernels[f"dense_backward_{shape}"], grid(rows, inner), one.threads, index)
+    launch("dense_backward", grid(rows, inner), mem, table, index)
     size = h.sum_size(delta, w[:-1].T)
     assert h.relative(read("below", rows, inner, ld_in), delta @ w[:-1].T, size) < tolerance
     tiles = int(np.prod(grid(inner, outer)))
     alone = table.copy()
     alone[codes.DEVICE + codes.HEADER :][: codes.LAYER_COLUMNS] = this  # the only layer of the grid
-    _slot(mem, alone, kernels[f"dense_update_{shape}"], (tiles, 1), one.threads)
+    launch("dense_update", (tiles, 1), mem, alone)
     exact = np.vstack([x.T @ delta, delta.sum(axis=0)])
     size = h.sum_size(np.vstack([x.T, np.ones(rows)]), delta)
     assert h.relative(read("slots", inner + 1, outer, ld_out), exact, size) < tolerance
     finite = np.isfinite(mem)
     assert finite.all() and not mem[where["a"] :][: rows * ld_out].reshape(rows, ld_out)[:, outer:].any()
+
+
+EVERYTHING = dict(dropout=[0.2, 0.0, 0.5], input_dropout=0.1, norm=["layer", None, "batch"],
+                  residual=[False, True, True], embeddings={0: (5, 7), 2: (3, 2)})  # fmt: skip
+LIMITS = dict(clip_layer_norm=0.05, max_norm=0.9, ema=0.9, lr_factors=(1, 2, 1, 1))
+ACCUMULATED = dict(accumulate=2, clip_norm=0.1)
+RACES = {
+    "plain": ({}, "cross_entropy", {}),
+    "limits": (EVERYTHING, "mse", LIMITS),
+    "accumulated": (dict(activation="prelu", norm="batch"), "gaussian_nll", ACCUMULATED),
+}
+
+
+@pytest.mark.parametrize("case", RACES)
+def test_no_races_in_global_memory(rng, case):
+    """A step and a prediction: nobody reads what another thread writes in the same launch."""
+    network, loss, options = RACES[case]
+    X, y = rng.integers(0, 3, (17, 4)).astype("f4"), rng.integers(0, 4, 17)
+    y = rng.standard_normal((17, 2 if loss == "gaussian_nll" else 4)) if loss != "cross_entropy" else y
+    sizes = [4, 5, 5, 5, 4] if network else [4, 4]  # so small that the batch is cut into parts
+    net = fb.MLP(sizes, **{"activation": "gelu", **network}, seed=0)
+    trainer = fb.Trainer(net, loss, batch_size=17, device="cuda", **options)
+    with simulator.racecheck() as seen:
+        trainer.fit(X, y, sample_weight=rng.uniform(1, 2, 17))
+        trainer.predict(X[:5])
+    assert {"loss", "link", "close_loss"} <= set(seen)
+    assert (trainer._sessions["train"]._run.parts > 1) == (not network)
+
+
+def test_a_race_in_global_memory_is_seen():
+    @cuda.jit
+    def shifted(out):
+        out[cuda.threadIdx.x] = out[cuda.threadIdx.x + 1]
+
+    with program.quiet(), simulator.racecheck(), pytest.raises(simulator.Race, match="shifted: argument 0"):
+        shifted[1, 3](cuda.to_device(np.zeros(4)))
+
+
+def test_barriers_that_some_threads_miss_are_seen():
+    @cuda.jit
+    def half(out):
+        if cuda.threadIdx.x < 2:
+            cuda.syncthreads()
+
+    with program.quiet(), pytest.raises(AssertionError, match="half: threads of a block meet"):
+        half[1, 4](cuda.to_device(np.zeros(4)))
+
+
+def test_grids_as_the_card_gets_them(rng, monkeypatch):
+    """Simulated grids are cut short, so the sizes and places that a launch is given were never looked at."""
+    monkeypatch.setattr(program, "BLOCKS", 1024)
+    X, y = rng.standard_normal((16, 3)).astype("f4"), rng.integers(0, 2, 16)
+    trainer = fb.Trainer(fb.MLP([3, 2], seed=0), batch_size=16, ema=0.9, device="cuda")
+    trainer.fit(X, y)
+    run = trainer._sessions["train"]._run
+    assert run.parts > 1 and type(run.spare) is int
+    trainer.net.freeze(0)  # diagnose runs a step: no weight tiles, so no grid of none
+    assert len(trainer.diagnose(X, y).layers) == 1
+
+
+def test_a_forked_child_is_told_to_be_spawned(rng):
+    X = rng.standard_normal((5, 3))
+    trainer = fb.Trainer(fb.MLP([3, 2], seed=0), device="cuda")
+    trainer.predict(X)
+    with trainer._sessions["infer"].lock:  # another thread's, say
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                trainer.predict(X)
+            except RuntimeError as error:
+                code = 0 if "spawn" in str(error) else 2
+            finally:
+                os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_memory_that_numba_keeps_counts_as_free(monkeypatch):
+    from types import SimpleNamespace
+
+    from fastbp.kernels.cuda import data
+
+    kept = [700]
+    context = SimpleNamespace(
+        get_memory_info=lambda: (1000 - sum(kept), 1000),
+        memory_manager=SimpleNamespace(deallocations=kept),
+    )
+    monkeypatch.setattr(data, "SIMULATED", False)
+    monkeypatch.setattr(data, "cuda", SimpleNamespace(current_context=lambda: context))
+    assert data.room() == data.ROOM * 1000
 
 
 def test_same_bits_again(rng):

@@ -36,6 +36,7 @@ PART = 8 if SIMULATED else 256  # rows of a part of the batch at least
 REPLAYED = 16  # steps of a graph
 COLUMNS = 4 if SIMULATED else 128  # threads of a gathering block
 THREADS = 4 if SIMULATED else 128  # of a block that goes once over layers or columns
+BLOCKS = 2 if SIMULATED else 1024  # at most, of a pass over everything
 
 
 @functools.cache
@@ -82,9 +83,9 @@ def first_bad(array, dtype):
     """
     x, (rows, columns) = data.view(array), array.shape
     found = cuda.to_device(np.full(1, np.iinfo(np.int64).max))
-    grid = min(over(rows * columns, THREADS), 1024 if not SIMULATED else 2)
     with quiet():
-        load(np.dtype(dtype))["find_bad"][grid, THREADS](x.numbers, found, rows, columns, *x.strides)
+        find = load(np.dtype(dtype))["find_bad"][passes(rows * columns)]
+        find(x.numbers, found, rows, columns, *x.strides)
     place = int(found.copy_to_host()[0])
     return None if place == np.iinfo(np.int64).max else place
 
@@ -92,6 +93,11 @@ def first_bad(array, dtype):
 def over(count, size):
     """Blocks of ``size`` that ``count`` takes."""
     return -(-count // size)
+
+
+def passes(count):
+    """(blocks, threads) of a pass over ``count`` numbers."""
+    return min(over(count, updates.THREADS), BLOCKS), updates.THREADS
 
 
 def shape_for(itemsize, products):
@@ -151,13 +157,14 @@ class Run:
         self.parts = 1
         if self.update == "small" and self.tiles:
             self.parts = max(1, min(batch // PART, ENOUGH // self.tiles))
-        self.layout = Layout(plan, size, slots.size, work_size)
+        # an int, as all that follows from it: a launch takes no number of numpy's
+        self.layout = Layout(plan, size, slots.size, int(work_size))
         self.work, self.spare = self.layout.work, self.layout.spare
         total = self.spare + (self.parts * size if self.parts > 1 else 0)
         self.stream = cuda.stream()
         self.mem = data.allocate(total, params.dtype, "the network, its optimizer and a batch")
-        self.kernels["clear"][min(over(total, 256), 1024) if not SIMULATED else 1, 256 if not SIMULATED
-                              else 2, self.stream](self.mem)  # fmt: skip
+        with quiet():
+            self.kernels["clear"][(*passes(total), self.stream)](self.mem)
         place = self.work + int(plan[codes.P_NUMBERS])
         given = np.array(loss_numbers, params.dtype)
         if given.size:
@@ -205,21 +212,22 @@ class Run:
         state[codes.G_PARTS] = self.parts
         state[codes.G_STORE] = self.spare if self.parts > 1 else self.aim
         state[codes.G_RATED] = self.rates.size > 0
-        self.table.copy_to_device(np.concatenate([state, plan]), stream=self.stream)
+        whole = np.concatenate([state, plan])
+        self.table.copy_to_device(whole, stream=self.stream)
         self.sums[:], self.hyper = 0, np.array(hyper)
         self.sums[: codes.HYPER], self.sums[codes.U_FACTOR] = self.hyper[: codes.HYPER], 1.0
         self._send_numbers()
-        self.stream.synchronize()  # the copies are from memory that may change now
 
     def _send_numbers(self):
         """hyper, sums, factors and rates; in a larger array where there are more rates: graphs know the old
-        one."""
+        one. Waits for all copies that are under way: they are from memory that may change or go then."""
         self.sent = self.rates
         content = np.concatenate([self.sums, self.hyper[codes.HYPER :], self.rates])
         if self.numbers.size < content.size:
             self.graphs = {}
             self.numbers = data.allocate(content.size, np.float64, "the rates of an epoch")
         self.numbers[: content.size].copy_to_device(content, stream=self.stream)
+        self.stream.synchronize()
 
     def set_hyper(self, hyper):
         """The optimizer's numbers and rates for the steps that follow."""
@@ -337,7 +345,9 @@ class Run:
             product("dense_backward", shape, width, self.layout.inputs)
             if drops or layer_rows(self.plan)[0, codes.L_SKIP]:
                 add("finish_inputs", (batch, over(width, COLUMNS)), COLUMNS, mem, table)
-        add(f"dense_update_{self.update}", (self.tiles, self.parts), tiles[self.update].threads, mem, table)
+        if self.tiles:  # none where all layers are frozen: no grid is empty
+            threads = tiles[self.update].threads
+            add(f"dense_update_{self.update}", (self.tiles, self.parts), threads, mem, table)
         for i, norm in enumerate(self.normed):
             if self.trains[i] and (norm or self.late_codes[i] == codes.PRELU):
                 by_columns("vector_update", i)
@@ -346,18 +356,13 @@ class Run:
             grid = over(most, embeddings.THREADS), len(self.embedded)
             add("embedding_update", grid, embeddings.THREADS, mem, table)
         if self.parts > 1:
-            add("apply", *self._passes, mem, table, numbers, self.spare, self.parts, self.aim)
+            add("apply", *passes(self.params.size), mem, table, numbers, self.spare, self.parts, self.aim)
         return found
 
     @staticmethod
     def _named(name, code):
         """The kernel of this name, or the user's."""
         return name if code < codes.USER else f"user_{code}"
-
-    @property
-    def _passes(self):
-        """(grid, threads) of a pass over all parameters."""
-        return min(over(self.params.size, updates.THREADS), 1024 if not SIMULATED else 2), updates.THREADS
 
     def second(self):
         """[(kernel, grid, threads, arguments)] of the rest: clip and update, from the gradients, where they
@@ -369,13 +374,13 @@ class Run:
             found.append(("square_norm", self.layout.blocks, updates.THREADS, (mem, table)))
             found.append(("clip", 1, updates.THREADS, (mem, table, numbers)))
         if self.aim:
-            found.append(("apply", *self._passes, (mem, table, numbers, self.aim, 1, 0)))
+            found.append(("apply", *passes(self.params.size), (mem, table, numbers, self.aim, 1, 0)))
         widest = max(o for _, o in self.layers)
         grid = over(widest, folds.ACROSS), len(self.layers)
         if self.asked.limits:
             found.append(("constrain", grid, folds.PATCH, (mem, table, numbers)))
         if self.asked.averages:
-            found.append(("average", *self._passes, (mem, table, numbers)))
+            found.append(("average", *passes(self.params.size), (mem, table, numbers)))
         if self.plan[codes.P_MEETS]:
             found.append(("track_running", (over(widest, THREADS), len(self.layers)), THREADS, (mem, table)))
         return found
