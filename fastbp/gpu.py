@@ -179,6 +179,17 @@ class GpuSession:
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them: copies."""
         return self._run.layer_rows(layer, rows)
 
+    def timed(self, steps, number):
+        """(seconds of a step of TRAIN, [(launch, its seconds in each step)]): see Run.pace and Run.timed."""
+        found = []
+        for measured in (self._run.pace, self._run.timed):
+            self._begin(codes.TRAIN, number)
+            try:
+                found.append(measured(steps))
+            finally:
+                self._settle()
+        return found
+
     def _begin(self, mode, number, stored=False):
         if mode == codes.TRAIN and self.table[codes.P_OPTIMIZER] == codes.STORE:
             raise ValueError("optimizer: got LBFGS, which only fit takes")

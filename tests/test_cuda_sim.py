@@ -118,10 +118,13 @@ def test_tiles(rng, dtype, shape, rows, inner, outer):
 
 
 @pytest.mark.parametrize("shape", dense.CARD[4])
-@pytest.mark.parametrize("rows,inner,outer", [(5, 1, 3), (37, 70, 133)])
-def test_tiles_of_the_card(rng, dtype, shape, rows, inner, outer):
-    """As large as they are there: the same, every vector on its line, no race, no barrier that some miss."""
+def test_tiles_of_the_card(rng, dtype, shape):
+    """As large as they are there: the same, no vector off its line, no race, no barrier that some miss.
+
+    Each product in two slices of depth or more, ragged at every end, on two blocks.
+    """
     one = dense.CARD[dtype.itemsize][shape]
+    rows, inner, outer = one.depth + 3, one.depth + 5, max(one.depth, one.columns) + 7
 
     def launch(kind, grid, mem, table, *arguments):
         text = dense.KINDS[kind]("kernel", one, 16 // dtype.itemsize).text()
@@ -209,6 +212,98 @@ def three_products(rng, dtype, one, rows, inner, outer, launch):
     assert h.relative(read("slots", inner + 1, outer, ld_out), exact, size) < tolerance
     finite = np.isfinite(mem)
     assert finite.all() and not mem[where["a"] :][: rows * ld_out].reshape(rows, ld_out)[:, outer:].any()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_graphs_replay_what_was_recorded(rng, monkeypatch, streamed):
+    """A stand-in launches again what it was given when it was recorded, with the arrays of then.
+
+    The same bits as step by step. Recorded once for all epochs, or for each buffer of pieces; for few steps
+    never.
+    """
+    from numba.cuda.simulator.kernel import FakeCUDAKernel
+
+    from fastbp import gpu
+    from fastbp.kernels.cuda import data
+
+    X, y = rng.standard_normal((38, 3)).astype("f4"), rng.integers(0, 2, 38)
+    found, recorded, replayed, configured = [], [], [], FakeCUDAKernel.__getitem__
+
+    def configure(kernel, configuration):
+        if isinstance(configuration[-1], list):  # in place of a stream that is captured
+            grid, threads, graph = configuration
+            return lambda *arguments: graph.append((kernel, grid, threads, arguments))
+        return configured(kernel, configuration)
+
+    def record(launch):
+        graph = []
+        launch(graph)
+        recorded.append(len(graph))
+
+        def replay(stream):
+            replayed.append(graph)
+            for kernel, grid, threads, arguments in graph:
+                kernel[grid, threads, stream](*arguments)
+
+        return replay
+
+    monkeypatch.setattr(FakeCUDAKernel, "__getitem__", configure)
+    monkeypatch.setattr(program, "REPLAYED", 3)
+    monkeypatch.setattr(gpu, "WINDOW", 1e3)
+    if streamed:
+        monkeypatch.setattr(data, "room", lambda: 0)
+        monkeypatch.setattr(data, "PIECE", 5 * 4 * X[:1].nbytes)
+    for graphs in (False, True):
+        if graphs:
+            monkeypatch.setattr(program, "record", record)
+        net = fb.MLP([3, 4, 2], seed=0)
+        trainer = fb.Trainer(net, batch_size=4, seed=1, device="cuda", schedule=lambda k: 0.1 / (1 + k))
+        history = trainer.fit(X, y, epochs=2).history["loss"]
+        found.append([*net.params, *history, *trainer.evaluate(X[:8], y[:8]).values()])
+    assert np.array_equal(*found)
+    assert recorded == [3 * 7] * (2 if streamed else 1) and len(replayed) > 2
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1.0}, {"batch_size": 16}])
+def test_explain(monkeypatch, options):
+    """The CPU's table and what a GPU adds to it; the times are the simulator's own."""
+    from fastbp import explain
+
+    monkeypatch.setattr(explain, "STEPS", 2)
+    parts = "batch_size" in options
+    sizes, batch = ([3, 4], 16) if parts else ([3, 9, 4, 2], 6)
+    trainer = fb.Trainer(fb.MLP(sizes, seed=0), device="cuda", **{"batch_size": batch, **options})
+    before, slots = trainer.net.params.copy(), trainer.slots.copy()
+    report = trainer.explain(seconds=1e-9)
+    assert np.array_equal(trainer.net.params, before) and trainer.steps == 0
+    assert np.array_equal(trainer.slots, slots) and not trainer._sessions
+    rows = {row.name: row for row in report.rows}
+    assert list(rows)[:2] == ["gather", "layer 0 forward"] and "layer 0 dX" not in rows
+    assert ("clip" in rows) == ("clip_norm" in options) and {"loss", "close_loss"} <= set(rows)
+    assert all(row.seconds > 0 for row in report.rows) and report.seconds > 0 and report.peak > 0
+    products = [i * o for i, o in zip(sizes, sizes[1:], strict=False)]
+    assert report.flops == 2 * batch * (3 * sum(products) - products[0])
+    cpu = fb.Trainer(fb.MLP(sizes, seed=0), device="cpu", **{"batch_size": batch, **options})
+    for twin in cpu.explain(seconds=0.01).rows:
+        if twin.name.endswith(("forward", "dX")):
+            assert (twin.flops, twin.bytes) == (rows[twin.name].flops, rows[twin.name].bytes)
+    assert rows["gather"].bytes == 4 * batch * 3 and rows["gather"].grid == (batch, 1)
+    one, update = rows["layer 0 forward"], rows["dW + update"]
+    tile = dense.TILES[4][one.kernel.rpartition("_")[2]]
+    assert one.grid == (-(-batch // tile.rows), -(-sizes[1] // tile.columns)) and one.threads == tile.threads
+    assert update.grid[1] == (2 if parts else 1) and ("in 2 parts" in update.why) == parts
+    assert ("apply" in rows) == (parts or "clip_norm" in options)
+    text = str(report)
+    for part in ("us a step", "of peak", "-".join(map(str, sizes)), update.kernel, one.why, "simulated"):
+        assert part in text
+
+
+def test_why_a_tile_was_chosen():
+    made = [program.Launch("dense_forward", (1, 1), 1, (), 0, ((rows, 8),)) for rows in (64, 8)]
+    wide, small = (program.why(4, one) for one in made)
+    assert wide == "wide 16 x 4: 8 blocks, 4 or more"
+    assert small == "small 4 x 4: 4 blocks; middle would make 1, below 4"
+    assert program.why(4, program.Launch("gather", 3, 4, ())) == ""
 
 
 EVERYTHING = dict(dropout=[0.2, 0.0, 0.5], input_dropout=0.1, norm=["layer", None, "batch"],
@@ -482,8 +577,6 @@ def test_what_the_gpu_does_not_know_is_refused():
     rows[codes.HEADER + codes.L_ACTIVATION] = codes.USER - 1
     with pytest.raises(NotImplementedError, match=f"activation {codes.USER - 1}"):
         plan.refuse(rows, hyper)
-    with pytest.raises(ValueError, match="explain"):
-        fb.Trainer(fb.MLP([2, 2], seed=0), device="cuda").explain()
 
 
 @pytest.mark.parametrize("kind", ["f8", "?"])

@@ -23,7 +23,7 @@ from .. import codes
 from ..codes import DEVICE
 from ..jit import program
 from ..random import shuffle
-from . import custom, data, dense, embeddings, folds, layers, losses, norms, updates
+from . import custom, data, dense, embeddings, folds, layers, losses, measure, norms, updates
 from .device import SIMULATED, cuda, kernel, load1, load2, load4, store1, store2, store4
 from .graph import record
 from .plan import Layout, embedding_rows, layer_rows, refuse
@@ -65,7 +65,7 @@ def load(dtype):
             at += cuda.gridDim.x * cuda.blockDim.x
 
     kernels = {"clear": clear}
-    for part in (data, losses, dense, updates, layers, norms, embeddings):
+    for part in (data, losses, dense, updates, layers, norms, embeddings, measure):
         kernels |= part.build(names)
     return kernels
 
@@ -100,13 +100,45 @@ def passes(count):
     return min(over(count, updates.THREADS), BLOCKS), updates.THREADS
 
 
+def blocks_of(itemsize, name, products):
+    """Blocks that tiles of this name make of all (rows, columns) together."""
+    one = dense.TILES[itemsize][name]
+    return sum(over(r, one.rows) * over(c, one.columns) for r, c in products)
+
+
 def shape_for(itemsize, products):
     """The name of the largest tile that makes ENOUGH blocks of all (rows, columns) together."""
     for name in ("wide", "middle"):
-        one = dense.TILES[itemsize][name]
-        if sum(over(r, one.rows) * over(c, one.columns) for r, c in products) >= ENOUGH:
+        if blocks_of(itemsize, name, products) >= ENOUGH:
             return name
     return "small"
+
+
+def why(itemsize, launch):
+    """Why a launch has the tile that ``shape_for`` takes, in words; of one without a tile nothing."""
+    products = launch.products
+    if not products:
+        return ""
+    taken, parts = shape_for(itemsize, products), launch.grid[1] if launch.layer is None else 1
+    tile = dense.TILES[itemsize][taken]
+    counts = {name: blocks_of(itemsize, name, products) for name in ("wide", "middle", "small")}
+    text = f"{taken} {tile.rows} x {tile.columns}: {counts[taken]} blocks"
+    if taken != "small":
+        return f"{text}, {ENOUGH} or more"
+    text += f"; middle would make {counts['middle']}, below {ENOUGH}"
+    return text if parts == 1 else f"{text}, so the batch is in {parts} parts"
+
+
+def tiles(dtype):
+    """The tiles of a dtype, in words."""
+    shapes = dense.TILES[dtype.itemsize].items()
+    return ", ".join(f"{name} {one.rows} x {one.columns}" for name, one in shapes) + f" {dtype.name}"
+
+
+def ceilings(dtype):
+    """(GFLOP/s of multiply-adds, GB/s of a copy) that this card reaches."""
+    with quiet():
+        return measure.ceilings(load(dtype), dtype, data.allocate)
 
 
 class Asked(NamedTuple):
@@ -117,6 +149,17 @@ class Asked(NamedTuple):
     per_layer: bool
     limits: bool
     averages: bool
+
+
+class Launch(NamedTuple):
+    """A launch of a step. layer: whose, or None; products: (rows, columns) that its tile was chosen by."""
+
+    name: str
+    grid: object
+    threads: int
+    arguments: tuple
+    layer: int = None
+    products: tuple = ()
 
 
 @contextmanager
@@ -146,6 +189,7 @@ class Run:
         self.normed = [int(norm) for norm in rows[:, codes.L_NORM]]
         self.trains = [not frozen for frozen in rows[:, codes.L_FROZEN]]
         trained = [shape for shape, trains in zip(self.layers, self.trains, strict=True) if trains]
+        self.trained = trained
         self.embedded = [(int(e[codes.E_CATEGORIES]), int(e[codes.E_WIDTH])) for e in embedding_rows(plan)]
         self.lowest = int(plan[codes.P_LOWEST])
         batch = self.batch = int(plan[codes.P_BATCH])
@@ -283,28 +327,30 @@ class Run:
         )  # fmt: skip
 
     def first(self):
-        """[(kernel, grid, threads, arguments)] of a step, up to the gradients or the update from them."""
+        """[Launch] of a step, up to the gradients or the update from them."""
         mode, mem, table, numbers, feed = self.asked.mode, self.mem, self.table, self.numbers, self.feed
         tiles, outputs = dense.TILES[self.params.dtype.itemsize], self.layers[-1][1]
         batch = min(self.batch, feed.samples)
         inputs = over(self.layers[0][0], COLUMNS)
         found = []
 
-        def add(name, grid, threads, *arguments):
-            found.append((name, grid, threads, arguments))
+        def add(name, grid, threads, *arguments, layer=None, products=()):
+            found.append(Launch(name, grid, threads, arguments, layer, products))
 
         def product(kind, shape, columns, number):
             one = tiles[shape]
             grid = over(batch, one.rows), over(columns, one.columns)  # y ends at 65,535, x does not
-            add(f"{kind}_{shape}", grid, one.threads, mem, table, number)
+            layer = 0 if number == self.layout.inputs else number
+            add(f"{kind}_{shape}", grid, one.threads, mem, table, number, layer=layer,
+                products=((self.batch, columns),))  # fmt: skip
 
         def by_rows(name, number):
             grid = over(batch, folds.THREADS // folds.lanes(self.layers[number][1]))
-            add(name, grid, folds.THREADS, mem, table, number)
+            add(name, grid, folds.THREADS, mem, table, number, layer=number)
 
         def by_columns(name, number):
             grid = over(self.layers[number][1], folds.ACROSS)
-            add(name, grid, folds.PATCH, mem, table, number)
+            add(name, grid, folds.PATCH, mem, table, number, layer=number)
 
         given = feed.x, mem, table, feed.order, feed.y, feed.weight
         if self.embedded:
@@ -341,13 +387,13 @@ class Run:
         embeds = self.embedded and self.lowest == 0
         if embeds:  # before the update changes W
             width = sum(w for _, w in self.embedded)
-            shape = shape_for(self.params.dtype.itemsize, [(batch, width)])
+            shape = shape_for(self.params.dtype.itemsize, [(self.batch, width)])
             product("dense_backward", shape, width, self.layout.inputs)
             if drops or layer_rows(self.plan)[0, codes.L_SKIP]:
                 add("finish_inputs", (batch, over(width, COLUMNS)), COLUMNS, mem, table)
         if self.tiles:  # none where all layers are frozen: no grid is empty
-            threads = tiles[self.update].threads
-            add(f"dense_update_{self.update}", (self.tiles, self.parts), threads, mem, table)
+            grid, threads = (self.tiles, self.parts), tiles[self.update].threads
+            add(f"dense_update_{self.update}", grid, threads, mem, table, products=tuple(self.trained))
         for i, norm in enumerate(self.normed):
             if self.trains[i] and (norm or self.late_codes[i] == codes.PRELU):
                 by_columns("vector_update", i)
@@ -365,27 +411,32 @@ class Run:
         return name if code < codes.USER else f"user_{code}"
 
     def second(self):
-        """[(kernel, grid, threads, arguments)] of the rest: clip and update, from the gradients, where they
-        are kept; what follows an update."""
+        """[Launch] of the rest: clip and update, from the gradients, where they are kept; what follows an
+        update."""
         mem, table, numbers, found = self.mem, self.table, self.numbers, []
+
+        def add(name, grid, threads, *arguments):
+            found.append(Launch(name, grid, threads, arguments))
+
         if self.asked.mode != codes.TRAIN:
             return found
         if self.asked.clips:
-            found.append(("square_norm", self.layout.blocks, updates.THREADS, (mem, table)))
-            found.append(("clip", 1, updates.THREADS, (mem, table, numbers)))
+            add("square_norm", self.layout.blocks, updates.THREADS, mem, table)
+            add("clip", 1, updates.THREADS, mem, table, numbers)
         if self.aim:
-            found.append(("apply", *passes(self.params.size), (mem, table, numbers, self.aim, 1, 0)))
+            add("apply", *passes(self.params.size), mem, table, numbers, self.aim, 1, 0)
         widest = max(o for _, o in self.layers)
         grid = over(widest, folds.ACROSS), len(self.layers)
         if self.asked.limits:
-            found.append(("constrain", grid, folds.PATCH, (mem, table, numbers)))
+            add("constrain", grid, folds.PATCH, mem, table, numbers)
         if self.asked.averages:
-            found.append(("average", *passes(self.params.size), (mem, table, numbers)))
+            add("average", *passes(self.params.size), mem, table, numbers)
         if self.plan[codes.P_MEETS]:
-            found.append(("track_running", (over(widest, THREADS), len(self.layers)), THREADS, (mem, table)))
+            add("track_running", (over(widest, THREADS), len(self.layers)), THREADS, mem, table)
         return found
 
     FIRST, SECOND = 1, 2  # up to the gradients, and from them on
+    UNRECORDED = object()  # in place of a graph: all of it is compiled
 
     def launch(self, first, count, path=FIRST + SECOND):
         """Launch steps [first, first + count), or one half of each; returns before they are done."""
@@ -400,20 +451,48 @@ class Run:
         launches = (self.first() if path & self.FIRST else []) + (self.second() if path & self.SECOND else [])
 
         def step(stream):
-            for name, grid, threads, arguments in launches:
-                self.kernels[name][grid, threads, stream](*arguments)
+            for one in launches:
+                self.kernels[one.name][one.grid, one.threads, stream](*one.arguments)
 
         key = self.asked, self.aim, path, self.feed.key
         if key not in self.graphs:  # the first step compiles what is new, which no graph may
             step(self.stream)
             self.stream.synchronize()
             count -= 1
-            self.graphs[key] = record(lambda s: [step(s) for _ in range(REPLAYED)]) if count else None
-            if not count:
-                del self.graphs[key]  # a graph for a single step would not pay
-        replay = self.graphs.get(key)
+            self.graphs[key] = self.UNRECORDED
+        if count >= REPLAYED and self.graphs[key] is self.UNRECORDED:  # one that nobody replays would not pay
+            self.graphs[key] = record(lambda s: [step(s) for _ in range(REPLAYED)])
+        replay = self.graphs[key]
         while replay is not None and count >= REPLAYED:
             replay(self.stream)
             count -= REPLAYED
         for _ in range(count):
             step(self.stream)
+
+    def pace(self, steps):
+        """Seconds of a step, launched as ever, in graphs where they pay; from step 0 on."""
+        start = measure.mark(self.stream)
+        self.launch(0, steps)
+        end = measure.mark(self.stream)
+        self.stream.synchronize()
+        return measure.between(start, end) / steps
+
+    def timed(self, steps):
+        """[(Launch, seconds of each step)]: steps from 0 on, launch by launch, a mark after each.
+
+        A step waits behind ``hold`` until all of it is launched: a kernel of some microseconds would
+        otherwise be timed with the host's time to launch it.
+        """
+        held, spans, launches = data.allocate(1, np.float64, "a number"), [], []
+        with quiet():
+            for step in range(steps):
+                for _ in self.feed.pieces(step, 1, self):
+                    launches = self.first() + self.second()
+                    self.kernels["hold"][1, 1, self.stream](held, measure.TURNS * len(launches))
+                    marks = [measure.mark(self.stream)]
+                    for one in launches:
+                        self.kernels[one.name][one.grid, one.threads, self.stream](*one.arguments)
+                        marks.append(measure.mark(self.stream))
+                    self.stream.synchronize()
+                    spans.append(list(map(measure.between, marks[:-1], marks[1:])))
+        return list(zip(launches, zip(*spans, strict=True), strict=True))
