@@ -33,7 +33,8 @@ from .scalar import functions
 # card's own number of processors: the same bits on every card.
 ENOUGH = 4 if SIMULATED else 96
 PART = 8 if SIMULATED else 256  # rows of a part of the batch at least
-REPLAYED = 16  # steps of a graph
+REPLAYED = 16  # steps of a graph; what is left of a window goes by graphs of one step
+FEW = 4  # steps that are worth recording such a one
 COLUMNS = 4 if SIMULATED else 128  # threads of a gathering block
 THREADS = 4 if SIMULATED else 128  # of a block that goes once over layers or columns
 BLOCKS = 2 if SIMULATED else 1024  # at most, of a pass over everything
@@ -219,7 +220,7 @@ class Run:
         self.numbers = data.allocate(codes.NUMBERS + len(self.layers), np.float64, "the sums")
         self.state, self.sums = np.zeros(DEVICE, np.int64), np.zeros(codes.NUMBERS)
         self.feed = None
-        self.graphs = {}
+        self.graphs = {}  # {what a step launches, all of it compiled: {steps: a graph of so many}}
 
     def bind(self, x, y, weight, out):
         """The data of the next passes; see data.Feed."""
@@ -436,7 +437,6 @@ class Run:
         return found
 
     FIRST, SECOND = 1, 2  # up to the gradients, and from them on
-    UNRECORDED = object()  # in place of a graph: all of it is compiled
 
     def launch(self, first, count, path=FIRST + SECOND):
         """Launch steps [first, first + count), or one half of each; returns before they are done."""
@@ -459,13 +459,15 @@ class Run:
             step(self.stream)
             self.stream.synchronize()
             count -= 1
-            self.graphs[key] = self.UNRECORDED
-        if count >= REPLAYED and self.graphs[key] is self.UNRECORDED:  # one that nobody replays would not pay
-            self.graphs[key] = record(lambda s: [step(s) for _ in range(REPLAYED)])
-        replay = self.graphs[key]
-        while replay is not None and count >= REPLAYED:
-            replay(self.stream)
-            count -= REPLAYED
+            self.graphs[key] = {}
+        graphs = self.graphs[key]
+        for size, fewest in ((REPLAYED, REPLAYED), (1, FEW)):
+            if count >= fewest and size not in graphs:  # one that nobody replays would not pay
+                graphs[size] = record(lambda s, size=size: [step(s) for _ in range(size)])
+            replay = graphs.get(size)
+            while replay is not None and count >= size:
+                replay(self.stream)
+                count -= size
         for _ in range(count):
             step(self.stream)
 
