@@ -5,6 +5,7 @@ test_devices.py for the command.
 """
 
 import os
+import signal
 
 import blocks
 import harness as h
@@ -494,6 +495,33 @@ def test_ctrl_c_counts_the_steps_that_were_made(rng, monkeypatch):
     order = trainer._sessions["train"].order[: 4 * trainer.steps]
     other.fit(X[order], y[order], shuffle=False)
     assert np.array_equal(trainer.net.params, other.net.params)
+
+
+def test_ctrl_c_between_two_launches_waits_for_the_step(rng, monkeypatch):
+    """A step that is counted is made: the weights are those of as many. A second Ctrl-C is heard at once."""
+    X, y = rng.standard_normal((24, 3)).astype("f4"), rng.integers(0, 2, 24)
+    trainer, other = (
+        fb.Trainer(fb.MLP([3, 4, 2], seed=0), batch_size=4, seed=1, device="cuda") for _ in range(2)
+    )
+    close, calls = program.load(np.dtype("f4"))["close_loss"], []
+
+    class Interrupted:
+        def __getitem__(self, configuration):
+            calls.append(1)
+            if len(calls) == 3:
+                signal.raise_signal(signal.SIGINT)
+            return close[configuration]
+
+    trainer._session("train", 4)._run.kernels["close_loss"] = Interrupted()
+    assert trainer.fit(X, y, shuffle=False).stopped == "Ctrl-C" and trainer.steps >= 3
+    rows = 4 * trainer.steps
+    other.fit(X[:rows], y[:rows], shuffle=False)
+    assert np.array_equal(trainer.net.params, other.net.params)
+    with pytest.raises(KeyboardInterrupt, match="^$"), program.whole_steps():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("not heard")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_what_the_backend_says():

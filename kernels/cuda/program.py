@@ -12,6 +12,8 @@ The arena: parameters, slots, the work arena of the plan, then what plan.Layout 
 """
 
 import functools
+import signal
+import threading
 import warnings
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -169,6 +171,31 @@ def quiet():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*Grid size.*")
         yield
+
+
+@contextmanager
+def whole_steps():
+    """Ctrl-C waits until all is launched: half a step would be counted, its update missing.
+
+    A second one does not wait, should a compiler be at work.
+    """
+    before, pressed = signal.getsignal(signal.SIGINT), []
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield  # nobody hears it
+        return
+
+    def note(*signal_and_frame):
+        pressed.append(signal_and_frame)
+        if len(pressed) > 1:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        before(*pressed[0])
 
 
 class Run:
@@ -448,6 +475,10 @@ class Run:
                 self._launch(piece, path)
 
     def _launch(self, count, path):
+        with whole_steps():
+            self._launch_whole(count, path)
+
+    def _launch_whole(self, count, path):
         launches = (self.first() if path & self.FIRST else []) + (self.second() if path & self.SECOND else [])
 
         def step(stream):
