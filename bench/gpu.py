@@ -170,50 +170,12 @@ def correctness(rng, tiny=False, out=print):
 
 def ceilings():
     """{"fma": TFLOP/s, "copy": GB/s, "tensor": TFLOP/s or None}, measured by events."""
+    from fastbp.kernels.cuda import program
+
     from .gpu_peers import tensor_tflops
 
-    fma, copy = gpu_loops()
-    return {"fma": fma, "copy": copy, "tensor": tensor_tflops()}
-
-
-def gpu_loops(tries=7):
-    """(TFLOP/s of a loop of float32 multiply-adds, GB/s of a copy, read and written bytes together)."""
-    from numba import cuda, float32
-
-    rounds, blocks, threads, size = 4096, 4096, 256, 1 << 26
-
-    @cuda.jit
-    def multiply_adds(out, x, y):
-        a = b = c = d = float32(cuda.threadIdx.x)
-        for _ in range(rounds):
-            a, b = cuda.fma(a, x, y), cuda.fma(b, x, y)
-            c, d = cuda.fma(c, x, y), cuda.fma(d, x, y)
-        out[cuda.grid(1)] = a + b + c + d
-
-    @cuda.jit
-    def copy(out, source):
-        at = cuda.grid(1)
-        while at < source.size:
-            out[at] = source[at]
-            at += cuda.gridsize(1)
-
-    a, b = (cuda.to_device(np.random.default_rng(i).standard_normal(size, np.float32)) for i in range(2))
-
-    def median(run):
-        spans = []
-        for _ in range(tries + 1):
-            start, end = cuda.event(), cuda.event()
-            start.record()
-            run()
-            end.record()
-            end.synchronize()
-            spans.append(1e-3 * cuda.event_elapsed_time(start, end))
-        return float(np.median(spans[1:]))
-
-    work = 2 * 4 * rounds * blocks * threads
-    x, y = np.float32(0.999), np.float32(0.001)
-    fma = 1e-12 * work / median(lambda: multiply_adds[blocks, threads](a, x, y))
-    return fma, 1e-9 * 2 * 4 * size / median(lambda: copy[1024, 256](b, a))
+    fma, copy = program.ceilings(np.dtype("float32"))
+    return {"fma": 1e-3 * fma, "copy": copy, "tensor": tensor_tflops()}
 
 
 # --- timings

@@ -50,6 +50,9 @@ def signatures(real):
         "gather_mixed": (uint8[::1], mem, table, int32[::1], mem, mem),
         "embedding_update": (mem, table),
         "find_bad": (uint8[::1], table, int64, int64, int64, int64),
+        "multiply_adds": (mem, mem, int64),
+        "copy": (mem, mem),
+        "hold": (numbers, int64),
     }
     for shape in dense.TILES[real.bitwidth // 8]:
         found[f"dense_forward_{shape}"] = found[f"dense_backward_{shape}"] = (mem, table, int64)

@@ -63,11 +63,14 @@ def first_bad_on_gpu(array, dtype):
 def open_session(name, params, slots, plan, hyper, threads, fixed, work):
     """The session of device ``name`` ("cpu" or "cuda")."""
     if name == "cpu":
-        return Session(params, slots, plan, hyper, threads, fixed=fixed, work=work)
-    from .gpu import GpuSession
-    from .kernels.cuda import program
+        session = Session(params, slots, plan, hyper, threads, fixed=fixed, work=work)
+    else:
+        from .gpu import GpuSession
+        from .kernels.cuda import program
 
-    return GpuSession(program, params, slots, plan, hyper)
+        session = GpuSession(program, params, slots, plan, hyper)
+    _sessions.add(session)
+    return session
 
 
 _seconds = {}  # dtype -> seconds that compiling or loading its program took
@@ -154,7 +157,6 @@ class Session:
         self._rates = None
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
-        _sessions.add(self)
 
     def set_loss(self, code):
         """Change the loss's code, between labels and probabilities; the plan has room for either."""

@@ -28,12 +28,19 @@ PARTS = {codes.T_FORWARD: "forward", codes.T_BACKWARD: "dX", codes.T_UPDATE: "dW
 
 @dataclass
 class Row:
-    """One phase of one layer (or of the step), means over the threads; flops and bytes of a step."""
+    """One phase of one layer (or of the step), means over the threads; flops and bytes of a step.
+
+    On a GPU one launch, the median of its times: kernel, grid (blocks), threads of a block, and why its tile.
+    """
 
     name: str
     seconds: float
     flops: float = 0.0
     bytes: float = 0.0
+    kernel: str = ""
+    grid: tuple = ()
+    threads: int = 0
+    why: str = ""
 
 
 @dataclass
@@ -41,7 +48,8 @@ class Explanation:
     """Where a step's time goes; print it.
 
     net, batch, threads, tile : what was measured; why : as many threads; rows : a Row for each phase;
-    seconds : of a step; peak : GFLOP/s of as many threads; bandwidth : GB/s, read and written.
+    seconds : of a step; peak : GFLOP/s of as many threads; bandwidth : GB/s, read and written. On a GPU
+    threads are the host's, peak and bandwidth the card's.
 
     >>> explained = trainer.explain(seconds=0.01)
     >>> explained.net, explained.batch, explained.flops == sum(row.flops for row in explained.rows)
@@ -64,6 +72,7 @@ class Explanation:
         return sum(r.flops for r in self.rows)
 
     def __str__(self):
+        gpu = any(r.kernel for r in self.rows)
         lines = [
             f"{self.net}, batch {self.batch}: {1e6 * self.seconds:.1f} us a step, "
             f"{self.flops / self.seconds / 1e9:.0f} GFLOP/s, "
@@ -71,16 +80,19 @@ class Explanation:
             f"threads: {self.threads} ({self.why}); tile: {self.tile}; "
             f"memory: {self.bandwidth:.0f} GB/s copied",
             "",
-            f"{'phase':<22}{'us':>10}{'share':>8}{'GFLOP/s':>10}{'of peak':>9}{'MB':>9}",
+            f"{'phase':<22}{'us':>10}{'share':>8}{'GFLOP/s':>10}{'of peak':>9}{'MB':>9}"
+            + (f"  {'kernel':<22}{'blocks':>14}{'threads':>9}  tile" if gpu else ""),
         ]
         for r in self.rows:
             rate = r.flops / r.seconds / 1e9 if r.flops and r.seconds else 0
             lines.append(
                 f"{r.name:<22}{1e6 * r.seconds:>10.2f}{100 * r.seconds / self.seconds:>7.1f}%"
                 + (f"{rate:>10.0f}{100 * rate / self.peak:>8.0f}%" if rate else " " * 19)
-                + (f"{r.bytes / 1e6:>9.3f}" if r.bytes else "")
+                + (f"{r.bytes / 1e6:>9.3f}" if r.bytes else " " * 9 * bool(r.kernel))
+                + (f"  {r.kernel:<22}{' x '.join(map(str, r.grid)):>14}{r.threads:>9}" if r.kernel else "")
+                + (f"  {r.why}" if r.why else "")
             )
-        return "\n".join(lines)
+        return "\n".join(line.rstrip() for line in lines)
 
 
 def explain(trainer, seconds=0.5):
@@ -88,8 +100,6 @@ def explain(trainer, seconds=0.5):
 
     The trainer is not changed. ``seconds``: about how long to measure.
     """
-    if trainer.device != "cpu":
-        raise ValueError(f'device: got "{trainer.device}", explain measures the CPU: takes "cpu"')
     net, batch = trainer.net, trainer.batch_size
     rng = np.random.default_rng(0)
     inputs, outputs = net.sizes[0], net.sizes[-1]
@@ -102,6 +112,8 @@ def explain(trainer, seconds=0.5):
         y = rng.integers(0, outputs, (len(X), 1))
     else:
         y = rng.uniform(0, 1, (len(X), outputs)).astype(np.float32)
+    if trainer.device == "cuda":
+        return _explain_gpu(trainer, _opened(trainer, code, X, y), steps, seconds)
     fixed, most = trainer.threads is not None, parallel.most_threads(net, batch, trainer.threads)
     timings = {n: _run(trainer, code, X, y, n, steps, seconds / 2) for n in ([most] if fixed else {1, most})}
     threads = min(timings, key=lambda n: timings[n][0])
@@ -117,8 +129,8 @@ def explain(trainer, seconds=0.5):
     )  # fmt: skip
 
 
-def _run(trainer, code, X, y, threads, steps, seconds):
-    """(seconds a step, mean ticks per trace place) of the fastest run."""
+def _opened(trainer, code, X, y, threads=None):
+    """A session of its own, on copies of the weights that it will not move, its data bound."""
     net = trainer.net
     params, slots = arena(net.params.size, net.dtype), arena(trainer.slots.size, net.dtype)
     params[:] = net.params
@@ -127,13 +139,19 @@ def _run(trainer, code, X, y, threads, steps, seconds):
     session.hyper[codes.H_LR] = 1e-12  # stay where it is
     session.bind(X, y)
     session.shuffle(0, 0)
+    return session
+
+
+def _run(trainer, code, X, y, threads, steps, seconds):
+    """(seconds a step, mean ticks per trace place) of the fastest run."""
+    session = _opened(trainer, code, X, y, threads)
 
     def run(number):
         session.window = steps  # in one call
         for _ in session.windows(codes.TRAIN, steps, number):
             pass
 
-    size = codes.trace_size(len(net.layers))
+    size = codes.trace_size(len(trainer.net.layers))
     best, ticks, stop = np.inf, None, time.perf_counter() + seconds
     run(0)
     session.call[codes.K_TRACE] = 1
@@ -148,6 +166,17 @@ def _run(trainer, code, X, y, threads, steps, seconds):
     return best, ticks
 
 
+def _bytes(net, batch, k, slots):
+    """{part: bytes that the product of layer k reads and writes}."""
+    item, (i, o, _, _) = net.dtype.itemsize, net.layers[k]
+    weights, a, z = (i + 1) * o * item, batch * i * item, batch * o * item
+    return {
+        codes.T_FORWARD: weights + a + z,
+        codes.T_BACKWARD: weights + z + 2 * a,
+        codes.T_UPDATE: 2 * (1 + slots) * weights + a + z,
+    }
+
+
 def _rows(net, batch, code, ticks, step, slots):
     last = codes.T_LAYERS + 3 * len(net.layers)
     scale = step / ticks[codes.T_GATHER : last].sum()
@@ -156,12 +185,7 @@ def _rows(net, batch, code, ticks, step, slots):
     rows = [Row("gather", ticks[codes.T_GATHER] * scale, bytes=batch * net.sizes[0] * item)]
     embedded = sum(width for _, _, width in net.embedded)
     for k, (i, o, _, _) in enumerate(net.layers):
-        work, weights, a, z = 2.0 * batch * i * o, (i + 1) * o * item, batch * i * item, batch * o * item
-        moved = {
-            codes.T_FORWARD: weights + a + z,
-            codes.T_BACKWARD: weights + z + 2 * a,
-            codes.T_UPDATE: 2 * (1 + slots) * weights + a + z,
-        }
+        work, moved = 2.0 * batch * i * o, _bytes(net, batch, k, slots)
         for part, name in PARTS.items():
             spent = ticks[codes.T_LAYERS + 3 * k + part] * scale
             if part == codes.T_BACKWARD and k == 0 and embedded and 0 not in net.frozen:
@@ -173,3 +197,63 @@ def _rows(net, batch, code, ticks, step, slots):
         if place != codes.T_GATHER and ticks[place]:
             rows.append(Row(name, ticks[place] * scale))
     return rows
+
+
+# kernels of the GPU whose names say less than the phases of the CPU; the rest keep theirs
+LAUNCHES = {
+    "gather_mixed": "gather",
+    "dense_forward": "forward",
+    "dense_backward": "dX",
+    "dense_update": "dW + update",
+    "embedding_update": "embeddings",
+}
+
+
+def _explain_gpu(trainer, session, steps, seconds):
+    """The Explanation of a GPU's steps: each launch between two events, outside of any graph."""
+    net, program, stop = trainer.net, session.program, time.perf_counter() + seconds
+    session.timed(steps, 0)  # compiles, and records the graph
+    paces, found = [], []
+    while not paces or time.perf_counter() < stop:
+        pace, launches = session.timed(steps, steps)
+        paces.append(pace)
+        found.append(launches)
+    slots, step, rows = trainer.slots.size // net.params.size, float(np.median(paces)), []
+    for same in zip(*found, strict=True):
+        median = np.median([span for _, spans in same for span in spans])
+        rows.append(_launched(net, trainer.batch_size, same[0][0], float(median), slots, program))
+    between = step - sum(row.seconds for row in rows)
+    if between > 0:
+        rows.append(Row("between launches", between))
+    peak, bandwidth = program.ceilings(net.dtype)
+    return Explanation(
+        "-".join(map(str, net.sizes)), trainer.batch_size, 1, f"of the host; {backend.gpu_info()['gpu']}",
+        program.tiles(net.dtype), step, peak, bandwidth, rows,
+    )  # fmt: skip
+
+
+def _launched(net, batch, one, seconds, slots, program):
+    """The Row of a launch."""
+    kernel = one.name.removesuffix("_wide").removesuffix("_middle").removesuffix("_small")
+    if kernel.startswith("user_"):
+        kernel = "loss" if one.layer is None else "finish_layer"
+    name, item, grid = LAUNCHES.get(kernel, kernel), net.dtype.itemsize, one.grid
+    grid = grid if isinstance(grid, tuple) else (grid,)
+    row = Row(name if one.layer is None else f"layer {one.layer} {name}", seconds, kernel=one.name, grid=grid,
+              threads=one.threads, why=program.why(item, one))  # fmt: skip
+    if name == "gather":
+        row.bytes = batch * net.sizes[0] * item
+    elif name == "apply":  # a sum of parts, kept or used
+        *_, parts, kept = one.arguments
+        row.bytes = net.params.size * item * (parts + (1 if kept else 2 * (1 + slots)))
+    elif one.products:
+        part = next(part for part, text in PARTS.items() if text == name)
+        trained = [k for k in range(len(net.layers)) if k not in net.frozen]
+        for k in trained if one.layer is None else [one.layer]:
+            fan_in, fan_out = net.layers[k][:2]
+            if part == codes.T_BACKWARD and k == 0:  # of the embedded columns alone
+                row.flops += 2.0 * batch * one.products[0][1] * fan_out
+                continue
+            row.flops += 2.0 * batch * fan_in * fan_out
+            row.bytes += _bytes(net, batch, k, slots)[part]
+    return row

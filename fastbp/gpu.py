@@ -1,5 +1,6 @@
 """The session of a GPU: what backend.Session is for the CPU, over kernels/cuda."""
 
+import os
 import threading
 import time
 from types import SimpleNamespace
@@ -12,6 +13,18 @@ from .kernels import codes
 from .layout import arena
 
 WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
+_process = None  # in which CUDA was begun
+
+
+def _same_process():
+    """Raises RuntimeError in a child of the process that began: CUDA does not live through a fork."""
+    global _process
+    _process = _process or os.getpid()
+    if _process != os.getpid():
+        raise RuntimeError(
+            'device: got "cuda" in a process forked from one that had used it, takes one that '
+            'multiprocessing started by "spawn" or "forkserver"'
+        )
 
 
 class GpuSession:
@@ -23,6 +36,7 @@ class GpuSession:
     """
 
     def __init__(self, program, params, slots, plan, hyper):
+        _same_process()
         program.refuse(plan.table, hyper)
         self.program, self.hyper, self.table = program, hyper, plan.table
         used = {int(code) for code in plan.table[plan.coded] if code >= codes.USER}
@@ -63,6 +77,7 @@ class GpuSession:
 
         x may be sparse rows or shards, which come piece by piece.
         """
+        _same_process()
         if isinstance(x, OnDevice):
             x = self.program.data.view(x)
         elif out is not None:
@@ -163,6 +178,17 @@ class GpuSession:
     def layer_rows(self, layer, rows):
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them: copies."""
         return self._run.layer_rows(layer, rows)
+
+    def timed(self, steps, number):
+        """(seconds of a step of TRAIN, [(launch, its seconds in each step)]): see Run.pace and Run.timed."""
+        found = []
+        for measured in (self._run.pace, self._run.timed):
+            self._begin(codes.TRAIN, number)
+            try:
+                found.append(measured(steps))
+            finally:
+                self._settle()
+        return found
 
     def _begin(self, mode, number, stored=False):
         if mode == codes.TRAIN and self.table[codes.P_OPTIMIZER] == codes.STORE:

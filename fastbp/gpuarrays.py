@@ -14,6 +14,10 @@ def lies_on_gpu(data):
     return hasattr(data, "__cuda_array_interface__")
 
 
+def _library(data):
+    return type(data).__module__.partition(".")[0]
+
+
 class OnDevice:
     """An array on a GPU: its address, shape, strides in bytes and dtype, and who owns the memory.
 
@@ -43,7 +47,10 @@ class OnDevice:
         if strides is None:
             strides = np.cumprod([dtype.itemsize, *shape[:0:-1]], dtype=np.int64)[::-1]
         strides = tuple(int(s) for s in strides)
-        return cls(found["data"][0], shape, strides, dtype, data, found.get("stream"))
+        stream = found.get("stream")
+        if _library(data) == "torch":  # whose arrays do not say: what makes them may be on its way
+            stream = sys.modules["torch"].cuda.current_stream(data.device).cuda_stream or None
+        return cls(found["data"][0], shape, strides, dtype, data, stream)
 
     def __len__(self):
         return self.shape[0]
@@ -92,7 +99,7 @@ class OnDevice:
 
     def like(self, result):
         """A device array (N, O) as the library that X came from has it, in place: torch, CuPy, else numba."""
-        name = type(self.owner).__module__.partition(".")[0]
+        name = _library(self.owner)
         if name == "torch":  # which is there: X is one of its tensors
             return sys.modules[name].as_tensor(result, device=self.owner.device)
         return sys.modules[name].asarray(result) if name == "cupy" else result

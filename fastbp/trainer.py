@@ -440,7 +440,8 @@ class Trainer:
 
     def explain(self, seconds=0.5):
         """Where a training step's time goes: per layer and phase the time, GFLOP/s, share of the peak
-        measured on this machine, bytes moved; the tile and the number of threads, and why.
+        measured on this machine, bytes moved; the tile and the number of threads, and why. On a GPU each
+        launch between two events: its kernel, blocks, threads of a block, and why its tile was taken.
 
         Runs for about ``seconds`` on random data and a copy of the weights. Returns an Explanation;
         print it.

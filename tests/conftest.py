@@ -20,6 +20,12 @@ def rng():
 SIMULATED = bool(int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0))
 
 
+def pytest_configure(config):
+    """What numba-cuda thinks of small grids is not the user's concern: program.quiet."""
+    if SIMULATED:
+        config.addinivalue_line("filterwarnings", "error:Grid size")
+
+
 def pytest_generate_tests(metafunc):
     """Who takes ``device`` runs on each that is here: the simulator's alone, in a run of its own."""
     if "device" in metafunc.fixturenames:

@@ -132,9 +132,11 @@ def test_what_is_refused(rng):
 def test_predictions_are_of_the_library_of_x(rng, monkeypatch, name, convert):
     """Who makes them is asked with the device's array; the libraries themselves need a GPU."""
     owner = type("Array", (There,), {"__module__": f"{name}.core", "device": "cuda:0"})
-    library = types.SimpleNamespace(**{convert: lambda array, **options: (array, options)})
+    streams = types.SimpleNamespace(current_stream=lambda device: types.SimpleNamespace(cuda_stream=7))
+    library = types.SimpleNamespace(**{convert: lambda array, **options: (array, options)}, cuda=streams)
     monkeypatch.setitem(sys.modules, name, library)
     X = rng.standard_normal((5, 3))
+    assert OnDevice.of(owner(X)).stream == (7 if name == "torch" else None)
     array, options = made().predict(owner(X))
     assert array.shape == (5, 2) and options == ({"device": "cuda:0"} if name == "torch" else {})
 

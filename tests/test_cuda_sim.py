@@ -5,7 +5,9 @@ test_devices.py for the command.
 """
 
 import os
+import signal
 
+import blocks
 import harness as h
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from fastbp.kernels import reference as ref
 if not int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0):
     pytest.skip("takes NUMBA_ENABLE_CUDASIM=1 and a run of its own", allow_module_level=True)
 
-import simulator  # noqa: F401
+import simulator
 from numba import cuda
 
 from fastbp.kernels.cuda import dense, losses, plan, program, scalar, updates
@@ -98,7 +100,8 @@ def test_operations_of_users_functions(rng, dtype, name):
 def _slot(mem, table, kernel, grid, threads, *arguments):
     """Run a kernel on host arrays; they are changed in place."""
     there = [cuda.to_device(a) for a in (mem, table)]
-    kernel[grid, threads](*there, *arguments)
+    with program.quiet():
+        kernel[grid, threads](*there, *arguments)
     for a, host in zip(there, (mem, table), strict=True):
         a.copy_to_host(host)
 
@@ -108,6 +111,56 @@ def _slot(mem, table, kernel, grid, threads, *arguments):
 def test_tiles(rng, dtype, shape, rows, inner, outer):
     """Each block shape's three products on ragged sizes; outputs poisoned, padding untouched."""
     kernels, one = program.load(dtype), dense.TILES[dtype.itemsize][shape]
+
+    def launch(kind, grid, mem, table, *arguments):
+        _slot(mem, table, kernels[f"{kind}_{shape}"], grid, one.threads, *arguments)
+
+    three_products(rng, dtype, one, rows, inner, outer, launch)
+
+
+@pytest.mark.parametrize("shape", dense.CARD[4])
+def test_tiles_of_the_card(rng, dtype, shape):
+    """As large as they are there: the same, no vector off its line, no race, no barrier that some miss.
+
+    Each product in two slices of depth or more, ragged at every end, on two blocks.
+    """
+    one = dense.CARD[dtype.itemsize][shape]
+    rows, inner, outer = one.depth + 3, one.depth + 5, max(one.depth, one.columns) + 7
+
+    def launch(kind, grid, mem, table, *arguments):
+        text = dense.KINDS[kind]("kernel", one, 16 // dtype.itemsize).text()
+        numbers = mem.tolist()
+        blocks.Blocks(text, "kernel", one.threads).launch(grid, numbers, table.tolist(), *arguments)
+        mem[:] = numbers
+
+    three_products(rng, dtype, one, rows, inner, outer, launch)
+
+
+def test_races_are_seen(rng):
+    """Without any one of the barriers of a tile there is a race, or a number that nobody has written."""
+    one, dtype = dense.CARD[4]["small"], np.dtype("f4")
+    text = dense.KINDS["dense_forward"]("kernel", one, 4).text()
+    pieces = text.split("cuda.syncthreads()")
+
+    def launch(kind, grid, mem, table, *arguments):
+        if kind != "dense_forward":
+            pytest.fail("the product was right")
+        numbers = mem.tolist()
+        blocks.Blocks(without, "kernel", one.threads).launch(grid, numbers, table.tolist(), *arguments)
+        mem[:] = numbers
+
+    assert len(pieces) > 3
+    for k in range(1, len(pieces)):
+        without = "cuda.syncthreads()".join(pieces[:k]) + "pass" + "cuda.syncthreads()".join(pieces[k:])
+        with pytest.raises((blocks.Race, AssertionError)):
+            three_products(rng, dtype, one, 33, 130, 33, launch)
+
+
+def three_products(rng, dtype, one, rows, inner, outer, launch):
+    """dense_forward, dense_backward and dense_update of tile ``one``, held to float64.
+
+    launch(kind, grid, mem, table, *arguments) changes mem.
+    """
     ld_in, ld_out = -(-inner // 16) * 16, -(-outer // 16) * 16
     x, delta = rng.standard_normal((rows, inner)), rng.standard_normal((rows, outer))
     w = rng.standard_normal((inner + 1, outer))
@@ -145,21 +198,206 @@ def test_tiles(rng, dtype, shape, rows, inner, outer):
         return -(-r // one.rows), -(-c // one.columns)
 
     index = 1
-    _slot(mem, table, kernels[f"dense_forward_{shape}"], grid(rows, outer), one.threads, index)
+    launch("dense_forward", grid(rows, outer), mem, table, index)
     size = h.sum_size(x, w[:-1])
     assert h.relative(read("a", rows, outer, ld_out), x @ w[:-1] + w[-1], size) < tolerance
-    _slot(mem, table, kernels[f"dense_backward_{shape}"], grid(rows, inner), one.threads, index)
+    launch("dense_backward", grid(rows, inner), mem, table, index)
     size = h.sum_size(delta, w[:-1].T)
     assert h.relative(read("below", rows, inner, ld_in), delta @ w[:-1].T, size) < tolerance
     tiles = int(np.prod(grid(inner, outer)))
     alone = table.copy()
     alone[codes.DEVICE + codes.HEADER :][: codes.LAYER_COLUMNS] = this  # the only layer of the grid
-    _slot(mem, alone, kernels[f"dense_update_{shape}"], (tiles, 1), one.threads)
+    launch("dense_update", (tiles, 1), mem, alone)
     exact = np.vstack([x.T @ delta, delta.sum(axis=0)])
     size = h.sum_size(np.vstack([x.T, np.ones(rows)]), delta)
     assert h.relative(read("slots", inner + 1, outer, ld_out), exact, size) < tolerance
     finite = np.isfinite(mem)
     assert finite.all() and not mem[where["a"] :][: rows * ld_out].reshape(rows, ld_out)[:, outer:].any()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_graphs_replay_what_was_recorded(rng, monkeypatch, streamed):
+    """A stand-in launches again what it was given when it was recorded, with the arrays of then.
+
+    The same bits as step by step. Recorded once for all epochs, or for each buffer of pieces; for few steps
+    never.
+    """
+    from numba.cuda.simulator.kernel import FakeCUDAKernel
+
+    from fastbp import gpu
+    from fastbp.kernels.cuda import data
+
+    X, y = rng.standard_normal((38, 3)).astype("f4"), rng.integers(0, 2, 38)
+    found, recorded, replayed, configured = [], [], [], FakeCUDAKernel.__getitem__
+
+    def configure(kernel, configuration):
+        if isinstance(configuration[-1], list):  # in place of a stream that is captured
+            grid, threads, graph = configuration
+            return lambda *arguments: graph.append((kernel, grid, threads, arguments))
+        return configured(kernel, configuration)
+
+    def record(launch):
+        graph = []
+        launch(graph)
+        recorded.append(len(graph))
+
+        def replay(stream):
+            replayed.append(graph)
+            for kernel, grid, threads, arguments in graph:
+                kernel[grid, threads, stream](*arguments)
+
+        return replay
+
+    monkeypatch.setattr(FakeCUDAKernel, "__getitem__", configure)
+    monkeypatch.setattr(program, "REPLAYED", 3)
+    monkeypatch.setattr(program, "FEW", 2)
+    monkeypatch.setattr(gpu, "WINDOW", 1e3)
+    if streamed:
+        monkeypatch.setattr(data, "room", lambda: 0)
+        monkeypatch.setattr(data, "PIECE", 5 * 4 * X[:1].nbytes)
+    for graphs in (False, True):
+        if graphs:
+            monkeypatch.setattr(program, "record", record)
+        net = fb.MLP([3, 4, 2], seed=0)
+        trainer = fb.Trainer(net, batch_size=4, seed=1, device="cuda", schedule=lambda k: 0.1 / (1 + k))
+        history = trainer.fit(X, y, epochs=2).history["loss"]
+        found.append([*net.params, *history, *trainer.evaluate(X[:8], y[:8]).values()])
+    assert np.array_equal(*found)
+    buffers = 2 if streamed else 1
+    assert recorded.count(3 * 7) == buffers and 1 <= recorded.count(7) <= buffers
+    assert {len(graph) for graph in replayed} == {7, 3 * 7}
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1.0}, {"batch_size": 16}])
+def test_explain(monkeypatch, options):
+    """The CPU's table and what a GPU adds to it; the times are the simulator's own."""
+    from fastbp import explain
+
+    monkeypatch.setattr(explain, "STEPS", 2)
+    parts = "batch_size" in options
+    sizes, batch = ([3, 4], 16) if parts else ([3, 9, 4, 2], 6)
+    trainer = fb.Trainer(fb.MLP(sizes, seed=0), device="cuda", **{"batch_size": batch, **options})
+    before, slots = trainer.net.params.copy(), trainer.slots.copy()
+    report = trainer.explain(seconds=1e-9)
+    assert np.array_equal(trainer.net.params, before) and trainer.steps == 0
+    assert np.array_equal(trainer.slots, slots) and not trainer._sessions
+    rows = {row.name: row for row in report.rows}
+    assert list(rows)[:2] == ["gather", "layer 0 forward"] and "layer 0 dX" not in rows
+    assert ("clip" in rows) == ("clip_norm" in options) and {"loss", "close_loss"} <= set(rows)
+    assert all(row.seconds > 0 for row in report.rows) and report.seconds > 0 and report.peak > 0
+    products = [i * o for i, o in zip(sizes, sizes[1:], strict=False)]
+    assert report.flops == 2 * batch * (3 * sum(products) - products[0])
+    cpu = fb.Trainer(fb.MLP(sizes, seed=0), device="cpu", **{"batch_size": batch, **options})
+    for twin in cpu.explain(seconds=0.01).rows:
+        if twin.name.endswith(("forward", "dX")):
+            assert (twin.flops, twin.bytes) == (rows[twin.name].flops, rows[twin.name].bytes)
+    assert rows["gather"].bytes == 4 * batch * 3 and rows["gather"].grid == (batch, 1)
+    one, update = rows["layer 0 forward"], rows["dW + update"]
+    tile = dense.TILES[4][one.kernel.rpartition("_")[2]]
+    assert one.grid == (-(-batch // tile.rows), -(-sizes[1] // tile.columns)) and one.threads == tile.threads
+    assert update.grid[1] == (2 if parts else 1) and ("in 2 parts" in update.why) == parts
+    assert ("apply" in rows) == (parts or "clip_norm" in options)
+    text = str(report)
+    for part in ("us a step", "of peak", "-".join(map(str, sizes)), update.kernel, one.why, "simulated"):
+        assert part in text
+
+
+def test_why_a_tile_was_chosen():
+    made = [program.Launch("dense_forward", (1, 1), 1, (), 0, ((rows, 8),)) for rows in (64, 8)]
+    wide, small = (program.why(4, one) for one in made)
+    assert wide == "wide 16 x 4: 8 blocks, 4 or more"
+    assert small == "small 4 x 4: 4 blocks; middle would make 1, below 4"
+    assert program.why(4, program.Launch("gather", 3, 4, ())) == ""
+
+
+EVERYTHING = dict(dropout=[0.2, 0.0, 0.5], input_dropout=0.1, norm=["layer", None, "batch"],
+                  residual=[False, True, True], embeddings={0: (5, 7), 2: (3, 2)})  # fmt: skip
+LIMITS = dict(clip_layer_norm=0.05, max_norm=0.9, ema=0.9, lr_factors=(1, 2, 1, 1))
+ACCUMULATED = dict(accumulate=2, clip_norm=0.1)
+RACES = {
+    "plain": ({}, "cross_entropy", {}),
+    "limits": (EVERYTHING, "mse", LIMITS),
+    "accumulated": (dict(activation="prelu", norm="batch"), "gaussian_nll", ACCUMULATED),
+}
+
+
+@pytest.mark.parametrize("case", RACES)
+def test_no_races_in_global_memory(rng, case):
+    """A step and a prediction: nobody reads what another thread writes in the same launch."""
+    network, loss, options = RACES[case]
+    X, y = rng.integers(0, 3, (17, 4)).astype("f4"), rng.integers(0, 4, 17)
+    y = rng.standard_normal((17, 2 if loss == "gaussian_nll" else 4)) if loss != "cross_entropy" else y
+    sizes = [4, 5, 5, 5, 4] if network else [4, 4]  # so small that the batch is cut into parts
+    net = fb.MLP(sizes, **{"activation": "gelu", **network}, seed=0)
+    trainer = fb.Trainer(net, loss, batch_size=17, device="cuda", **options)
+    with simulator.racecheck() as seen:
+        trainer.fit(X, y, sample_weight=rng.uniform(1, 2, 17))
+        trainer.predict(X[:5])
+    assert {"loss", "link", "close_loss"} <= set(seen)
+    assert (trainer._sessions["train"]._run.parts > 1) == (not network)
+
+
+def test_a_race_in_global_memory_is_seen():
+    @cuda.jit
+    def shifted(out):
+        out[cuda.threadIdx.x] = out[cuda.threadIdx.x + 1]
+
+    with program.quiet(), simulator.racecheck(), pytest.raises(simulator.Race, match="shifted: argument 0"):
+        shifted[1, 3](cuda.to_device(np.zeros(4)))
+
+
+def test_barriers_that_some_threads_miss_are_seen():
+    @cuda.jit
+    def half(out):
+        if cuda.threadIdx.x < 2:
+            cuda.syncthreads()
+
+    with program.quiet(), pytest.raises(AssertionError, match="half: threads of a block meet"):
+        half[1, 4](cuda.to_device(np.zeros(4)))
+
+
+def test_grids_as_the_card_gets_them(rng, monkeypatch):
+    """Simulated grids are cut short, so the sizes and places that a launch is given were never looked at."""
+    monkeypatch.setattr(program, "BLOCKS", 1024)
+    X, y = rng.standard_normal((16, 3)).astype("f4"), rng.integers(0, 2, 16)
+    trainer = fb.Trainer(fb.MLP([3, 2], seed=0), batch_size=16, ema=0.9, device="cuda")
+    trainer.fit(X, y)
+    run = trainer._sessions["train"]._run
+    assert run.parts > 1 and type(run.spare) is int
+    trainer.net.freeze(0)  # diagnose runs a step: no weight tiles, so no grid of none
+    assert len(trainer.diagnose(X, y).layers) == 1
+
+
+def test_a_forked_child_is_told_to_be_spawned(rng):
+    X = rng.standard_normal((5, 3))
+    trainer = fb.Trainer(fb.MLP([3, 2], seed=0), device="cuda")
+    trainer.predict(X)
+    with trainer._sessions["infer"].lock:  # another thread's, say
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                trainer.predict(X)
+            except RuntimeError as error:
+                code = 0 if "spawn" in str(error) else 2
+            finally:
+                os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_memory_that_numba_keeps_counts_as_free(monkeypatch):
+    from types import SimpleNamespace
+
+    from fastbp.kernels.cuda import data
+
+    kept = [700]
+    context = SimpleNamespace(
+        get_memory_info=lambda: (1000 - sum(kept), 1000),
+        memory_manager=SimpleNamespace(deallocations=kept),
+    )
+    monkeypatch.setattr(data, "SIMULATED", False)
+    monkeypatch.setattr(data, "cuda", SimpleNamespace(current_context=lambda: context))
+    assert data.room() == data.ROOM * 1000
 
 
 def test_same_bits_again(rng):
@@ -259,6 +497,33 @@ def test_ctrl_c_counts_the_steps_that_were_made(rng, monkeypatch):
     assert np.array_equal(trainer.net.params, other.net.params)
 
 
+def test_ctrl_c_between_two_launches_waits_for_the_step(rng, monkeypatch):
+    """A step that is counted is made: the weights are those of as many. A second Ctrl-C is heard at once."""
+    X, y = rng.standard_normal((24, 3)).astype("f4"), rng.integers(0, 2, 24)
+    trainer, other = (
+        fb.Trainer(fb.MLP([3, 4, 2], seed=0), batch_size=4, seed=1, device="cuda") for _ in range(2)
+    )
+    close, calls = program.load(np.dtype("f4"))["close_loss"], []
+
+    class Interrupted:
+        def __getitem__(self, configuration):
+            calls.append(1)
+            if len(calls) == 3:
+                signal.raise_signal(signal.SIGINT)
+            return close[configuration]
+
+    trainer._session("train", 4)._run.kernels["close_loss"] = Interrupted()
+    assert trainer.fit(X, y, shuffle=False).stopped == "Ctrl-C" and trainer.steps >= 3
+    rows = 4 * trainer.steps
+    other.fit(X[:rows], y[:rows], shuffle=False)
+    assert np.array_equal(trainer.net.params, other.net.params)
+    with pytest.raises(KeyboardInterrupt, match="^$"), program.whole_steps():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("not heard")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_what_the_backend_says():
     assert devices.device("cuda") == "cuda" and devices.device("auto") == "cpu"
     assert "simulated" in backend.gpu_info()["gpu"]
@@ -343,8 +608,6 @@ def test_what_the_gpu_does_not_know_is_refused():
     rows[codes.HEADER + codes.L_ACTIVATION] = codes.USER - 1
     with pytest.raises(NotImplementedError, match=f"activation {codes.USER - 1}"):
         plan.refuse(rows, hyper)
-    with pytest.raises(ValueError, match="explain"):
-        fb.Trainer(fb.MLP([2, 2], seed=0), device="cuda").explain()
 
 
 @pytest.mark.parametrize("kind", ["f8", "?"])

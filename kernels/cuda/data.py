@@ -189,7 +189,7 @@ class Streamed:
         bytes_a_row = x.shape[1] * kind.itemsize
         self.steps = max(1, PIECE // (batch * bytes_a_row))  # of a piece
         rows = min(len(x), self.steps * batch)
-        self.order = moved(np.zeros(1, np.int32), stream, "the order")
+        self.order = allocate(1, np.int32, "the order")  # which is the pieces' own
         self.rows, self.key = None, 0
         shapes = [((rows, x.shape[1]), kind), ((rows, max(1, self.targets)), dtype),
                   ((rows,), dtype), ((1,), np.int64)]  # fmt: skip
@@ -248,8 +248,12 @@ ROOM = 0.8  # of the free memory, that data may take
 
 
 def room():
-    """Bytes of data that fit."""
-    return np.inf if SIMULATED else ROOM * cuda.current_context().get_memory_info()[0]
+    """Bytes of data that fit. What numba has yet to give back counts as free: it is given back first."""
+    if SIMULATED:
+        return np.inf
+    context = cuda.current_context()
+    context.memory_manager.deallocations.clear()
+    return ROOM * context.get_memory_info()[0]
 
 
 def rows_that_fit(x, more, batch):

@@ -11,7 +11,7 @@ from .tile import Tile
 
 # rows x columns of a block: 128 x 128, 64 x 64, 32 x 32 floats, half as high or wide in float64.
 # The small one has little to share and much to wait for, so four groups of threads share its depth.
-TILES = {
+CARD = {
     4: {
         "wide": Tile(16, (2, 4), (8, 4), (8, 8), unroll=1, resident=2),
         "middle": Tile(16, (1, 4), (8, 4), (8, 4), unroll=2, resident=4),
@@ -23,19 +23,19 @@ TILES = {
         "small": Tile(32, (2, 1), (4, 8), (4, 4), slices=4, unroll=2),
     },
 }
-if SIMULATED:  # a thread costs 150 us: blocks of a few, ragged everywhere
-    TILES = {
-        4: {
-            "wide": Tile(8, (1, 1), (2, 2), (8, 2), unroll=2),
-            "middle": Tile(8, (1, 1), (4, 2), (2, 4)),
-            "small": Tile(8, (1, 1), (1, 2), (4, 2), slices=2),
-        },
-        8: {
-            "wide": Tile(8, (1, 1), (2, 2), (4, 2), unroll=2),
-            "middle": Tile(8, (1, 1), (4, 2), (2, 4)),
-            "small": Tile(8, (1, 1), (1, 2), (4, 2), slices=2),
-        },
-    }
+TINY = {  # a simulated thread costs 150 us: blocks of a few, ragged everywhere
+    4: {
+        "wide": Tile(8, (1, 1), (2, 2), (8, 2), unroll=2),
+        "middle": Tile(8, (1, 1), (4, 2), (2, 4)),
+        "small": Tile(8, (1, 1), (1, 2), (4, 2), slices=2),
+    },
+    8: {
+        "wide": Tile(8, (1, 1), (2, 2), (4, 2), unroll=2),
+        "middle": Tile(8, (1, 1), (4, 2), (2, 4)),
+        "small": Tile(8, (1, 1), (1, 2), (4, 2), slices=2),
+    },
+}
+TILES = TINY if SIMULATED else CARD
 KINDS = {"dense_forward": tile.forward, "dense_backward": tile.backward, "dense_update": tile.update}
 
 

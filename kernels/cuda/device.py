@@ -36,7 +36,8 @@ def device(function):
 def at_address(pointer, size, dtype, owner, stream=None):
     """(size,) numbers of dtype that lie at an address of the device; owner: keeps them alive.
 
-    stream: what makes them is waited for. In the simulator the device is this process's memory.
+    stream: what makes them is waited for, here; copies of what comes back do not go by it, so that they are
+    done when they return. In the simulator the device is this process's memory.
     """
     if SIMULATED:
         from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
@@ -47,27 +48,38 @@ def at_address(pointer, size, dtype, owner, stream=None):
         return array
     found = {"shape": (size,), "strides": None, "typestr": dtype.str, "data": (pointer, False),
              "stream": stream, "version": 3}  # fmt: skip
-    return cuda.from_cuda_array_interface(found, owner=owner)
+    return cuda.from_cuda_array_interface(found, owner=owner).bind()
 
 
 if SIMULATED:
 
+    def _on_line(i, count):
+        """As the hardware, which takes vectors at multiples of their size only, and no place below 0."""
+        if i < 0 or i % count:
+            raise IndexError(f"got {count} numbers at {i}, takes a place that they divide")
+
     def load1(array, i):
+        _on_line(i, 1)
         return array[i]
 
     def load2(array, i):
+        _on_line(i, 2)
         return array[i], array[i + 1]
 
     def load4(array, i):
+        _on_line(i, 4)
         return array[i], array[i + 1], array[i + 2], array[i + 3]
 
     def store1(array, i, a):
+        _on_line(i, 1)
         array[i] = a
 
     def store2(array, i, a, b):
+        _on_line(i, 2)
         array[i], array[i + 1] = a, b
 
     def store4(array, i, a, b, c, d):
+        _on_line(i, 4)
         array[i], array[i + 1], array[i + 2], array[i + 3] = a, b, c, d
 
     def fma(x, y, z):

@@ -12,6 +12,8 @@ The arena: parameters, slots, the work arena of the plan, then what plan.Layout 
 """
 
 import functools
+import signal
+import threading
 import warnings
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -23,7 +25,7 @@ from .. import codes
 from ..codes import DEVICE
 from ..jit import program
 from ..random import shuffle
-from . import custom, data, dense, embeddings, folds, layers, losses, norms, updates
+from . import custom, data, dense, embeddings, folds, layers, losses, measure, norms, updates
 from .device import SIMULATED, cuda, kernel, load1, load2, load4, store1, store2, store4
 from .graph import record
 from .plan import Layout, embedding_rows, layer_rows, refuse
@@ -33,9 +35,11 @@ from .scalar import functions
 # card's own number of processors: the same bits on every card.
 ENOUGH = 4 if SIMULATED else 96
 PART = 8 if SIMULATED else 256  # rows of a part of the batch at least
-REPLAYED = 16  # steps of a graph
+REPLAYED = 16  # steps of a graph; what is left of a window goes by graphs of one step
+FEW = 4  # steps that are worth recording such a one
 COLUMNS = 4 if SIMULATED else 128  # threads of a gathering block
 THREADS = 4 if SIMULATED else 128  # of a block that goes once over layers or columns
+BLOCKS = 2 if SIMULATED else 1024  # at most, of a pass over everything
 
 
 @functools.cache
@@ -64,7 +68,7 @@ def load(dtype):
             at += cuda.gridDim.x * cuda.blockDim.x
 
     kernels = {"clear": clear}
-    for part in (data, losses, dense, updates, layers, norms, embeddings):
+    for part in (data, losses, dense, updates, layers, norms, embeddings, measure):
         kernels |= part.build(names)
     return kernels
 
@@ -82,9 +86,9 @@ def first_bad(array, dtype):
     """
     x, (rows, columns) = data.view(array), array.shape
     found = cuda.to_device(np.full(1, np.iinfo(np.int64).max))
-    grid = min(over(rows * columns, THREADS), 1024 if not SIMULATED else 2)
     with quiet():
-        load(np.dtype(dtype))["find_bad"][grid, THREADS](x.numbers, found, rows, columns, *x.strides)
+        find = load(np.dtype(dtype))["find_bad"][passes(rows * columns)]
+        find(x.numbers, found, rows, columns, *x.strides)
     place = int(found.copy_to_host()[0])
     return None if place == np.iinfo(np.int64).max else place
 
@@ -94,13 +98,50 @@ def over(count, size):
     return -(-count // size)
 
 
+def passes(count):
+    """(blocks, threads) of a pass over ``count`` numbers."""
+    return min(over(count, updates.THREADS), BLOCKS), updates.THREADS
+
+
+def blocks_of(itemsize, name, products):
+    """Blocks that tiles of this name make of all (rows, columns) together."""
+    one = dense.TILES[itemsize][name]
+    return sum(over(r, one.rows) * over(c, one.columns) for r, c in products)
+
+
 def shape_for(itemsize, products):
     """The name of the largest tile that makes ENOUGH blocks of all (rows, columns) together."""
     for name in ("wide", "middle"):
-        one = dense.TILES[itemsize][name]
-        if sum(over(r, one.rows) * over(c, one.columns) for r, c in products) >= ENOUGH:
+        if blocks_of(itemsize, name, products) >= ENOUGH:
             return name
     return "small"
+
+
+def why(itemsize, launch):
+    """Why a launch has the tile that ``shape_for`` takes, in words; of one without a tile nothing."""
+    products = launch.products
+    if not products:
+        return ""
+    taken, parts = shape_for(itemsize, products), launch.grid[1] if launch.layer is None else 1
+    tile = dense.TILES[itemsize][taken]
+    counts = {name: blocks_of(itemsize, name, products) for name in ("wide", "middle", "small")}
+    text = f"{taken} {tile.rows} x {tile.columns}: {counts[taken]} blocks"
+    if taken != "small":
+        return f"{text}, {ENOUGH} or more"
+    text += f"; middle would make {counts['middle']}, below {ENOUGH}"
+    return text if parts == 1 else f"{text}, so the batch is in {parts} parts"
+
+
+def tiles(dtype):
+    """The tiles of a dtype, in words."""
+    shapes = dense.TILES[dtype.itemsize].items()
+    return ", ".join(f"{name} {one.rows} x {one.columns}" for name, one in shapes) + f" {dtype.name}"
+
+
+def ceilings(dtype):
+    """(GFLOP/s of multiply-adds, GB/s of a copy) that this card reaches."""
+    with quiet():
+        return measure.ceilings(load(dtype), dtype, data.allocate)
 
 
 class Asked(NamedTuple):
@@ -113,12 +154,48 @@ class Asked(NamedTuple):
     averages: bool
 
 
+class Launch(NamedTuple):
+    """A launch of a step. layer: whose, or None; products: (rows, columns) that its tile was chosen by."""
+
+    name: str
+    grid: object
+    threads: int
+    arguments: tuple
+    layer: int = None
+    products: tuple = ()
+
+
 @contextmanager
 def quiet():
     """Without numba's advice on the size of grids."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*Grid size.*")
         yield
+
+
+@contextmanager
+def whole_steps():
+    """Ctrl-C waits until all is launched: half a step would be counted, its update missing.
+
+    A second one does not wait, should a compiler be at work.
+    """
+    before, pressed = signal.getsignal(signal.SIGINT), []
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield  # nobody hears it
+        return
+
+    def note(*signal_and_frame):
+        pressed.append(signal_and_frame)
+        if len(pressed) > 1:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        before(*pressed[0])
 
 
 class Run:
@@ -140,6 +217,7 @@ class Run:
         self.normed = [int(norm) for norm in rows[:, codes.L_NORM]]
         self.trains = [not frozen for frozen in rows[:, codes.L_FROZEN]]
         trained = [shape for shape, trains in zip(self.layers, self.trains, strict=True) if trains]
+        self.trained = trained
         self.embedded = [(int(e[codes.E_CATEGORIES]), int(e[codes.E_WIDTH])) for e in embedding_rows(plan)]
         self.lowest = int(plan[codes.P_LOWEST])
         batch = self.batch = int(plan[codes.P_BATCH])
@@ -151,13 +229,14 @@ class Run:
         self.parts = 1
         if self.update == "small" and self.tiles:
             self.parts = max(1, min(batch // PART, ENOUGH // self.tiles))
-        self.layout = Layout(plan, size, slots.size, work_size)
+        # an int, as all that follows from it: a launch takes no number of numpy's
+        self.layout = Layout(plan, size, slots.size, int(work_size))
         self.work, self.spare = self.layout.work, self.layout.spare
         total = self.spare + (self.parts * size if self.parts > 1 else 0)
         self.stream = cuda.stream()
         self.mem = data.allocate(total, params.dtype, "the network, its optimizer and a batch")
-        self.kernels["clear"][min(over(total, 256), 1024) if not SIMULATED else 1, 256 if not SIMULATED
-                              else 2, self.stream](self.mem)  # fmt: skip
+        with quiet():
+            self.kernels["clear"][(*passes(total), self.stream)](self.mem)
         place = self.work + int(plan[codes.P_NUMBERS])
         given = np.array(loss_numbers, params.dtype)
         if given.size:
@@ -168,7 +247,7 @@ class Run:
         self.numbers = data.allocate(codes.NUMBERS + len(self.layers), np.float64, "the sums")
         self.state, self.sums = np.zeros(DEVICE, np.int64), np.zeros(codes.NUMBERS)
         self.feed = None
-        self.graphs = {}
+        self.graphs = {}  # {what a step launches, all of it compiled: {steps: a graph of so many}}
 
     def bind(self, x, y, weight, out):
         """The data of the next passes; see data.Feed."""
@@ -205,21 +284,22 @@ class Run:
         state[codes.G_PARTS] = self.parts
         state[codes.G_STORE] = self.spare if self.parts > 1 else self.aim
         state[codes.G_RATED] = self.rates.size > 0
-        self.table.copy_to_device(np.concatenate([state, plan]), stream=self.stream)
+        whole = np.concatenate([state, plan])
+        self.table.copy_to_device(whole, stream=self.stream)
         self.sums[:], self.hyper = 0, np.array(hyper)
         self.sums[: codes.HYPER], self.sums[codes.U_FACTOR] = self.hyper[: codes.HYPER], 1.0
         self._send_numbers()
-        self.stream.synchronize()  # the copies are from memory that may change now
 
     def _send_numbers(self):
         """hyper, sums, factors and rates; in a larger array where there are more rates: graphs know the old
-        one."""
+        one. Waits for all copies that are under way: they are from memory that may change or go then."""
         self.sent = self.rates
         content = np.concatenate([self.sums, self.hyper[codes.HYPER :], self.rates])
         if self.numbers.size < content.size:
             self.graphs = {}
             self.numbers = data.allocate(content.size, np.float64, "the rates of an epoch")
         self.numbers[: content.size].copy_to_device(content, stream=self.stream)
+        self.stream.synchronize()
 
     def set_hyper(self, hyper):
         """The optimizer's numbers and rates for the steps that follow."""
@@ -275,28 +355,30 @@ class Run:
         )  # fmt: skip
 
     def first(self):
-        """[(kernel, grid, threads, arguments)] of a step, up to the gradients or the update from them."""
+        """[Launch] of a step, up to the gradients or the update from them."""
         mode, mem, table, numbers, feed = self.asked.mode, self.mem, self.table, self.numbers, self.feed
         tiles, outputs = dense.TILES[self.params.dtype.itemsize], self.layers[-1][1]
         batch = min(self.batch, feed.samples)
         inputs = over(self.layers[0][0], COLUMNS)
         found = []
 
-        def add(name, grid, threads, *arguments):
-            found.append((name, grid, threads, arguments))
+        def add(name, grid, threads, *arguments, layer=None, products=()):
+            found.append(Launch(name, grid, threads, arguments, layer, products))
 
         def product(kind, shape, columns, number):
             one = tiles[shape]
             grid = over(batch, one.rows), over(columns, one.columns)  # y ends at 65,535, x does not
-            add(f"{kind}_{shape}", grid, one.threads, mem, table, number)
+            layer = 0 if number == self.layout.inputs else number
+            add(f"{kind}_{shape}", grid, one.threads, mem, table, number, layer=layer,
+                products=((self.batch, columns),))  # fmt: skip
 
         def by_rows(name, number):
             grid = over(batch, folds.THREADS // folds.lanes(self.layers[number][1]))
-            add(name, grid, folds.THREADS, mem, table, number)
+            add(name, grid, folds.THREADS, mem, table, number, layer=number)
 
         def by_columns(name, number):
             grid = over(self.layers[number][1], folds.ACROSS)
-            add(name, grid, folds.PATCH, mem, table, number)
+            add(name, grid, folds.PATCH, mem, table, number, layer=number)
 
         given = feed.x, mem, table, feed.order, feed.y, feed.weight
         if self.embedded:
@@ -333,11 +415,13 @@ class Run:
         embeds = self.embedded and self.lowest == 0
         if embeds:  # before the update changes W
             width = sum(w for _, w in self.embedded)
-            shape = shape_for(self.params.dtype.itemsize, [(batch, width)])
+            shape = shape_for(self.params.dtype.itemsize, [(self.batch, width)])
             product("dense_backward", shape, width, self.layout.inputs)
             if drops or layer_rows(self.plan)[0, codes.L_SKIP]:
                 add("finish_inputs", (batch, over(width, COLUMNS)), COLUMNS, mem, table)
-        add(f"dense_update_{self.update}", (self.tiles, self.parts), tiles[self.update].threads, mem, table)
+        if self.tiles:  # none where all layers are frozen: no grid is empty
+            grid, threads = (self.tiles, self.parts), tiles[self.update].threads
+            add(f"dense_update_{self.update}", grid, threads, mem, table, products=tuple(self.trained))
         for i, norm in enumerate(self.normed):
             if self.trains[i] and (norm or self.late_codes[i] == codes.PRELU):
                 by_columns("vector_update", i)
@@ -346,7 +430,7 @@ class Run:
             grid = over(most, embeddings.THREADS), len(self.embedded)
             add("embedding_update", grid, embeddings.THREADS, mem, table)
         if self.parts > 1:
-            add("apply", *self._passes, mem, table, numbers, self.spare, self.parts, self.aim)
+            add("apply", *passes(self.params.size), mem, table, numbers, self.spare, self.parts, self.aim)
         return found
 
     @staticmethod
@@ -354,30 +438,29 @@ class Run:
         """The kernel of this name, or the user's."""
         return name if code < codes.USER else f"user_{code}"
 
-    @property
-    def _passes(self):
-        """(grid, threads) of a pass over all parameters."""
-        return min(over(self.params.size, updates.THREADS), 1024 if not SIMULATED else 2), updates.THREADS
-
     def second(self):
-        """[(kernel, grid, threads, arguments)] of the rest: clip and update, from the gradients, where they
-        are kept; what follows an update."""
+        """[Launch] of the rest: clip and update, from the gradients, where they are kept; what follows an
+        update."""
         mem, table, numbers, found = self.mem, self.table, self.numbers, []
+
+        def add(name, grid, threads, *arguments):
+            found.append(Launch(name, grid, threads, arguments))
+
         if self.asked.mode != codes.TRAIN:
             return found
         if self.asked.clips:
-            found.append(("square_norm", self.layout.blocks, updates.THREADS, (mem, table)))
-            found.append(("clip", 1, updates.THREADS, (mem, table, numbers)))
+            add("square_norm", self.layout.blocks, updates.THREADS, mem, table)
+            add("clip", 1, updates.THREADS, mem, table, numbers)
         if self.aim:
-            found.append(("apply", *self._passes, (mem, table, numbers, self.aim, 1, 0)))
+            add("apply", *passes(self.params.size), mem, table, numbers, self.aim, 1, 0)
         widest = max(o for _, o in self.layers)
         grid = over(widest, folds.ACROSS), len(self.layers)
         if self.asked.limits:
-            found.append(("constrain", grid, folds.PATCH, (mem, table, numbers)))
+            add("constrain", grid, folds.PATCH, mem, table, numbers)
         if self.asked.averages:
-            found.append(("average", *self._passes, (mem, table, numbers)))
+            add("average", *passes(self.params.size), mem, table, numbers)
         if self.plan[codes.P_MEETS]:
-            found.append(("track_running", (over(widest, THREADS), len(self.layers)), THREADS, (mem, table)))
+            add("track_running", (over(widest, THREADS), len(self.layers)), THREADS, mem, table)
         return found
 
     FIRST, SECOND = 1, 2  # up to the gradients, and from them on
@@ -392,23 +475,57 @@ class Run:
                 self._launch(piece, path)
 
     def _launch(self, count, path):
+        with whole_steps():
+            self._launch_whole(count, path)
+
+    def _launch_whole(self, count, path):
         launches = (self.first() if path & self.FIRST else []) + (self.second() if path & self.SECOND else [])
 
         def step(stream):
-            for name, grid, threads, arguments in launches:
-                self.kernels[name][grid, threads, stream](*arguments)
+            for one in launches:
+                self.kernels[one.name][one.grid, one.threads, stream](*one.arguments)
 
         key = self.asked, self.aim, path, self.feed.key
         if key not in self.graphs:  # the first step compiles what is new, which no graph may
             step(self.stream)
             self.stream.synchronize()
             count -= 1
-            self.graphs[key] = record(lambda s: [step(s) for _ in range(REPLAYED)]) if count else None
-            if not count:
-                del self.graphs[key]  # a graph for a single step would not pay
-        replay = self.graphs.get(key)
-        while replay is not None and count >= REPLAYED:
-            replay(self.stream)
-            count -= REPLAYED
+            self.graphs[key] = {}
+        graphs = self.graphs[key]
+        for size, fewest in ((REPLAYED, REPLAYED), (1, FEW)):
+            if count >= fewest and size not in graphs:  # one that nobody replays would not pay
+                graphs[size] = record(lambda s, size=size: [step(s) for _ in range(size)])
+            replay = graphs.get(size)
+            while replay is not None and count >= size:
+                replay(self.stream)
+                count -= size
         for _ in range(count):
             step(self.stream)
+
+    def pace(self, steps):
+        """Seconds of a step, launched as ever, in graphs where they pay; from step 0 on."""
+        start = measure.mark(self.stream)
+        self.launch(0, steps)
+        end = measure.mark(self.stream)
+        self.stream.synchronize()
+        return measure.between(start, end) / steps
+
+    def timed(self, steps):
+        """[(Launch, seconds of each step)]: steps from 0 on, launch by launch, a mark after each.
+
+        A step waits behind ``hold`` until all of it is launched: a kernel of some microseconds would
+        otherwise be timed with the host's time to launch it.
+        """
+        held, spans, launches = data.allocate(1, np.float64, "a number"), [], []
+        with quiet():
+            for step in range(steps):
+                for _ in self.feed.pieces(step, 1, self):
+                    launches = self.first() + self.second()
+                    self.kernels["hold"][1, 1, self.stream](held, measure.TURNS * len(launches))
+                    marks = [measure.mark(self.stream)]
+                    for one in launches:
+                        self.kernels[one.name][one.grid, one.threads, self.stream](*one.arguments)
+                        marks.append(measure.mark(self.stream))
+                    self.stream.synchronize()
+                    spans.append(list(map(measure.between, marks[:-1], marks[1:])))
+        return list(zip(launches, zip(*spans, strict=True), strict=True))

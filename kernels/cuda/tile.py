@@ -67,6 +67,10 @@ def _place(index):
     return f"table[{DEVICE + index}]"
 
 
+def _late(column):
+    return f"load1(table, this + {column})"
+
+
 class _Operand:
     """A or B: from global memory into registers, from there into shared memory, from there to the sums.
 
@@ -92,15 +96,15 @@ class _Operand:
         return [f"{self.name}{i}_{j}" for j in range(self.vector)]
 
     def begin(self, s):
-        """Where this thread's vectors lie: the first one's, and how far the next slice's are."""
+        """Where this thread's vectors lie: the first one's, and how far the next one is."""
         n, v = self.name, self.vector
         if self.across:
             s(f"{n}_k, {n}_x = tid // {self.per}, {n}_first + tid % {self.per} * {v}")
-            s(f"{n}_from, {n}_turn = {n}_base + {n}_k * {n}_ld + {n}_x, {self.tile.depth} * {n}_ld")
+            s(f"{n}_from = {n}_base + {n}_k * {n}_ld + {n}_x")
             s(f"{n}_to = {n}_space + {n}_k * {self.row} + tid % {self.per} * {v}")
         else:
             s(f"{n}_k, {n}_x = tid % {self.per} * {v}, {n}_first + tid // {self.per}")
-            s(f"{n}_from, {n}_turn = {n}_base + {n}_x * {n}_ld + {n}_k, {self.tile.depth}")
+            s(f"{n}_from = {n}_base + {n}_x * {n}_ld + {n}_k")
             s(f"{n}_to = {n}_space + {n}_k * {self.row} + tid // {self.per}")
         s(f"{n}_jump = {self.apart} * {n}_ld")
         # what is left from here on, of the sum and across: fewer numbers to keep than place and end
@@ -110,12 +114,16 @@ class _Operand:
         """Registers = vectors of the next slice, 0 outside; moves on."""
         n = self.name
         for i in range(self.count):
-            parts = self.parts(i)
+            parts, at = self.parts(i), f"{n}_from" if self.across else f"{n}_from + {i} * {n}_jump"
             k, x = (i * self.apart, 0) if self.across else (0, i * self.apart)
             s(f"if {n}_left > {k} and {n}_room > {x}:")
-            s(f"    {', '.join(parts)} = load{self.vector}(mem, {n}_from + {i} * {n}_jump)")
+            s(f"    {', '.join(parts)} = load{self.vector}(mem, {at})")
             s("else:", *(f"    {p} = zero" for p in parts))
-        s(f"{n}_from += {n}_turn", f"{n}_left -= {self.tile.depth}")
+            if self.across:  # the last of these steps leads into the next slice
+                s(f"{n}_from += {n}_jump")
+        if not self.across:
+            s(f"{n}_from += {self.tile.depth}")
+        s(f"{n}_left -= {self.tile.depth}")
 
     def put(self, s, buffer):
         """Shared memory = registers."""
@@ -130,9 +138,12 @@ class _Operand:
 
 
 def _groups(tile, vector, way):
-    """(numbers of a thread that lie side by side, how many such groups, elements between them)."""
+    """(numbers of a thread that lie side by side, how many such groups, elements between them).
+
+    All threads' first groups lie together, then all second ones: the epilogue's slabs are whole rows.
+    """
     side = min(vector, tile.thread[way])
-    return side, tile.thread[way] // side, tile.lanes[way] * side
+    return side, tile.thread[way] // side, tile.warps[way] * tile.lanes[way] * side
 
 
 def write(name, arguments, tile, vector, operands, begin, middle, epilogue, bias=False):
@@ -162,8 +173,8 @@ def write(name, arguments, tile, vector, operands, begin, middle, epilogue, bias
     s(f"part_k = tid // {tile.each}", f"lane = tid % {lanes}", f"warp = tid % {tile.each} // {lanes}")
     s(f"warp_m = warp // {tile.warps[1]}", f"warp_n = warp % {tile.warps[1]}")
     s(f"lane_m = lane // {tile.lanes[1]}", f"lane_n = lane % {tile.lanes[1]}")
-    s(f"own_m = warp_m * {tile.lanes[0] * tile.thread[0]} + lane_m * {side_m}")
-    s(f"own_n = warp_n * {tile.lanes[1] * tile.thread[1]} + lane_n * {side_n}")
+    s(f"own_m = (warp_m * {tile.lanes[0]} + lane_m) * {side_m}")
+    s(f"own_n = (warp_n * {tile.lanes[1]} + lane_n) * {side_n}")
     sums = {(m, n): f"s{m}_{n}" for m in range(tile.thread[0]) for n in range(tile.thread[1])}
     s(*(f"{x} = zero" for x in sums.values()))
     if bias:
@@ -198,11 +209,10 @@ def write(name, arguments, tile, vector, operands, begin, middle, epilogue, bias
     s.level -= 1
     s(*middle)
     per = slab * tile.columns
-    block = tile.lanes[0] * side_m
     for g in range(groups_m):
         if g:
             s("cuda.syncthreads()")
-        s(f"at = part_k * {per} + (warp_m * {block} + lane_m * {side_m}) * {tile.columns} + own_n")
+        s(f"at = part_k * {per} + own_m * {tile.columns} + own_n")
         for i in range(side_m):
             for h in range(groups_n):
                 row = [sums[g * side_m + i, h * side_n + j] for j in range(side_n)]
@@ -210,9 +220,7 @@ def write(name, arguments, tile, vector, operands, begin, middle, epilogue, bias
         s("cuda.syncthreads()")
         s("e = tid", f"while e < {per}:")
         s.level += 1
-        s(f"row = e // {tile.columns}")
-        s(f"m = a_first + row // {block} * {tile.lanes[0] * tile.thread[0]} + {g * apart_m} + row % {block}")
-        s(f"n = b_first + e % {tile.columns}")
+        s(f"m, n = a_first + {g * slab} + e // {tile.columns}, b_first + e % {tile.columns}")
         s("if m < a_limit and n < b_limit:")
         s.level += 1
         s("total = load1(shared, e)")
@@ -237,13 +245,15 @@ def forward(name, tile, vector):
         "    return",
     ]
     middle = [
-        f"code, keep = table[this + {codes.L_ACTIVATION}], table[{codes.G_MODE}] <= {codes.GRADIENTS}",
+        # read anew, plainly: what would be kept over the sums, places in the table too, would be spilled
+        f"w, depth, ldw = {_late(codes.L_W)}, {_late(codes.L_IN)}, {_late(codes.L_LDW)}",
+        f"bias, a_limit, b_limit = w + depth * ldw, load1(table, {codes.G_ROWS}), {_late(codes.L_OUT)}",
+        f"code, keep = {_late(codes.L_ACTIVATION)}, load1(table, {codes.G_MODE}) <= {codes.GRADIENTS}",
         f"stored = {' or '.join(f'code == {c}' for c in codes.STORED)}",
-        f"out, ld, kept = table[this + {codes.L_A}], table[this + {codes.L_LDA}], "
-        f"table[this + {codes.L_DELTA}]",
+        f"out, ld, kept = {_late(codes.L_A)}, {_late(codes.L_LDA)}, {_late(codes.L_DELTA)}",
     ]
     epilogue = [
-        "z = total + load1(mem, b_base + depth * b_ld + n)",
+        "z = total + load1(mem, bias + n)",
         "if stored:",
         "    value, derivative = activate_stored(code, z)",
         "    if keep:",
