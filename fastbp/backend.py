@@ -82,13 +82,13 @@ def compile_seconds():
 
 
 def load(dtype):
-    """The compiled program for a dtype; compiled or loaded on first use."""
+    """The compiled program for a dtype and its K_WORKER; compiled or loaded on first use."""
     start = time.perf_counter()
     from .kernels.cpu import program
 
-    run = program.load(dtype)
+    found = program.load(dtype)
     _seconds.setdefault(dtype, time.perf_counter() - start)
-    return run
+    return found
 
 
 def cache_place():
@@ -139,7 +139,7 @@ class Session:
     def __init__(self, params, slots, plan, hyper, threads, fixed=True, groups=1, work=0):
         if threads % groups:
             raise ValueError(f"groups: got {groups}, takes a divisor of {threads} threads")
-        self.run = load(params.dtype)
+        self.run, worker = load(params.dtype)
         self.params, self.slots, self.hyper = params, slots, hyper
         self.table, self.team = plan.table, Team(threads, fixed, work)
         self.work = arena(plan.work_size, params.dtype)
@@ -147,7 +147,7 @@ class Session:
         place = int(plan.table[codes.P_NUMBERS])
         self.work[place : place + len(plan.numbers)] = plan.numbers
         self.call = np.zeros(codes.CALL, np.int64)
-        self.call[codes.K_COLUMNS] = groups
+        self.call[codes.K_COLUMNS], self.call[codes.K_WORKER] = groups, worker
         self.results = np.zeros(codes.RESULTS + threads)
         layers = int(plan.table[codes.P_LAYERS])
         self.sync = arena(codes.SYNC + threads * codes.trace_size(layers), np.int64)

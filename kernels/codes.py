@@ -255,8 +255,9 @@ TRAIN, GRADIENTS, EVALUATE, PREDICT, FORWARD, SHUFFLE, COLLECT, APPLY = range(8)
     K_STREAM,
     K_TRACE,
     K_RATES,
-) = range(23)
-CALL = 23
+    K_WORKER,
+) = range(24)
+CALL = 24
 
 # sync: where the team meets (places a cache line apart), then, per thread, the trace: clock ticks of
 # each phase. Forward, backward and update have one place a layer, behind the others.

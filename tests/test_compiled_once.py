@@ -244,13 +244,13 @@ def assert_compiled(result):
 
 
 def test_the_first_process_compiles_and_keeps(runs):
-    """With a second core another process compiles run and worker, and the first one loads them."""
-    assert "leaves" in runs["first"]["compiled"] and runs["first"]["hits"]["leaves"] == 0
+    """With a second core another process compiles worker, and the first one loads it."""
     if HELPED:
-        assert runs["first"]["compiled"] == ["leaves"]
+        assert {"run", "leaves"} <= set(runs["first"]["compiled"])
+        assert "worker" not in runs["first"]["compiled"]
     else:
         assert_compiled(runs["first"])
-    assert runs["first"]["misses"] == {"run": 1 - HELPED, "leaves": 1}
+    assert runs["first"]["misses"] == {"run": 1, "leaves": 1}
 
 
 @pytest.mark.parametrize("which", ["second", "backwards"])

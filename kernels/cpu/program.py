@@ -19,9 +19,7 @@ from contextlib import nullcontext
 from math import isfinite
 
 import numpy as np
-from llvmlite import binding
 from numba import float64, from_dtype, int32, int64, prange, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .. import codes
@@ -39,6 +37,7 @@ from ..codes import (
     K_STREAM,
     K_THREADS,
     K_WEIGHT,
+    K_WORKER,
     K_X,
     K_X_COL,
     K_X_ROW,
@@ -130,7 +129,6 @@ from .simd import (
     pointer,
     put,
     shift,
-    symbol,
 )
 from .team import atomic_add, barrier, float_mode, gather_team, lap, ticks
 from .updates import constrain, layer_constants, stored_update, update_constants
@@ -531,17 +529,19 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
 
 
 @intrinsic
-def call_worker(typingctx, params, slots, work, plan, call, hyper, results, order, sync, thread, threads):
-    """worker(...), by its symbol: it is compiled apart, not twice in run."""
+def call_worker(typingctx, number, params, slots, work, plan, call, hyper, results, order, sync, thread,
+                threads):  # fmt: skip
+    """worker(params, ...), by its address: it is compiled apart, not twice in run, and not before it."""
 
     def codegen(context, builder, sig, args):
-        kind = context.call_conv.get_function_type(sig.return_type, sig.args)
-        name = symbol(worker.__name__, sig.args[0].dtype)
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
-        context.call_conv.call_function(builder, function, sig.return_type, sig.args, args)
+        types_of, values = sig.args[1:], args[1:]
+        kind = context.call_conv.get_function_type(sig.return_type, types_of)
+        function = builder.inttoptr(args[0], kind.as_pointer())
+        context.call_conv.call_function(builder, function, sig.return_type, types_of, values)
         return context.get_dummy_value()
 
-    return types.none(params, slots, work, plan, call, hyper, results, order, sync, thread, threads), codegen
+    arguments = (params, slots, work, plan, call, hyper, results, order, sync, thread, threads)
+    return types.none(number, *arguments), codegen
 
 
 @program(parallel=True)
@@ -551,13 +551,13 @@ def run(params, slots, work, plan, call, hyper, results, order, sync):
     params, slots, work: arenas of one dtype; plan, call, hyper: see codes.py; results (RESULTS +
     threads,) float64, overwritten; order (N,) int32; sync (SYNC,) int64, scratch of the team.
     """
-    threads = call[K_THREADS]
+    threads, number = call[K_THREADS], call[K_WORKER]
     nobody, one = np.int64(0), np.int64(1)  # not literals: those would compile the worker again
     if call[K_MODE] == codes.SHUFFLE:
         shuffle(order, call[K_SEED], call[K_STREAM])
     elif threads <= 1:
-        call_worker(pointer(params), pointer(slots), pointer(work), pointer(plan), pointer(call),
-               pointer(hyper), pointer(results), pointer(order), pointer(sync), nobody, one)  # fmt: skip
+        call_worker(number, pointer(params), pointer(slots), pointer(work), pointer(plan), pointer(call),
+                    pointer(hyper), pointer(results), pointer(order), pointer(sync), nobody, one)  # fmt: skip
     else:
         for place in range(codes.SYNC):
             sync[place] = 0
@@ -567,9 +567,9 @@ def run(params, slots, work, plan, call, hyper, results, order, sync):
             if team == 1:
                 thread = 0
             if team > 0:
-                call_worker(pointer(params), pointer(slots), pointer(work), pointer(plan), pointer(call),
-                       pointer(hyper), pointer(results), pointer(order), pointer(sync), thread,
-                       team)  # fmt: skip
+                call_worker(number, pointer(params), pointer(slots), pointer(work), pointer(plan),
+                            pointer(call), pointer(hyper), pointer(results), pointer(order), pointer(sync),
+                            thread, team)  # fmt: skip
 
 
 @program()
@@ -594,29 +594,24 @@ def _signatures(floats):
 
 @functools.cache
 def load(dtype):
-    """Compile, or load from the disk cache, what networks of one numpy dtype need; returns ``run``.
+    """Compile, or load from the disk cache, what networks of one numpy dtype need: (run, K_WORKER for it).
 
-    The functions written as IR first; then worker, which calls them by their symbols; then run, which calls
-    worker by its own. If they must be compiled and can be kept, another process compiles the latter two
-    meanwhile.
+    Where worker, the longest, must be compiled and can be kept, another process does that meanwhile. It calls
+    the functions written as IR by their symbols, so they are there first.
     """
     floats = from_dtype(dtype)
     table = np.empty(len(LEAVES), np.int64)
     of_worker, of_run = _signatures(floats)
     with helped(__name__, dtype) if on_disk(worker, of_worker) is False else nullcontext():
         leaves(table, np.empty(0, dtype))
+        run.compile(of_run)
     bind_leaves(table, floats)
-    binding.add_symbol(symbol(worker.__name__, floats), address_of(worker, of_worker))
-    run.compile(of_run)
-    return run
+    return run, address_of(worker, of_worker)
 
 
 def compile_to_disk(dtype):
-    """Compile worker and run for another process; in this one they cannot run: what they call is not here."""
+    """Compile worker for another process; in this one it cannot run: what it calls is not here."""
     floats = from_dtype(dtype)
-    of_worker, of_run = _signatures(floats)
     nowhere = np.zeros(1, np.int64)
     bind_leaves(np.full(len(LEAVES), nowhere.ctypes.data), floats)
-    worker.compile(of_worker)
-    binding.add_symbol(symbol(worker.__name__, floats), nowhere.ctypes.data)
-    run.compile(of_run)
+    worker.compile(_signatures(floats)[0])
