@@ -8,6 +8,7 @@ import numpy as np
 
 from . import machine, predictors, report
 from .cases import select
+from .compare import peak_of
 from .workers import REST, PeerFailed, Worker
 
 ROWS = (1, 32, 8192)
@@ -80,7 +81,7 @@ def rows_of(results, names):
     for result in results:
         case, peers = result["case"], result["peers"]
         ours = np.array(peers["fastbp"]["us"])
-        share = 1e6 * case["gflop"] / np.median(ours) / np.median(result["peak"]["all"])
+        share = 1e6 * case["gflop"] / np.median(ours) / peak_of(result)
         row = [case["name"], "-".join(map(str, case["sizes"])), f"{case['rows']}"]
         row += [report.duration(np.median(ours)), f"{100 * share:.0f} %"]
         row.append("yes" if result["rows_independent"] else "NO")

@@ -20,7 +20,7 @@ FEW = 1 << 12  # numbers of an input up to which copying them costs less than bi
 FEW_ROWS = 32  # rows up to which threads share columns, if their numbers are FEW * 16 at most
 # of few rows' prediction, about, to decide on threads: a weight read from memory; a multiply-add
 WEIGHT_SECONDS, PRODUCT_SECONDS = 1e-10, 1.7e-11
-ALONE = 5e-5  # seconds below which one thread is faster, or as fast: a team takes 10 us to meet
+ALONE = 2e-4  # seconds below which one thread is as fast: others may be asleep, or on a busy core
 _sessions = weakref.WeakSet()
 
 
