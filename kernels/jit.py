@@ -167,11 +167,12 @@ def helped(module, dtype):
     if alone or not name.startswith(("python", "pypy")) or getattr(sys, "frozen", False):
         yield
         return
-    code = f"import numpy, {module} as program; program.compile_to_disk(numpy.dtype({dtype.name!r}))"
+    # the same modules as here, not those of the folder that this happens to run in
+    code = f"import sys; sys.path[:] = {sys.path!r}; import numpy, {module} as program; "
+    code += f"program.compile_to_disk(numpy.dtype({dtype.name!r}))"
     try:
         process = subprocess.Popen(
             [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
         )

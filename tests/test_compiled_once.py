@@ -186,13 +186,17 @@ class Checkout:
         self.root, self.cache = folder / "checkout", folder / "cache"
         for package in ("fastbp", "kernels"):
             shutil.copytree(ROOT / package, self.root / package, ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "probe.py").write_text(PROBE)
+        self.elsewhere = folder / "elsewhere"  # another fastbp lies where it runs
+        (self.elsewhere / "fastbp").mkdir(parents=True)
+        (self.elsewhere / "fastbp" / "__init__.py").write_text("raise ImportError('the wrong one')")
 
     def start(self, *arguments, **environment):
         """A process that runs PROBE; ``end`` it."""
         variables = os.environ | {"NUMBA_CACHE_DIR": str(self.cache), "PYTHONPATH": str(self.root)}
         return subprocess.Popen(
-            [sys.executable, "-c", PROBE, *arguments],
-            cwd=self.root.parent,
+            [sys.executable, self.root.parent / "probe.py", *arguments],
+            cwd=self.elsewhere,
             env=variables | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -201,7 +205,7 @@ class Checkout:
 
     def end(self, process):
         output, error = process.communicate(timeout=300)
-        assert process.returncode == 0, f"{process.args[3:]}: exit code {process.returncode}\n{error}"
+        assert process.returncode == 0, f"{process.args[2:]}: exit code {process.returncode}\n{error}"
         result = json.loads(output.splitlines()[-1])
         assert Path(result["fastbp"]).is_relative_to(self.root)
         assert Path(result["kernels"]).parent == self.root / "kernels"
