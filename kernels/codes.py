@@ -223,7 +223,7 @@ S_CONSTANTS, S_ONE, S_TILE = 0, 40, 48
 PACKED, SUM_ROWS = 64, 128
 TILE = 2048  # floats of the largest tile, or of a narrow gradient and its transpose
 LONG = 256  # rows of a batch beyond which the gradients of wide layers are summed in pieces of so many
-BLOCK_ROWS = 256  # rows of a panel between two visits to the epilogue: 64 KiB, so they stay in L2
+BLOCK_ROWS = 256  # rows that pass all layers at a time, and a panel at a time: what they leave stays in L2
 
 # floats of the gradient arena whose squares are summed as one
 BLOCK = 4096

@@ -37,6 +37,22 @@ from .course import Course
 STOCHASTIC = ("sgd", "adam")
 
 
+def _views(name, arrays, doc):
+    """An attribute ``name`` of a fitted estimator: a list of the network's ``arrays``; what is assigned goes
+    into these."""
+
+    def get(self):
+        if "_trainer" not in vars(self):
+            raise AttributeError(f"{type(self).__name__} has no {name}: it is not fitted yet")
+        return list(getattr(self._trainer.net, arrays))
+
+    def fill(self, values):
+        for view, array in zip(get(self), values, strict=True):
+            view[...] = array
+
+    return property(get, fill, doc=doc)
+
+
 class Estimator(BaseEstimator):
     """Parameters checked, weights drawn, solvers run; subclasses say what targets and scores are."""
 
@@ -113,30 +129,10 @@ class Estimator(BaseEstimator):
 
     # --- fitted attributes that are views of the network
 
-    def _layer_arrays(self, name):
-        if "_trainer" not in vars(self):
-            raise AttributeError(f"{type(self).__name__} has no {name}_: it is not fitted yet")
-        return getattr(self._trainer.net, {"coefs": "weights", "intercepts": "biases"}[name])
-
-    @property
-    def coefs_(self):
-        """Weight matrices (fan_in, fan_out), writable views of the network's parameters."""
-        return list(self._layer_arrays("coefs"))
-
-    @coefs_.setter
-    def coefs_(self, arrays):
-        for view, array in zip(self._layer_arrays("coefs"), arrays, strict=True):
-            view[...] = array
-
-    @property
-    def intercepts_(self):
-        """Bias vectors (fan_out,), writable views of the network's parameters."""
-        return list(self._layer_arrays("intercepts"))
-
-    @intercepts_.setter
-    def intercepts_(self, arrays):
-        for view, array in zip(self._layer_arrays("intercepts"), arrays, strict=True):
-            view[...] = array
+    coefs_ = _views(
+        "coefs_", "weights", "Weight matrices (fan_in, fan_out), writable views of the network's."
+    )
+    intercepts_ = _views("intercepts_", "biases", "Bias vectors (fan_out,), writable views of the network's.")
 
     # --- data
 

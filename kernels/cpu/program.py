@@ -139,7 +139,6 @@ PARTS = 16  # that a thread's weight tiles are cut into at most, for others to t
 LONG_PARTS = 4  # of long batches
 PART = 1 << 20  # multiply-adds of a part at least: some 10 us
 FEW, PANELS = 32, 4  # rows of weights, and tiles across them, from which it pays to pack the deltas first
-ROWS = 256  # of a batch that pass all layers at a time: what they leave stays in L2
 AHEAD = 4096  # bytes of shuffled samples that are on their way while one is read
 
 
@@ -441,8 +440,10 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
         z, delta = shift(work, get(top, L_A)), shift(work, get(top, L_DELTA))
         losses, scales = shift(work, get(plan, P_ROWLOSS)), shift(work, get(plan, P_ROWSCALE))
         weight = 0.0 if predicts else weigh(work, plan, call, order, start, batch, own, own_last)
-        # where threads meet within the layers, all rows at once
-        most = own_last - own if groups > 1 or get(plan, P_MEETS) != 0 else min(own_last - own, ROWS)
+        # some rows pass all layers, then the next; where threads meet within the layers, all rows at once
+        most = (
+            own_last - own if groups > 1 or get(plan, P_MEETS) != 0 else min(own_last - own, codes.BLOCK_ROWS)
+        )
         mine = own
         while True:
             mine_last = mine + cut(own_last - mine, most) if most > 0 else own_last
