@@ -65,10 +65,12 @@ def save(trainer, path):
         "epochs": trainer.epochs,
         "columns": trainer.columns,
     }
-    tensors = {name: np.ascontiguousarray(view) for name, view in _views(trainer).items()}
+    tensors = _views(trainer)
     if trainer.preparation is not None:
         config["preparation"] = trainer.preparation.config()
         tensors |= {f"{_PREPARATION}{name}": a for name, a in trainer.preparation.tensors().items()}
+    # safetensors 0.8 takes an array's memory as it lies, whatever its strides
+    tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     content = to_bytes(tensors, {"fastbp": json.dumps(config)})
     path = os.fspath(path)
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".fastbp-")
