@@ -86,7 +86,7 @@ def _parser():
 
 
 def _listing(args):
-    from . import backend
+    from .engine import backend
 
     if args.name is None:
         print(*backend.kernel_names(), sep="\n")
@@ -187,7 +187,8 @@ def _found(args, code):
 
 
 def _profile(args):
-    from . import MLP, Trainer
+    from .network.mlp import MLP
+    from .training.trainer import Trainer
 
     try:
         sizes = [int(size) for size in args.sizes.split("-")]

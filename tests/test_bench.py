@@ -10,9 +10,10 @@ import pytest
 from bench import __main__ as command
 from bench import cases, compare, features, machine, peers, predictors, report, scale, startup
 from bench.cases import Case
-from fastbp import activations, losses
+from fastbp import losses
+from fastbp.engine.options import Options
+from fastbp.network import activations
 from fastbp.optimizers import OPTIMIZERS
-from fastbp.options import Options
 
 SMALL = Case("small", (5, 9, 3), batch=8, steps=6, lr=1e-2)
 

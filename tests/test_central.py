@@ -11,7 +11,7 @@ from oracle import Oracle, flat, mixed, shaken
 from test_dropout import one_step
 
 import fastbp as fb
-from fastbp import activations
+from fastbp.network import activations
 
 KINKS = (0, 1, -1, 3, -3)  # of all activations together; the losses' are draw's
 REACH, STEP, DIRECTIONS = 1e-4, 1e-6, 2

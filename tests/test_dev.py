@@ -10,7 +10,8 @@ import harness as h
 import numpy as np
 import pytest
 
-from fastbp import backend, dev
+from fastbp import dev
+from fastbp.engine import backend
 from fastbp.kernels import arrays, codes, formulas
 from fastbp.kernels import reference as ref
 

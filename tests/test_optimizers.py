@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fastbp as fb
+from fastbp.engine.options import Options
 from fastbp.kernels import reference as ref
-from fastbp.options import Options
 
 SIZES = [9, 33, 17, 5]
 
