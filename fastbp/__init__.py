@@ -26,9 +26,8 @@ from .callbacks import (  # noqa: E402
     TensorBoard,
     TerminateOnNaN,
 )
-from .checkpoint import load  # noqa: E402
-from .history import History  # noqa: E402
-from .mlp import MLP  # noqa: E402
+from .models.self_training import self_training  # noqa: E402
+from .network.mlp import MLP  # noqa: E402
 from .optimizers import (  # noqa: E402
     LBFGS,
     SGD,
@@ -42,16 +41,16 @@ from .optimizers import (  # noqa: E402
     RAdam,
     RMSprop,
 )
-from .self_training import self_training  # noqa: E402
-from .trainer import Trainer  # noqa: E402
+from .training.history import History  # noqa: E402
+from .training.trainer import Trainer, load  # noqa: E402
 
 # what many programs never need: a fifth of the time that importing takes
 _LATER = {
-    "Autoencoder": "autoencoder",
-    "ELM": "elm",
-    "activation": "functions",
+    "Autoencoder": "models.autoencoder",
+    "ELM": "models.elm",
+    "activation": "custom.functions",
     "from_torch": "export",
-    "loss": "functions",
+    "loss": "custom.functions",
     "math": "math",
 }
 

@@ -279,7 +279,7 @@ class TensorBoard(Callback):
         self.writers = {}
 
     def on_epoch_end(self, epoch, logs=None):
-        from .tensorboard import EventFile
+        from .drawing.tensorboard import EventFile
 
         for name, value in logs.items():
             run = "validation" if name.startswith("val_") else "train"

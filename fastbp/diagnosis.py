@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import data
+from .data import checks
+from .engine.options import Options
+from .engine.pace import plain_rates
 from .errors import whole
 from .kernels import codes
-from .layout import arena
-from .options import Options
-from .pace import plain_rates
+from .network.layout import arena
 
 __all__ = ["Diagnosis", "LayerReport"]
 
@@ -76,7 +76,7 @@ class Diagnosis:
 
     def plot(self, path):
         """Draw it into an image file; returns the Path. Raises ImportError without matplotlib."""
-        from .plots import layer_bars
+        from .drawing.plots import layer_bars
 
         return layer_bars(self, path)
 
@@ -85,13 +85,13 @@ def diagnose(trainer, X, y, sample_weight=None, rows=1024):
     """A Diagnosis of a trainer on at most ``rows`` rows, evenly spaced; see Trainer.diagnose."""
     rows, net = whole("rows", rows, 2), trainer.net
     X, code, y = trainer._checked(X, y)
-    weight = data.weights(sample_weight, len(X), net.dtype)
+    weight = checks.weights(sample_weight, len(X), net.dtype)
     if len(X) < 2:
         raise ValueError("X: got 1 row, takes two or more: a unit that never changes is dead")
     if len(X) > rows:
         take = np.linspace(0, len(X) - 1, rows).astype(np.int64)
         X, y = X[take], y[take]
-        weight = None if weight is None else data.weights(weight[take], rows, net.dtype)
+        weight = None if weight is None else checks.weights(weight[take], rows, net.dtype)
     rows = len(X)
     grads = arena(net.params.size, net.dtype)
     session = trainer._open(rows, code, grads)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import backend, parallel
+from .engine import backend, parallel
+from .engine.options import Options
 from .kernels import codes
-from .layout import arena
 from .machine import Peak, copy_bandwidth
-from .options import Options
+from .network.layout import arena
 
 __all__ = ["Explanation", "Row"]
 

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import data
+from .data import checks
+from .engine.options import Options
 from .errors import number
 from .kernels import codes
-from .layout import arena
+from .network.layout import arena
 from .optimizers import LBFGS
-from .options import Options
 
 __all__ = ["RangeTest"]
 
@@ -36,7 +36,7 @@ class RangeTest:
 
     def plot(self, path, title=None):
         """Draw losses against rates into an image file. Raises ImportError without matplotlib."""
-        from .plots import range_test
+        from .drawing.plots import range_test
 
         return range_test(self, path, title)
 
@@ -58,7 +58,7 @@ def lr_find(trainer, X, y, *, start=1e-7, end=10.0, steps=100, sample_weight=Non
     if isinstance(trainer.optimizer, LBFGS):
         raise ValueError("optimizer: got LBFGS, which has no learning rate")
     X, code, y = trainer._checked(X, y)
-    weight = data.weights(sample_weight, len(X), trainer.net.dtype)
+    weight = checks.weights(sample_weight, len(X), trainer.net.dtype)
     table = np.zeros((int(steps), codes.RATES))
     table[:, 0] = np.geomspace(start, end, int(steps))
     table[:, 1] = trainer.optimizer.inertia

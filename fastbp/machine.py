@@ -48,7 +48,7 @@ class Peak:
     """
 
     def __init__(self, threads, dtype="float32"):
-        from .backend import peak_loop
+        from .engine.backend import peak_loop
 
         self.threads = threads
         self._run, chains = peak_loop(np.dtype(dtype))

@@ -6,7 +6,7 @@ all raise ImportError where matplotlib is missing.
 
 import numpy as np
 
-from .plots import INK, TRAIN, VALIDATION, new_figure, plain_numbers, quiet_axes, save
+from .drawing.plots import INK, TRAIN, VALIDATION, new_figure, plain_numbers, quiet_axes, save
 
 __all__ = [
     "confusion", "confusion_matrix", "predicted_against_true", "histograms", "filters",

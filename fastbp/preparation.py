@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .files import frames
+from .data import frames
 from .prepare import Standardizer
 
 __all__ = ["Preparation"]

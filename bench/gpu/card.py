@@ -295,7 +295,7 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, help="of the random data (default: drawn)")
     parser.add_argument("--out", default="bench-results", metavar="DIR", help="(default: bench-results)")
     args = parser.parse_args(argv)
-    from fastbp import backend, devices
+    from fastbp.engine import backend, devices
 
     start = time.monotonic()
     reason = devices.no_gpu()

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import fastbp as fb
-from fastbp import activations, losses, schedules
+from fastbp import losses, schedules
 from fastbp.kernels import codes
+from fastbp.network import activations
 
 from ..steps import report
 

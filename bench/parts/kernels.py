@@ -9,7 +9,7 @@ from fastbp.kernels import codes
 from fastbp.kernels.cpu import dense, program
 from fastbp.kernels.cpu import losses as loss_kernels
 from fastbp.kernels.cpu.simd import get, lanes_of, pointer, put
-from fastbp.layout import arena, leading_dimension
+from fastbp.network.layout import arena, leading_dimension
 
 from ..steps import report
 from .turns import best

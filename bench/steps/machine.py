@@ -6,8 +6,8 @@ import platform
 
 from llvmlite import binding
 
+from fastbp.engine.parallel import usable_cores
 from fastbp.machine import Peak, caches, copy_bandwidth, cpu_model
-from fastbp.parallel import usable_cores
 
 __all__ = ["Peak", "copy_bandwidth", "describe", "usable_cores"]
 

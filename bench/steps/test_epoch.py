@@ -21,7 +21,7 @@ from bench.steps.workers import REST
 @functools.lru_cache(maxsize=1)
 def trained(case):
     """{name: peer} and the order of the first epoch, once the losses of two epochs have agreed."""
-    from fastbp.parallel import usable_cores
+    from fastbp.engine.parallel import usable_cores
 
     X, y = case.data()
     orders = peers.Fastbp.orders(case.samples, 2)

@@ -7,8 +7,9 @@ import platform
 import sys
 from pathlib import Path
 
-from .. import __version__, backend, devices, parallel
-from .train import print_rows
+from .. import __version__
+from ..engine import backend, devices, parallel
+from .rows import print_rows
 
 PRECISIONS = ("float32", "float64")
 

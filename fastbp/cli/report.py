@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__, pictures
-from ..options import Options
-from ..plots import DPI, learning_curves
+from ..drawing.plots import DPI, learning_curves
+from ..engine.options import Options
 from .info import machine_rows
 
 _GRADIENT_ROWS = 1024  # of the training data, for the histogram of gradients

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import backend, datasets, files, losses
+from .. import datasets, files, losses
+from ..data.frames import Frame
+from ..engine import backend
 from ..errors import unknown
-from ..files.frames import Frame
 from ..optimizers import OPTIMIZERS
 from ..preparation import Preparation
 from ..prepare import stratified_split
 from ..schedules import SCHEDULES
+from .rows import print_rows
 from .task import LOSSES, VALUES, outcome, task_of
 
 _OPTIMIZERS = [name for name in OPTIMIZERS if name != "lbfgs"]  # whose steps are epochs
@@ -177,7 +179,7 @@ def _outputs(out, name):
 
 def _check_report(report):
     """Fails before training where the report could not be drawn or written."""
-    from ..plots import new_figure
+    from ..drawing.plots import new_figure
 
     new_figure(1, 1)
     folder = Path(report).parent
@@ -305,11 +307,6 @@ def score_rows(scores, part=""):
     return [(f"{part}accuracy", right), (f"{part}loss", f"{scores['loss']:.4g}")]
 
 
-def print_rows(rows):
-    for label, value in rows:
-        print(f"{label:<15} {value}")
-
-
 def _time_rows(trainer, seconds, n):
     """Compiling and training apart; training counts the evaluations after each epoch too."""
     threads = trainer.num_threads
@@ -328,7 +325,7 @@ def _picture(history, path, title):
     """(where the picture is, or None; why there is none)."""
     if not history.get("loss"):
         return (None, "no epoch was finished")
-    from ..plots import learning_curves
+    from ..drawing.plots import learning_curves
 
     try:
         return (str(learning_curves(history, path, title)), None)

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import files
-from ..checkpoint import load
+from ..data.frames import Frame
 from ..export import described, state_dict
-from ..files.frames import Frame
-from .train import print_rows, score, score_rows
+from ..training.trainer import load
+from .rows import print_rows
+from .train import score, score_rows
 
 
 def _model(args):

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..activations import NAMES as ACTIVATIONS
 from ..kernels import codes
+from ..network.activations import NAMES as ACTIVATIONS
 
 # what predictions are of the outputs, by the code of the loss that has the link
 _LINKS = {

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import unknown
 from ..kernels import codes
-from ..mlp import MLP
+from ..network.mlp import MLP
 from .model import described, folded
 
 _TORCH = {  # name -> torch.nn's module and its arguments

@@ -12,8 +12,8 @@ from itertools import islice
 
 import numpy as np
 
+from ..data.frames import MISSING, Frame
 from ..errors import unknown
-from .frames import MISSING, Frame
 
 _MISSING = {"", "na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "?"}
 LARGE = 1 << 20  # bytes of a file from which importing polars (0.2 s) pays

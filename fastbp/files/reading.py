@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data import frames
 from ..errors import unknown
-from . import frames, idxfile
+from . import idxfile
 from .csvfile import column_index, in_range, read_csv
 from .damaged import speaking
 from .numpyfile import features_npz, load_npy, read_npy, read_npz, target_file

@@ -5,8 +5,8 @@ from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from ..mlp import MLP
-from ..trainer import Trainer
+from ..network.mlp import MLP
+from ..training.trainer import Trainer
 from .base import Estimator
 from .goal import for_numbers
 from .parameters import store

@@ -23,14 +23,14 @@ from sklearn.utils.validation import (
 )
 from threadpoolctl import ThreadpoolController
 
-from .. import data
-from ..activations import check as check_activation
-from ..mlp import MLP
-from ..objective import Objective
+from ..data import checks
+from ..engine.parallel import max_threads
+from ..network.activations import check as check_activation
+from ..network.mlp import MLP
 from ..optimizers import SGD, Adam
 from ..optimizers import optimizer as make_optimizer
-from ..parallel import max_threads
-from ..trainer import Trainer
+from ..training.objective import Objective
+from ..training.trainer import Trainer
 from . import parameters, tabular
 from .course import Course
 
@@ -329,7 +329,7 @@ class Estimator(BaseEstimator):
         k, scale = self._scales()
         net = self._trainer.net
         total = X.shape[0] if weight is None else weight.sum()
-        made = data.weights(weight, X.shape[0], net.dtype)
+        made = checks.weights(weight, X.shape[0], net.dtype)
         evaluate = Objective(self._trainer, *self._trainer._checked(X, y), made)
         shift = self._constant(y, weight)
 

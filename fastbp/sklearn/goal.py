@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..custom.functions import UserLoss
 from ..errors import unknown
 from ..export import LINKS
-from ..functions import UserLoss
 from ..kernels import codes
 from ..losses import LOSSES, Loss
 from ..losses import loss as make_loss

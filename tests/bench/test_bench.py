@@ -11,9 +11,10 @@ from bench import __main__ as command
 from bench.parts import features, predictors, scale, startup
 from bench.steps import cases, compare, machine, peers, report
 from bench.steps.cases import Case
-from fastbp import activations, losses
+from fastbp import losses
+from fastbp.engine.options import Options
+from fastbp.network import activations
 from fastbp.optimizers import OPTIMIZERS
-from fastbp.options import Options
 
 SMALL = Case("small", (5, 9, 3), batch=8, steps=6, lr=1e-2)
 

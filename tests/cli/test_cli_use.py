@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp import backend
 from fastbp.cli import info
+from fastbp.engine import backend
 
 ROOT = Path(fb.__file__).resolve().parents[1]
 
@@ -292,7 +292,7 @@ def test_info_names_the_machine(run):
 
 
 def test_the_cache_is_where_the_machine_code_is(tmp_path):
-    code = "from fastbp import backend; print(backend.cache_place())"
+    code = "from fastbp.engine import backend; print(backend.cache_place())"
     variables = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "here"), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True)
     assert Path(done.stdout.strip()).parent == tmp_path / "here", done.stderr

@@ -13,7 +13,7 @@ import fastbp as fb
 if not int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0):
     pytest.skip("takes NUMBA_ENABLE_CUDASIM=1 and a run of its own", allow_module_level=True)
 
-from fastbp.gpuarrays import OnDevice
+from fastbp.data.gpuarrays import OnDevice
 from fastbp.kernels.cuda import data
 
 

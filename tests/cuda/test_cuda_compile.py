@@ -138,8 +138,9 @@ def test_users_functions_become_kernels_of_their_own(monkeypatch, tmp_path):
     """finish_layer and loss, in no more registers than ours; each definition has its own machine code."""
 
     import fastbp as fb
-    from fastbp import activations, functions
+    from fastbp.custom import functions
     from fastbp.kernels.cuda import custom, program
+    from fastbp.network import activations
 
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))

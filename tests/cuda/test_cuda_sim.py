@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp import backend, devices
+from fastbp.engine import backend, devices
 from fastbp.kernels import codes, custom
 from fastbp.kernels import reference as ref
 
@@ -224,7 +224,7 @@ def test_graphs_replay_what_was_recorded(rng, monkeypatch, streamed):
     """
     from numba.cuda.simulator.kernel import FakeCUDAKernel
 
-    from fastbp import gpu
+    from fastbp.engine import gpu
     from fastbp.kernels.cuda import data
 
     X, y = rng.standard_normal((38, 3)).astype("f4"), rng.integers(0, 2, 38)

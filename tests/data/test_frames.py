@@ -13,7 +13,7 @@ import pytest
 
 import fastbp as fb
 from fastbp import data
-from fastbp.files.frames import Frame
+from fastbp.data.frames import Frame
 from fastbp.preparation import Preparation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,7 +269,7 @@ def test_what_has_dlpack_alone(rng):
         def __dlpack_device__(self):
             return self.array.__dlpack_device__()
 
-    from fastbp.sources import plain
+    from fastbp.data.sources import plain
 
     X = rng.standard_normal((5, 3))
     assert np.array_equal(plain(Box(X)), X) and np.shares_memory(plain(Box(X)), X)

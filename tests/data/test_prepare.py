@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import fastbp as fb
+from fastbp.preparation import Preparation
 from fastbp.prepare import Standardizer, stratified_split
 
 
@@ -123,3 +125,15 @@ def test_the_split_is_independent_of_data_made_from_the_same_seed():
         assert abs(x[held].mean() - 0.5) < 0.06  # 4 sigma
         _, held = stratified_split(x, 0.2, seed)
         assert abs(x[held].mean() - 0.5) < 0.06
+
+
+def test_columns_of_a_table_survive_a_file(tmp_path):
+    """safetensors 0.8 writes memory as it lies, whatever an array's strides."""
+    moments = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]).T
+    trainer = fb.Trainer(fb.MLP([3, 2], seed=0), "mse")
+    trainer.preparation = Preparation(3, mean=moments[:, 0], scale=moments[:, 1][::-1])
+    X = rng().standard_normal((5, 3))
+    trainer.save(tmp_path / "model.safetensors")
+    again = fb.load(tmp_path / "model.safetensors")
+    assert again.preparation.mean.tolist() == [1, 2, 3] and again.preparation.scale.tolist() == [6, 5, 4]
+    assert np.array_equal(again.predict(X), trainer.predict(X))

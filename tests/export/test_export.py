@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp import activations
+from fastbp.data.frames import Frame
 from fastbp.export import cfile
-from fastbp.files.frames import Frame
 from fastbp.kernels import codes, formulas
+from fastbp.network import activations
 from fastbp.preparation import Preparation
 
 LIMIT = {"float32": 1e-6, "float64": 1e-13}

@@ -10,7 +10,7 @@ import pytest
 from oracle import Oracle, flat, mixed, one_step, shaken
 
 import fastbp as fb
-from fastbp import activations
+from fastbp.network import activations
 
 KINKS = (0, 1, -1, 3, -3)  # of all activations together; the losses' are draw's
 REACH, STEP, DIRECTIONS = 1e-4, 1e-6, 2

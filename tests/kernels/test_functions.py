@@ -13,8 +13,9 @@ from numba import njit
 from numba.core import event
 
 import fastbp as fb
-from fastbp import functions
+from fastbp.custom import functions
 from fastbp.kernels import codes
+from fastbp.network import activations
 
 m = fb.math
 
@@ -88,7 +89,7 @@ def test_value_and_slope(rng, name):
 def test_compiled_against_numpy(rng, name, dtype):
     """Values and slopes as the program computes them, through a network of one layer of each."""
     full = fb.activation(PLAIN[name], name=name.replace(" ", "_"))
-    text = functions.definition(fb.activations.USERS[full])
+    text = functions.definition(activations.USERS[full])
     net = fb.MLP([1, 1, 1], full, seed=0, dtype=dtype)
     net.weights[0][:], net.biases[0][:], net.weights[1][:], net.biases[1][:] = 1, 0, 1, 0
     X = rng.uniform(-4, 4, (500, 1)).astype(dtype)
@@ -184,7 +185,7 @@ def test_names_and_files(rng, tmp_path):
     assert second != first and fb.MLP([3, 4, 2], "rational").activations == [second]
     X = rng.standard_normal((5, 3))
     assert np.array_equal(fb.load(tmp_path / "m.safetensors").predict(X), trainer.predict(X))
-    fb.activations.USERS.pop(first)
+    activations.USERS.pop(first)
     with pytest.raises(ValueError, match="an activation of your own that is not here"):
         fb.load(tmp_path / "m.safetensors")
 

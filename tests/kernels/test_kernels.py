@@ -9,7 +9,7 @@ import pytest
 
 from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
-from fastbp.layout import align, arena
+from fastbp.network.layout import align, arena
 
 SIZES = [1, 7, 8, 9, 31, 33, 100]
 SHAPES = list(itertools.product(SIZES, SIZES, SIZES))  # batch, in, out

@@ -8,12 +8,12 @@ import pytest
 from oracle import EVERYTHING, MIXED, SMOOTH, Oracle, mixed, numeric_gradient, ours, shaken
 
 import fastbp as fb
-from fastbp import activations
-from fastbp.backend import Session
+from fastbp.engine.backend import Session
+from fastbp.engine.plan import Plan
 from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
-from fastbp.layout import arena
-from fastbp.plan import Plan
+from fastbp.network import activations
+from fastbp.network.layout import arena
 
 
 @pytest.mark.parametrize("norm", [None, "layer", "batch"])

@@ -10,7 +10,7 @@ import pytest
 import fastbp as fb
 from fastbp.kernels import codes
 from fastbp.kernels.cpu.simd import host_target
-from fastbp.layout import align, arena
+from fastbp.network.layout import align, arena
 
 ALL = [*draw.VARIANTS, *draw.weighted(3)]
 

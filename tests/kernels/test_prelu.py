@@ -8,6 +8,7 @@ from oracle import Oracle, flat, numeric_gradient, ours, shaken
 
 import fastbp as fb
 from fastbp.kernels import reference as ref
+from fastbp.training.trainer import Gradients
 
 
 def away_from_kinks(rng, net, rows):
@@ -124,7 +125,7 @@ def test_slopes_are_in_the_average_and_no_column_of_w(rng, max_norm):
 
 def test_lbfgs_decays_slopes_and_gains_as_biases(rng):
     """weight_decay / 2 times the sum of squares of all that is trained, or of W and the tables alone."""
-    from fastbp.lbfgs import _Penalised
+    from fastbp.training.lbfgs import _Penalised
 
     X, y = np.hstack([rng.standard_normal((60, 3)), rng.integers(0, 4, (60, 1))]), rng.integers(0, 2, 60)
     for bare in (False, True):
@@ -136,7 +137,7 @@ def test_lbfgs_decays_slopes_and_gains_as_biases(rng):
         value, gradient = _Penalised(trainer, X_, code, y_, None)(net.params.copy())
         arrays = [*net.weights, *net.embeddings] if bare else Oracle(net).arrays()
         assert value == pytest.approx(loss + 0.025 * sum((a**2).sum() for a in arrays), rel=1e-12)
-        found = fb.trainer.Gradients(net, gradient)
+        found = Gradients(net, gradient)
         assert np.allclose(found.slopes[0], grads.slopes[0] + 0.05 * (not bare) * net.slopes[0], rtol=1e-12)
         assert np.allclose(found.embeddings[0], grads.embeddings[0] + 0.05 * net.embeddings[0], rtol=1e-12)
 

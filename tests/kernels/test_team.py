@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp.parallel import Team
+from fastbp.engine.parallel import Team
 
 rng = np.random.default_rng(0)
 X, y = rng.standard_normal((400, 20)).astype("float32"), rng.integers(0, 3, 400)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fastbp import activations, initializers, losses, metrics, optimizers, options, schedules
+from fastbp import initializers, losses, metrics, optimizers, schedules
 from fastbp.diagnosis import LayerReport
+from fastbp.engine import options
 from fastbp.kernels import codes
+from fastbp.network import activations
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "maths.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
 import fastbp as fb  # noqa: E402
-from fastbp import parallel  # noqa: E402
+from fastbp.engine import parallel  # noqa: E402
 from fastbp.sklearn import MLPAutoencoder, MLPClassifier, MLPRegressor  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

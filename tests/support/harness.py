@@ -6,7 +6,7 @@ from numba import njit
 from fastbp.kernels import random
 from fastbp.kernels.cpu import data, dense, losses, program
 from fastbp.kernels.cpu.simd import get, lanes_of, pointer, put, shift
-from fastbp.layout import arena, leading_dimension
+from fastbp.network.layout import arena, leading_dimension
 
 DTYPES = ["float32", "float64"]
 TOLERANCE = {"float32": 2e-6, "float64": 1e-12}  # norm-wise, against float64

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp.autoencoder import Autoencoder
+from fastbp.engine import backend
+from fastbp.models.autoencoder import Autoencoder
 
 
 @pytest.fixture
@@ -80,14 +81,14 @@ def test_a_copy_of_a_tied_one_is_tied_itself(X):
 
 def test_noise_is_drawn_for_each_epoch_and_again_the_same(X, monkeypatch):
     seen = []
-    windows = fb.backend.Session.windows
+    windows = backend.Session.windows
 
     def spy(session, mode, *rest):
         if session._kept[1] is not None and len(session._kept[0]) == 48:
             seen.append((session._kept[0].copy(), session._kept[1].copy()))
         return windows(session, mode, *rest)
 
-    monkeypatch.setattr(fb.backend.Session, "windows", spy)
+    monkeypatch.setattr(backend.Session, "windows", spy)
 
     def drawn(**options):
         seen.clear()

@@ -12,7 +12,7 @@ import pytest
 
 import fastbp as fb
 from fastbp import callbacks as cb
-from fastbp import tensorboard
+from fastbp.drawing import tensorboard
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp import elm
-from fastbp.elm import ELM
+from fastbp.models import elm
+from fastbp.models.elm import ELM
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

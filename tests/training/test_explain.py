@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import fastbp as fb
+from fastbp.engine.parallel import usable_cores
 from fastbp.kernels.cpu import measure
 from fastbp.machine import Peak, caches, cpu_model
-from fastbp.parallel import usable_cores
 
 
 @pytest.mark.parametrize("options", [{}, {"loss": "mse"}, {"clip_norm": 1.0}, {"threads": 2}])

@@ -9,7 +9,7 @@ import pytest
 
 import fastbp as fb
 from fastbp.kernels import codes
-from fastbp.layout import arena
+from fastbp.network.layout import arena
 
 
 def trainer(sizes=(6, 12, 7, 3), activation="tanh", dtype="float32", **options):

@@ -9,8 +9,8 @@ import pytest
 from ways import OPTIMIZERS, OPTIONS, WITH, batches_of, flat, hyper, network, params64, problem, way
 
 import fastbp as fb
+from fastbp.engine.options import Options
 from fastbp.kernels import reference as ref
-from fastbp.options import Options
 
 # Errors of the way gone in 100 steps: about ten times the largest seen, 6e-6 and 2e-13 (RAdam, whose
 # rho_t cancels). Lion's steps all have one size: where the sign hangs on float32's rounding, one is wrong.

@@ -11,7 +11,7 @@ import pytest
 
 import fastbp as fb
 from fastbp import cli, pictures
-from fastbp.plots import learning_curves
+from fastbp.drawing.plots import learning_curves
 
 FULL = {
     "loss": [1.2, 0.5, 0.1, 0.02],

@@ -6,8 +6,8 @@ import pytest
 from ways import batches_of, network, params64, problem, way
 
 import fastbp as fb
-from fastbp import pace
 from fastbp import schedules as sc
+from fastbp.engine import pace
 from fastbp.kernels import reference as ref
 
 LR = 0.03

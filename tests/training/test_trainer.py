@@ -136,9 +136,9 @@ def test_long_batches_of_layers_with_everything_give_the_same_bits(rng):
 @pytest.mark.parametrize("threads", [2, 4])
 def test_column_groups_give_the_same_bits(rng, threads):
     """A team split over columns, too, and the team really had all its threads."""
-    from fastbp.backend import Session
-    from fastbp.layout import arena
-    from fastbp.plan import Plan
+    from fastbp.engine.backend import Session
+    from fastbp.engine.plan import Plan
+    from fastbp.network.layout import arena
 
     X, y = problem(rng, "cross_entropy", 130, 70, 10)
     X, y = X.astype("float32"), y.reshape(-1, 1)

@@ -1,0 +1,48 @@
+"""Items read ahead by a thread while the one before is trained on."""
+
+import queue
+import threading
+
+
+def read_ahead(batches, ahead=2):
+    """The items of an iterable, at most ``ahead`` of them made before they are asked for, by a thread.
+
+    What the iterable raises is raised here, after the items before it. Leaving the loop ends the
+    thread after the item that it is making.
+
+    >>> batches = ((X[k : k + 2], y[k : k + 2]) for k in (0, 2))
+    >>> [len(labels) for _, labels in fb.data.read_ahead(batches)]
+    [2, 2]
+    """
+    made, stop = queue.Queue(maxsize=max(1, ahead)), threading.Event()
+
+    def give(kind, item):
+        while not stop.is_set():
+            try:
+                made.put((kind, item), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def make():
+        try:
+            for item in batches:
+                if not give("item", item):
+                    return
+            give("end", None)
+        except BaseException as error:  # also KeyboardInterrupt: it belongs to who reads
+            give("error", error)
+
+    thread = threading.Thread(target=make, name="fastbp read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, item = made.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise item
+            yield item
+    finally:
+        stop.set()

@@ -1,0 +1,108 @@
+"""What is done to gradients and weights whatever the optimizer: clipping, penalties, averages, factors."""
+
+from dataclasses import dataclass, fields
+from operator import is_
+
+import numpy as np
+
+from ..errors import number
+from ..kernels import codes
+
+_ABOVE = (lambda v: 0 < v < float("inf"), "a number above 0, or None")
+
+
+@dataclass
+class Options:
+    """A Trainer's arguments of the same names, checked; how they reach the program's tables.
+
+    In a step, in this order: clip_layer_norm or clip_norm, clip_value, l1 and weight decay, the
+    optimizer, max_norm, ema. Raises ValueError or TypeError naming the argument.
+    """
+
+    clip_norm: float | None = None
+    clip_layer_norm: float | None = None
+    clip_value: float | None = None
+    l1: float = 0.0
+    decay_bias: bool = True
+    lr_factors: tuple | None = None
+    max_norm: float | None = None
+    accumulate: int = 1
+    ema: float | None = None
+
+    @classmethod
+    def of(cls, trainer):
+        """The options of a trainer, checked as they are now; kept while they are the same objects."""
+        now = [getattr(trainer, name) for name in cls.__dataclass_fields__]
+        known, options = vars(trainer).get("_options", ([None], None))
+        fixed = trainer.lr_factors is None or type(trainer.lr_factors) is tuple  # a list changes inside
+        if not (fixed and known[-1] is trainer.net and all(map(is_, known, now))):
+            options = cls(*now)
+            options.check(len(trainer.net.layers))
+            trainer._options = [*now, trainer.net], options
+        return options
+
+    def check(self, layers):
+        for name in ("clip_norm", "clip_layer_norm", "clip_value", "max_norm"):
+            if getattr(self, name) is not None:
+                setattr(self, name, number(name, getattr(self, name), *_ABOVE))
+        if self.clip_norm is not None and self.clip_layer_norm is not None:
+            raise ValueError(
+                f"clip_layer_norm: got {self.clip_layer_norm} beside clip_norm {self.clip_norm}, takes one "
+                "of them"
+            )
+        self.l1 = number("l1", self.l1, lambda v: 0 <= v < float("inf"), "a number from 0 on")
+        if not isinstance(self.decay_bias, (bool, np.bool_)):
+            raise TypeError(f"decay_bias: got {self.decay_bias!r}, takes True or False")
+        whole = isinstance(self.accumulate, (int, np.integer)) and not isinstance(self.accumulate, bool)
+        if not whole or not 1 <= self.accumulate < 2**31:
+            raise ValueError(
+                f"accumulate: got {self.accumulate!r}, takes a whole number of batches from 1 on"
+            )
+        self.accumulate, self.decay_bias = int(self.accumulate), bool(self.decay_bias)
+        if self.ema is not None:
+            self.ema = number("ema", self.ema, lambda v: 0 < v < 1, "a number between 0 and 1, or None")
+        if self.lr_factors is not None:
+            self._check_factors(layers)
+
+    def _check_factors(self, layers):
+        takes = f"takes {layers} numbers from 0 (frozen) on, one a layer, or None"
+        try:
+            factors = list(self.lr_factors)
+        except TypeError:
+            raise TypeError(f"lr_factors: got {self.lr_factors!r}, {takes}") from None
+        if len(factors) != layers:
+            raise ValueError(f"lr_factors: got {len(factors)} numbers, {takes}")
+        self.lr_factors = tuple(
+            number("lr_factors", f, lambda v: 0 <= v < float("inf"), takes.removeprefix("takes "))
+            for f in factors
+        )
+
+    @property
+    def stores(self):
+        """Whether gradients are kept in memory before the update: the second path."""
+        return self.clip_norm is not None or self.clip_layer_norm is not None or self.accumulate > 1
+
+    def code(self, optimizer):
+        """The code of the update: the optimizer's, with the terms that are wanted."""
+        full = self.l1 or self.clip_value is not None or self.ema is not None
+        return optimizer.rule + codes.FULL if full else optimizer.code
+
+    def slots(self, optimizer):
+        """Arrays kept beside the parameters; the last one is the average of the weights if there is one."""
+        return optimizer.slots + (self.ema is not None)
+
+    def config(self):
+        """{name: value} of what is not as by default: as JSON takes it."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+    def hyper(self, table, layers):
+        """The optimizer's table with the options' numbers, and the layers' factors behind."""
+        factors = np.ones(layers) if self.lr_factors is None else np.array(self.lr_factors)
+        table[codes.H_CLIP_NORM] = self.clip_norm or 0.0
+        table[codes.H_CLIP_LAYER] = self.clip_layer_norm or 0.0
+        table[codes.H_CLIP_VALUE] = self.clip_value or 0.0
+        table[codes.H_L1], table[codes.H_MAX_NORM] = self.l1, self.max_norm or 0.0
+        table[codes.H_ACCUMULATE], table[codes.H_EMA] = self.accumulate, self.ema or 0.0
+        table[codes.H_BARE_BIAS] = not self.decay_bias
+        table[codes.H_PER_LAYER] = not self.decay_bias or self.lr_factors is not None
+        return np.concatenate([table, factors])

@@ -1,0 +1,99 @@
+"""A schedule at work: the learning rate (and momentum) of every update of one fit, epoch by epoch."""
+
+import numpy as np
+
+from ..kernels import codes
+from ..schedules import schedule
+
+
+def plain_rates(trainer, updates):
+    """Pace.table without a schedule: None but for NAdam, whose product of momenta changes."""
+    products = trainer.optimizer.products(trainer.steps, updates)
+    if products is None:
+        return None
+    table = np.empty((updates, codes.RATES))
+    table[:, 0], table[:, 1] = trainer.optimizer.lr * trainer.lr_scale, trainer.optimizer.inertia
+    table[:, 2] = products
+    return table
+
+
+class Pace:
+    """The rates of one fit of a trainer, epoch by epoch.
+
+    epochs : of the fit; None where ``seconds`` end it (then trainer.planned_steps says how long it
+    will be) or, without these, for single passes over some rows. updates : in each epoch; rows : of an
+    epoch. Raises ValueError, before anything is trained, for a schedule that ends before the fit or does
+    not fit the optimizer.
+    """
+
+    def __init__(self, trainer, epochs, updates, rows, seconds=None):
+        self.trainer, self.updates, self.rows, self.epochs = trainer, updates, rows, epochs
+        self.schedule = plan = trainer.schedule = schedule(trainer.schedule)
+        self.counted = epochs is not None or seconds is not None  # whether these passes are epochs
+        self.timed = seconds is not None
+        self.begin = trainer.steps, trainer.epochs
+        if plan is not None:
+            self._check(plan, trainer)
+
+    def _check(self, plan, trainer):
+        name = type(plan).__name__
+        if plan.ends and plan.total is None and not self.counted:
+            raise ValueError(f"schedule: {name} spans a fit, this is none; takes total=, the updates of all")
+        if plan.ends and plan.total is not None:
+            many = 1 if self.timed or self.epochs is None else self.epochs
+            end = many + self.begin[1] if plan.by == "epoch" else many * self.updates + self.begin[0]
+            if end > plan.total and many:
+                raise ValueError(
+                    f"schedule: {name} ends after {plan.total} {plan.by}s, this fit after {end}; "
+                    f"takes total={end} or more, or None for the length of a fit"
+                )
+        fixed = hasattr(trainer.optimizer, "momentum_decay")
+        if plan.cycles_momentum and (not trainer.optimizer.inertia or fixed):
+            raise ValueError(
+                f"OneCycle cycle_momentum: got True with {trainer.optimizer}, which has no momentum that "
+                "can be changed; takes False"
+            )
+
+    def table(self):
+        """(updates, codes.RATES) float64 for the epoch that has begun; None where nothing changes."""
+        trainer, plan, table = self.trainer, self.schedule, plain_rates(self.trainer, self.updates)
+        if plan is None:
+            return table
+        if table is None:
+            table = np.zeros((self.updates, codes.RATES))
+            table[:, 1] = trainer.optimizer.inertia
+        t, total = self._times()
+        table[:, 0] = self._checked(plan.rates(t, trainer.optimizer.lr, total)) * trainer.lr_scale
+        if plan.cycles_momentum:
+            table[:, 1] = plan.momenta(t, total)
+        return table
+
+    def _times(self):
+        """(the times of the epoch's updates, when the schedule ends), both since it began."""
+        plan, trainer, total = self.schedule, self.trainer, self.schedule.total
+        steps, epochs = trainer.steps, trainer.epochs - self.counted
+        if plan.ends and total is None:
+            steps, epochs = steps - self.begin[0], epochs - self.begin[1]
+            total = trainer.planned_steps if self.timed else self.epochs * self.updates
+            total = -(-total // self.updates) if plan.by == "epoch" else total
+        if plan.by == "step":
+            return steps + np.arange(self.updates, dtype=float), total
+        return np.full(self.updates, float(epochs * (self.rows if plan.by == "sample" else 1))), total
+
+    def _checked(self, rates):
+        good = np.isfinite(rates) & (rates >= 0)
+        if not good.all():
+            at = int(np.argmin(good))
+            raise ValueError(
+                f"schedule: gave {rates[at]} for update {self.trainer.steps + at}, takes numbers from 0 on"
+            )
+        return rates
+
+    def after_epoch(self, record):
+        """Tell the schedule what an epoch measured; it may change trainer.lr_scale."""
+        if self.schedule is not None:
+            trainer = self.trainer
+            now = trainer.optimizer.lr * trainer.lr_scale
+            new = self.schedule.after_epoch(trainer.schedule_state, record, now)
+            if new != now:
+                trainer.lr_scale = new / trainer.optimizer.lr

@@ -1,0 +1,85 @@
+"""What losses share; the losses themselves are in __init__.py."""
+
+from dataclasses import asdict
+
+import numpy as np
+
+from ..data import checks
+from ..kernels import codes
+
+
+class Loss:
+    """What losses share: a name, codes for the program, the targets they take, their JSON form.
+
+    A batch's loss is the mean of its samples' losses by their weights; a sample's is the mean over its
+    outputs, except where the docstring says that they are one answer.
+    """
+
+    name = None
+
+    def config(self):
+        """{"name": ..., hyperparameters}: what ``loss(**config)`` takes back."""
+        return {"name": self.name, **asdict(self)}
+
+    def code(self, outputs):
+        """The program's code, as far as it does not depend on the targets."""
+        return codes.LOSSES[self.name]
+
+    def link_code(self, outputs):
+        """The code of a loss with the same link, for predictions."""
+        return self.code(outputs)
+
+    def check(self, outputs):
+        """Raises ValueError if no network with so many outputs can have this loss."""
+
+    def numbers(self, outputs):
+        """float64 (LOSS_SCALARS + outputs,): hyperparameters, then one number for each output."""
+        table = np.zeros(codes.LOSS_SCALARS + outputs)
+        scalars, vector = self._numbers(outputs)
+        table[: len(scalars)], table[codes.LOSS_SCALARS :] = scalars, vector
+        return table
+
+    def _numbers(self, outputs):
+        return (), 0.0
+
+    def targets(self, array, outputs):
+        """(code, (N, targets) array) for targets with finite numbers; see fastbp.checks.targets."""
+        array = checks.rows_of_targets(array, self.name, outputs)
+        self._check_targets(array)
+        return self.code(outputs), array
+
+    def _check_targets(self, array):
+        pass
+
+    def weights(self, weight, y, code):
+        """The samples' weights: sample_weight, or None, with what the loss itself makes of its targets."""
+        return weight
+
+    def _number(self, name, good, takes):
+        value = getattr(self, name)
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not number or not good(value):
+            raise ValueError(f"{type(self).__name__} {name}: got {value!r}, takes {takes}")
+        setattr(self, name, float(value))
+
+    def _vector(self, name, good, takes):
+        """The field as a tuple of finite floats, or None."""
+        value = getattr(self, name)
+        if value is None:
+            return
+        try:
+            array = np.asarray(value, np.float64)
+            fits = array.ndim == 1 and array.size > 0 and np.isfinite(array).all() and good(array).all()
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise ValueError(f"{type(self).__name__} {name}: got {value!r}, takes {takes}")
+        setattr(self, name, tuple(array.tolist()))
+
+    def _check_length(self, name, outputs):
+        value = getattr(self, name)
+        if value is not None and len(value) != outputs:
+            raise ValueError(
+                f"{type(self).__name__} {name}: got {len(value)} numbers, takes {outputs}, one for each "
+                "output of the network"
+            )

@@ -1,0 +1,64 @@
+"""What schedules share, and what their numbers may be; the schedules themselves are in __init__.py."""
+
+from dataclasses import asdict, fields
+
+from ..errors import number
+
+_WHOLE = (lambda v: 1 <= v < 2**62 and v == int(v), "a whole number from 1 on")
+_FROM_0 = (lambda v: 0 <= v < float("inf"), "a number from 0 on")
+_ABOVE_0 = (lambda v: 0 < v < float("inf"), "a number above 0")
+_SHARE = (lambda v: 0 < v < 1, "a number between 0 and 1")
+_CHECKS = {
+    "step_size": _WHOLE,
+    "period": _WHOLE,
+    "multiply": _WHOLE,
+    "total": _WHOLE,
+    "warmup": (lambda v: 0 <= v < 2**62 and v == int(v), "a whole number from 0 on"),
+    "gamma": _ABOVE_0,
+    "eta_min": _FROM_0,
+    "end_lr": _FROM_0,
+    "power": _ABOVE_0,
+    "power_t": _FROM_0,
+    "max_lr": _ABOVE_0,
+    "pct_start": _SHARE,
+    "base_momentum": (lambda v: 0 <= v < 1, "a number in [0, 1)"),
+    "max_momentum": (lambda v: 0 <= v < 1, "a number in [0, 1)"),
+    "div_factor": _ABOVE_0,
+    "final_div_factor": _ABOVE_0,
+    "factor": _SHARE,
+    "patience": _FROM_0,
+    "cooldown": _FROM_0,
+    "threshold": _FROM_0,
+    "min_lr": _FROM_0,
+    "tol": _FROM_0,
+}
+_OPTIONAL = ("total", "period", "max_lr")
+
+
+class Schedule:
+    """What all schedules share. Raises ValueError for numbers out of range, naming them."""
+
+    by = "step"
+    total = None
+    ends = False  # whether it is made for a stretch of time: total, or one fit
+    cycles_momentum = False
+
+    def __post_init__(self):
+        for field in fields(self):
+            name, value = field.name, getattr(self, field.name)
+            if name in _CHECKS and not (value is None and name in _OPTIONAL):
+                number(f"{type(self).__name__} {name}", value, *_CHECKS[name])
+        if self.by not in ("step", "epoch", "sample"):
+            raise ValueError(f"{type(self).__name__} by: got {self.by!r}, takes 'step' or 'epoch'")
+
+    def config(self):
+        """{"name": ..., its numbers}: what ``schedule(**config)`` takes back."""
+        return {"name": type(self).__name__.lower(), **asdict(self)}
+
+    def rates(self, t, lr, total):
+        """The learning rate at times t (array) for the base lr; total: where it ends, if it does."""
+        raise NotImplementedError
+
+    def after_epoch(self, state, record, lr):
+        """The base lr from the next epoch on; state: a dict that is kept between calls, empty at first."""
+        return lr
