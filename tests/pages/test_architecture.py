@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Drawing and exporting are low because a Trainer and a History offer both; only __init__ is above cli's
 # reach, which asks it for the version. dev is a command, no import path.
 FLOORS = (
-    "errors math",
+    "errors math types",
     "initializers metrics prepare datasets",
     "network drawing",
     "data callbacks pictures export",
@@ -30,7 +30,7 @@ FLOORS = (
 )
 PUBLIC = set(
     "optimizers losses schedules initializers callbacks metrics data prepare preparation datasets "
-    "sklearn math lrfind diagnosis explain machine pictures".split()
+    "sklearn math types lrfind diagnosis explain machine pictures".split()
 )
 STANDARD = set(sys.stdlib_module_names)
 EXTRAS = ("scipy", "torch", "onnx", "polars", "pyarrow", "sklearn")  # each for one format, lazily
@@ -43,7 +43,10 @@ class Import(NamedTuple):
 
 
 def imports(source, module, package=False):
-    """All imports of a source file. module: its dotted name; package: whether it is an __init__."""
+    """All imports of a source file. module: its dotted name; package: whether it is an __init__.
+
+    Those under ``if TYPE_CHECKING`` are never run and left out: a signature may name what uses it.
+    """
     parents = module.split(".") if package else module.split(".")[:-1]
     found = []
 
@@ -57,6 +60,8 @@ def imports(source, module, package=False):
             base = ".".join([*above, *filter(None, [node.module])])
             found.append(Import(base, node.lineno, lazy))
             found.extend(Import(f"{base}.{alias.name}", node.lineno, lazy) for alias in node.names)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            return
         inner = lazy or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
         for child in ast.iter_child_nodes(node):
             visit(child, inner)
@@ -102,6 +107,8 @@ def test_the_reader_of_imports():
 import numpy, numba.core
 from . import codes
 from ..jit import jit
+if TYPE_CHECKING:
+    from ... import above
 def f():
     import torch.nn
     class C:
