@@ -7,6 +7,7 @@ import numpy as np
 
 from .engine import backend, parallel
 from .engine.options import Options
+from .engine.sessions import open_session
 from .kernels import codes
 from .machine import Peak, copy_bandwidth
 from .network.layout import arena
@@ -135,7 +136,7 @@ def _opened(trainer, code, X, y, threads=None):
     params, slots = arena(net.params.size, net.dtype), arena(trainer.slots.size, net.dtype)
     params[:] = net.params
     second = Options.of(trainer).stores
-    session = trainer._open(trainer.batch_size, code, slots, second, net.frozen, params, threads)
+    session = open_session(trainer, trainer.batch_size, code, slots, second, net.frozen, params, threads)
     session.hyper[codes.H_LR] = 1e-12  # stay where it is
     session.bind(X, y)
     session.shuffle(0, 0)
