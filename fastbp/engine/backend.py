@@ -69,6 +69,13 @@ def compile_seconds():
 
 def load(dtype):
     """The compiled program for a dtype and its K_WORKER; compiled or loaded on first use."""
+    from numba import config
+
+    if config.DISABLE_JIT:
+        raise RuntimeError(
+            "NUMBA_DISABLE_JIT: got 1, takes 0 or nothing: the kernels are compiled and do not run as Python "
+            "(formulas do: python -m fastbp.dev formula gelu 0.5)"
+        )
     start = time.perf_counter()
     from ..kernels.cpu import program
 
@@ -109,6 +116,21 @@ def tile(dtype):
     widest = max(heights)
     lanes = target.bytes // dtype.itemsize
     return f"{heights[widest]} rows x {widest} vectors of {lanes} {dtype.name}"
+
+
+def kernel_names():
+    """Every function of the CPU's program that ``listing`` shows."""
+    from ..kernels.cpu import listing
+
+    return listing.names()
+
+
+def listing(name, dtype, assembly=True):
+    """The machine code, or the optimized IR, of one function of the CPU's program."""
+    load(np.dtype(dtype))
+    from ..kernels.cpu import listing
+
+    return listing.listing(name, dtype, assembly)
 
 
 def few_rows(inputs):
