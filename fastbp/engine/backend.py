@@ -141,7 +141,7 @@ def few_rows(inputs):
 class Session:
     """Buffers and tables of one network with one plan; each call runs a window of steps.
 
-    params, slots : arenas (slots may be an empty array); plan : fastbp.plan.Plan.
+    params, slots : arenas (slots may be an empty array); plan : fastbp.engine.plan.Plan.
     """
 
     def __init__(self, params, slots, plan, hyper, threads, fixed=True, groups=1, work=0):
