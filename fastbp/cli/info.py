@@ -1,20 +1,26 @@
 """`fastbp info`, `cache` and `bench`: the machine, the machine code on disk, the measurements."""
 
+from __future__ import annotations
+
 import importlib
 import json
 import os
 import platform
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..engine import backend, devices, parallel
 from .rows import print_rows
 
+if TYPE_CHECKING:
+    from argparse import Namespace
+
 PRECISIONS = ("float32", "float64")
 
 
-def info(args):
+def info(args: Namespace) -> int:
     """A short report: for questions such as why one machine is slower than another."""
     rows = {**machine_rows(), **_speed(), **_cache_rows()}
     if args.json:
@@ -24,7 +30,7 @@ def info(args):
     return 0
 
 
-def machine_rows():
+def machine_rows() -> dict[str, str]:
     """{label: text}: versions, processor, threads, GPU; measures and compiles nothing."""
     return {**_versions(), **_machine()}
 
@@ -115,7 +121,7 @@ def _cache_rows():
     return {"cache": str(place), "cached": _size(_files())}
 
 
-def cache(args):
+def cache(args: Namespace) -> int:
     """Remove the machine code on disk, or compile all of it now."""
     files = _files()
     if args.action == "clear":
@@ -137,7 +143,7 @@ def cache(args):
 # --- the benchmark
 
 
-def bench(args):
+def bench(args: Namespace) -> int:
     """Run the repository's benchmark with the arguments that follow."""
     root = Path(__file__).resolve().parents[2]
     if (root / "bench" / "cases.py").is_file():

@@ -1,5 +1,9 @@
 """What happens between the epochs of an estimator's fit, as scikit-learn has it."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from ..callbacks import Callback
 from ..optimizers import SGD
 from .tabular import coslog4
@@ -11,7 +15,7 @@ class Course(Callback):
     seen : samples that t_ counts an epoch; rows : samples trained on; held_out : (X, y, weight) or None.
     """
 
-    def __init__(self, owner, seen, rows, held_out):
+    def __init__(self, owner: Any, seen: int, rows: int, held_out: Any) -> None:
         self.owner, self.trainer, self.seen, self.held_out = owner, owner._trainer, seen, held_out
         self.converged = False
         self.p = p = owner._p
@@ -23,14 +27,14 @@ class Course(Callback):
         self.scale = owner._scales()[1]
         self.penalty = owner._penalty * self.batches
         self.squares = owner._squares() if self.penalty else 0.0
-        self.best = self.trainer.net.params.copy() if p.early_stopping else None
+        self.best: Any = self.trainer.net.params.copy() if p.early_stopping else None
         owner.n_iter_ = 0
         if p.preset is not None:
             self.cycle()
         if held_out is not None and owner.validation_scores_ is None:
             owner.validation_scores_ = []
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         owner, p, loss = self.owner, self.p, logs["loss"]
         loss = loss * self.scale + owner._shift
         if self.penalty:  # its mean over the epoch's steps, as if the norm grew evenly
@@ -55,11 +59,11 @@ class Course(Callback):
         if owner._no_improvement_count > p.n_iter_no_change and self.stops():
             self.converged = self.trainer.stop_training = True
 
-    def count(self, improved):
+    def count(self, improved: bool) -> None:
         """Epochs in a row without an improvement by tol."""
         self.owner._no_improvement_count = 0 if improved else self.owner._no_improvement_count + 1
 
-    def validate(self):
+    def validate(self) -> None:
         """Score the held-out part; early stopping keeps the best epoch's weights."""
         owner, p = self.owner, self.p
         X, y, weight = self.held_out
@@ -75,12 +79,12 @@ class Course(Callback):
             owner.best_validation_score_ = score
             self.best[:] = self.trainer.net.params
 
-    def cycle(self):
+    def cycle(self) -> None:
         """The preset's learning rate for the epoch to come."""
         done = (self.owner.n_iter_ + 0.5) / self.p.max_iter
         self.set_lr(self.first_lr * max(coslog4(done), 1e-6))
 
-    def stops(self):
+    def stops(self) -> bool:
         """No improvement for too long: stop, or, "adaptive", go on with a fifth of lr."""
         p, optimizer = self.p, self.trainer.optimizer
         what = "Validation score" if p.early_stopping else "Training loss"
@@ -96,14 +100,14 @@ class Course(Callback):
             print(text)
         return not slower
 
-    def set_lr(self, lr):
+    def set_lr(self, lr: float) -> None:
         """Change the step length; momentum goes on at the speed that it has, as in scikit-learn."""
         optimizer = self.trainer.optimizer
         if isinstance(optimizer, SGD):
             self.trainer.slots *= optimizer.lr / lr
         optimizer.lr = lr
 
-    def restore(self):
+    def restore(self) -> None:
         """Early stopping ends with the weights of its best epoch."""
         if self.best is not None:
             self.trainer.net.params[:] = self.best
