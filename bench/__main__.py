@@ -27,7 +27,7 @@ examples:
   python -m bench --kernels                activations, losses, updates, products, each alone
   python -m bench --estimators             scores and times of scikit-learn's estimators and fastbp's"""
 
-PARTS = {  # modules with a main(args)
+PARTS = {  # modules of parts/
     "startup": "measure start-up",
     "predict": "measure inference",
     "scale": "measure cost against size",
@@ -44,7 +44,7 @@ def main(argv=None):
     args = _arguments(argv)
     try:
         chosen = next((name for name in PARTS if getattr(args, name)), None)
-        part = importlib.import_module(f"bench.{chosen}").main if chosen else _steps
+        part = importlib.import_module(f"bench.parts.{chosen}").main if chosen else _steps
         return part(args)
     except ValueError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -55,7 +55,7 @@ def main(argv=None):
 
 
 def _arguments(argv):
-    from .machine import usable_cores
+    from .steps.machine import usable_cores
 
     parser = argparse.ArgumentParser(
         prog="python -m bench",
@@ -95,11 +95,11 @@ def _arguments(argv):
 
 def _steps(args):
     """The main benchmark: a training step on each case."""
-    from . import machine, plots, report
-    from .cases import select
-    from .compare import RUN_SECONDS, compare
-    from .peers import chosen
-    from .workers import Worker
+    from .steps import machine, plots, report
+    from .steps.cases import select
+    from .steps.compare import RUN_SECONDS, compare
+    from .steps.peers import chosen
+    from .steps.workers import Worker
 
     cases, names = select(args.cases), chosen(args)
     rounds = args.rounds or (5 if args.quick else 9)

@@ -140,11 +140,11 @@ def cache(args):
 def bench(args):
     """Run the repository's benchmark with the arguments that follow."""
     root = Path(__file__).resolve().parents[2]
-    if (root / "bench" / "cases.py").is_file():
+    if (root / "bench" / "steps" / "cases.py").is_file():
         sys.path.insert(0, str(root))
     try:
         command = importlib.import_module("bench.__main__")
-        importlib.import_module("bench.cases")
+        importlib.import_module("bench.steps.cases")
     except ImportError:
         raise ValueError(
             "bench: the measurements are not installed with the package: run fastbp bench in a clone of the "

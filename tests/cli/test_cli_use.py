@@ -319,7 +319,7 @@ def test_cache_warm_loads_every_precision(run, monkeypatch):
 
 
 def test_bench_passes_its_arguments_on(run, monkeypatch):
-    pytest.importorskip("bench.cases")
+    pytest.importorskip("bench.steps.cases")
     from bench import __main__ as command
 
     seen = []
