@@ -1,6 +1,6 @@
 """Write docs/tables.md, every field of the kernels' tables, from kernels/tables.py: python docs/tables.py
 
-tests/test_tables.py holds the page to them.
+tests/kernels/test_tables.py holds the page to them.
 """
 
 import sys
@@ -12,7 +12,7 @@ sys.path.insert(0, str(PAGE.parents[1]))
 HEAD = """\
 # The tables that the kernels read
 Written by `python docs/tables.py` from [kernels/tables.py](../kernels/tables.py), where each field is
-declared once; tests/test_tables.py holds the page to it. A network, its loss and its optimizer become the
+declared once; tests/kernels/test_tables.py holds the page to it. A network, its loss and its optimizer become the
 *plan*, a call has a table of its own, the optimizer's numbers are *hyper*. Places count numbers from the
 beginning of their arena: `params`, or `work`, where everything lies that only a step needs.
 
