@@ -13,7 +13,8 @@ HEAD = """\
 # The tables that the kernels read
 Written by `python docs/tables.py` from [kernels/tables.py](../kernels/tables.py), where each field is
 declared once; tests/kernels/test_tables.py holds the page to it.
-A network, its loss and its optimizer become the *plan*, a call has a table of its own, the optimizer's numbers are *hyper*. Places count numbers from the
+A network, its loss and its optimizer become the *plan*, a call has a table of its own, the optimizer's
+numbers are *hyper*. Places count numbers from the
 beginning of their arena: `params`, or `work`, where everything lies that only a step needs.
 
 Who writes a field: `plan` is fastbp's Plan, `session` the Session of a device; `optimizer`, `options`,
