@@ -1,4 +1,4 @@
-"""``python -m fastbp.dev``: what whoever writes kernels needs at hand. Tests take a clone of the repository.
+"""``python -m fastbp.dev``: for whoever writes kernels. Tests take a clone of the repository.
 
 asm NAME, ir NAME     machine code, optimized IR of one function of the CPU's program
 test NAME             the tests of one kernel, activation, loss or optimizer
