@@ -9,6 +9,7 @@
 
 from importlib import import_module as _import_module
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING
 
 # In a plain checkout kernels/ stands beside fastbp/; installed, it is fastbp/kernels.
 _here = _Path(__file__).resolve().parent
@@ -55,7 +56,15 @@ _LATER = {
 }
 
 
-def __getattr__(name):
+if TYPE_CHECKING:  # for editors and type checkers the same names, at once
+    from . import math
+    from .custom.functions import activation, loss
+    from .export import from_torch
+    from .models.autoencoder import Autoencoder
+    from .models.elm import ELM
+
+
+def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = _import_module(f".{_LATER[name]}", __name__)
@@ -63,7 +72,7 @@ def __getattr__(name):
     return found
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
 
 

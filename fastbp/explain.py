@@ -1,7 +1,10 @@
 """Where the time of a training step goes: phases, rates, shares of the peak, and why."""
 
+from __future__ import annotations
+
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +15,9 @@ from .kernels import codes
 from .machine import Peak, copy_bandwidth
 from .network.layout import arena
 from .printing import text_table
+
+if TYPE_CHECKING:
+    from .training.trainer import Trainer
 
 __all__ = ["Explanation", "Row"]
 
@@ -40,7 +46,7 @@ class Row:
     flops: float = 0.0
     bytes: float = 0.0
     kernel: str = ""
-    grid: tuple = ()
+    grid: tuple[int, ...] = ()
     threads: int = 0
     why: str = ""
 
@@ -66,14 +72,14 @@ class Explanation:
     seconds: float
     peak: float
     bandwidth: float
-    rows: list
+    rows: list[Row]
 
     @property
-    def flops(self):
+    def flops(self) -> float:
         """Of a step: two for each multiply-add of the three products."""
         return sum(r.flops for r in self.rows)
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [
             f"{self.net}, batch {self.batch}: {1e6 * self.seconds:.1f} us a step, "
             f"{self.flops / self.seconds / 1e9:.0f} GFLOP/s, "
@@ -96,7 +102,7 @@ class Explanation:
         return "\n".join([*lines, text_table(rows, left=(0, 6, 9))])
 
 
-def explain(trainer, seconds=0.5):
+def explain(trainer: Trainer, seconds: float = 0.5) -> Explanation:
     """Run training steps on random data with copies of the weights; returns an Explanation.
 
     The trainer is not changed. ``seconds``: about how long to measure.

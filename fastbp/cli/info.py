@@ -1,5 +1,7 @@
 """`fastbp info`, `cache` and `bench`: the machine, the machine code on disk, the measurements."""
 
+from __future__ import annotations
+
 import importlib
 import json
 import os
@@ -7,15 +9,19 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..engine import backend, devices, parallel
 from ..printing import print_rows
 
+if TYPE_CHECKING:
+    from argparse import Namespace
+
 PRECISIONS = ("float32", "float64")
 
 
-def info(args):
+def info(args: Namespace) -> int:
     """A short report: for questions such as why one machine is slower than another."""
     rows = {**machine_rows(), **_speed(), **_cache_rows()}
     if args.json:
@@ -25,7 +31,7 @@ def info(args):
     return 0
 
 
-def machine_rows():
+def machine_rows() -> dict[str, str]:
     """{label: text}: versions, processor, threads, GPU; measures and compiles nothing."""
     return {**_versions(), **_machine()}
 
@@ -116,7 +122,7 @@ def _cache_rows():
     return {"cache": str(place), "cached": _size(_files())}
 
 
-def cache(args):
+def cache(args: Namespace) -> int:
     """Remove the machine code on disk, or compile all of it now."""
     files = _files()
     if args.action == "clear":
@@ -138,7 +144,7 @@ def cache(args):
 # --- the benchmark
 
 
-def bench(args):
+def bench(args: Namespace) -> int:
     """Run ``python -m bench`` of the clone that this package lies in, with the arguments that follow."""
     root = Path(__file__).resolve().parents[2]
     if not (root / "bench" / "steps" / "cases.py").is_file():

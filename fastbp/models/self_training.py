@@ -1,14 +1,33 @@
 """Self-training: a classifier teaches itself on rows without labels (Yarowsky 1995; Lee 2013)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ..data import checks
 from ..errors import whole
 
+if TYPE_CHECKING:
+    from ..training.history import History
+    from ..training.trainer import Trainer
+    from ..types import Features, Ints, Targets
+
 UNLABELLED = -1
 
 
-def self_training(trainer, X, y, X_unlabelled, *, threshold=0.75, rounds=10, epochs=10, **options):
+def self_training(
+    trainer: Trainer,
+    X: Features,
+    y: Targets,
+    X_unlabelled: Features,
+    *,
+    threshold: float = 0.75,
+    rounds: int = 10,
+    epochs: int = 10,
+    **options: Any,
+) -> tuple[Ints, list[History]]:
     """Train; label the rows that the network is sure of with what it says; again, until none is new.
 
     trainer : with loss cross_entropy. X (N, inputs), y (N,) integer labels; X_unlabelled (M, inputs).
