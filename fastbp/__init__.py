@@ -11,10 +11,12 @@ from importlib import import_module as _import_module
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING
 
-# In a plain checkout kernels/ stands beside fastbp/; installed, it is fastbp/kernels.
+# In a plain checkout kernels/ stands beside fastbp/; installed, it is fastbp/kernels. A checkout has a link
+# of that name too, by which editors and type checkers find it; a program does not depend on links.
 _here = _Path(__file__).resolve().parent
-if not (_here / "kernels").is_dir() and (_here.parent / "kernels" / "codes.py").is_file():
-    __path__.append(str(_here.parent))
+_installed = (_here / "kernels").is_dir() and not (_here / "kernels").is_symlink()
+if not _installed and (_here.parent / "kernels" / "codes.py").is_file():
+    __path__.insert(0, str(_here.parent))
 
 from . import data, initializers, losses, schedules  # noqa: E402
 from .callbacks import (  # noqa: E402

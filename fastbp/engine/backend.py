@@ -82,7 +82,7 @@ def load(dtype: np.dtype[Any]) -> tuple[Any, int]:
     """The compiled program for a dtype and its K_WORKER; compiled or loaded on first use."""
     from numba import config
 
-    if config.DISABLE_JIT:
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets its options when it starts
         raise RuntimeError(
             "NUMBA_DISABLE_JIT: got 1, takes 0 or nothing: the kernels are compiled and do not run as Python "
             "(formulas do: python -m fastbp.dev formula gelu 0.5)"
@@ -273,7 +273,7 @@ class Session:
         self._go(codes.SHUFFLE, 1)
         self.call[codes.K_ORDER] = 1
 
-    def windows(self, mode: int, steps: int, number: int = 0) -> Iterator[tuple[int, float, float, int]]:
+    def windows(self, mode: int, steps: int, number: int = 0) -> Iterator[tuple[int, Any, Any, int]]:
         """Run steps [0, steps) of the bound data in windows of about WINDOW seconds.
 
         number : updates made before step 0. Yields (steps done, loss sum, weight sum, right answers) so far

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Plan:
         numeric = runs(net.sizes[0], {c for c, _, _ in net.embedded}) if net.embedded else []
         behind = codes.HEADER + layers * codes.LAYER_COLUMNS
         size = len(numeric) * codes.RUN_COLUMNS + len(net.embedded) * codes.EMBEDDING_COLUMNS
-        table = np.zeros(behind + size, np.int64)
+        table: Any = np.zeros(behind + size, np.int64)
         place = Cursor(item)
         inputs, outputs = net.sizes[0], net.sizes[-1]
 

@@ -67,19 +67,19 @@ class ELM:
         Exact in float64, in one pass over the data. Returns self. Raises as Trainer.fit does.
         """
         inputs, _, outputs = self.net.sizes
-        X = checks.features(X, inputs, self.net.dtype)
+        rows = checks.features(X, inputs, self.net.dtype)
         classes = self.task == "classification"
         loss = CrossEntropy() if classes else MSE()
-        code, y = checks.targets(y, loss, len(X), outputs, self.net.dtype)
+        code, targets = checks.targets(y, loss, len(rows), outputs, self.net.dtype)
         hidden = self.net.sizes[1]
         products, cross = np.zeros((hidden, hidden)), np.zeros((hidden, outputs))
         # centred on the first block's means: close enough that nothing cancels
         origin: Any = None
         target_origin: Any = None
         sums, target_sums = np.zeros(hidden), np.zeros(outputs)
-        for start in range(0, len(X), ROWS):
-            H = self.trainer.activations(X[start : start + ROWS], 0).astype(np.float64)
-            T = self._targets(y[start : start + ROWS], code, outputs)
+        for start in range(0, len(rows), ROWS):
+            H = self.trainer.activations(rows[start : start + ROWS], 0).astype(np.float64)
+            T = self._targets(targets[start : start + ROWS], code, outputs)
             if origin is None:
                 origin, target_origin = H.mean(0), T.mean(0)
             H -= origin
@@ -88,12 +88,12 @@ class ELM:
             cross += H.T @ T
             sums += H.sum(0)
             target_sums += T.sum(0)
-        products -= np.outer(sums, sums) / len(X)
-        cross -= np.outer(sums, target_sums) / len(X)
+        products -= np.outer(sums, sums) / len(rows)
+        cross -= np.outer(sums, target_sums) / len(rows)
         products[np.diag_indices(hidden)] += self.alpha
         beta = np.linalg.solve(products, cross)
         self.net.weights[1][:] = beta
-        mean, target_mean = origin + sums / len(X), target_origin + target_sums / len(X)
+        mean, target_mean = origin + sums / len(rows), target_origin + target_sums / len(rows)
         self.net.biases[1][:] = target_mean - mean @ beta
         return self
 

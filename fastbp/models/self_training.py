@@ -48,12 +48,12 @@ def self_training(
     if not (isinstance(threshold, (int, float)) and 0.5 <= threshold < 1):
         raise ValueError(f"threshold: got {threshold!r}, takes a probability from 0.5 to below 1")
     rounds, inputs, dtype = whole("rounds", rounds), trainer.net.sizes[0], trainer.net.dtype
-    X, more = checks.features(X, inputs, dtype), checks.features(X_unlabelled, inputs, dtype)
-    y = np.asarray(y).reshape(-1)
+    rows, more = checks.features(X, inputs, dtype), checks.features(X_unlabelled, inputs, dtype)
+    given = np.asarray(y).reshape(-1)
     if "sample_weight" in options:
         raise TypeError("sample_weight: got it, but rows that get labels have none")
     labels = np.full(len(more), UNLABELLED)
-    histories = [trainer.fit(X, y, epochs, **options)]
+    histories = [trainer.fit(rows, given, epochs, **options)]
     for _ in range(rounds):
         waiting = np.flatnonzero(labels == UNLABELLED)
         if not len(waiting):
@@ -64,6 +64,6 @@ def self_training(
             break
         labels[waiting[sure]] = probability[sure].argmax(axis=1)
         known = labels != UNLABELLED
-        everything = np.concatenate([X, more[known]]), np.concatenate([y, labels[known]])
+        everything = np.concatenate([rows, more[known]]), np.concatenate([given, labels[known]])
         histories.append(trainer.fit(*everything, epochs, **options))
     return labels, histories

@@ -134,5 +134,9 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
 
     def score(self, X: Features, y: object = None, sample_weight: SampleWeight = None) -> float:
         """Minus the mean squared error of the reconstruction; y is ignored."""
-        outputs, given = self.reconstruct(X), np.asarray(X.toarray() if sparse.issparse(X) else X)
+        outputs, given = self.reconstruct(X), self._dense(X)
         return self._score_of(outputs, given, sample_weight)
+
+    @staticmethod
+    def _dense(X):
+        return X.toarray() if sparse.issparse(X) else np.asarray(X)

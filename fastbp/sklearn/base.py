@@ -84,7 +84,7 @@ class Estimator(BaseEstimator):
     best_loss_: float | None
     validation_scores_: list[float] | None
     best_validation_score_: float | None
-    _loss: ChosenLoss
+    _chosen_loss: ChosenLoss
 
     # --- what subclasses tell
 

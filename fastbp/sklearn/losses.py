@@ -79,7 +79,8 @@ def for_classes(given: LossLike, labels: int, multi: bool) -> ChosenLoss:
             raise ValueError(
                 f"loss: got {made} for several answers a sample, takes bce_with_logits, focal or hinge"
             )
-        made = replace(made, multi_label=True) if hasattr(made, "multi_label") else made
+        if not isinstance(made, UserLoss) and hasattr(made, "multi_label"):
+            made = replace(made, multi_label=True)
         columns, one_hot = labels, False
     else:
         columns = labels if labels > 2 or made.name == "cross_entropy" else 1
