@@ -9,6 +9,7 @@ import math
 import os
 import sys
 
+from .engine import averages
 from .errors import unknown
 from .metrics import larger_is_better
 
@@ -132,7 +133,7 @@ class EarlyStopping(_Monitor):
         if self.better(value, self.best):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
-                self.best_weights = self.trainer._snapshot()
+                self.best_weights = averages.snapshot(self.trainer)
             if self.baseline is None or self.better(value, self.baseline):
                 self.wait = 0
                 return
@@ -143,7 +144,7 @@ class EarlyStopping(_Monitor):
         if self.verbose and self.stopped_epoch:
             print(f"epoch {self.stopped_epoch + 1}: early stopping", file=sys.stderr)
         if self.best_weights is not None:
-            self.trainer._restore(self.best_weights)
+            averages.restore(self.trainer, self.best_weights)
             self.best_weights = None
 
 

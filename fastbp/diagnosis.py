@@ -7,6 +7,8 @@ import numpy as np
 from .data import checks
 from .engine.options import Options
 from .engine.pace import plain_rates
+from .engine.samples import samples
+from .engine.sessions import bind, open_session, training_windows
 from .errors import whole
 from .kernels import codes
 from .network.layout import arena
@@ -84,21 +86,19 @@ class Diagnosis:
 def diagnose(trainer, X, y, sample_weight=None, rows=1024):
     """A Diagnosis of a trainer on at most ``rows`` rows, evenly spaced; see Trainer.diagnose."""
     rows, net = whole("rows", rows, 2), trainer.net
-    X, code, y = trainer._checked(X, y)
-    weight = checks.weights(sample_weight, len(X), net.dtype)
-    if len(X) < 2:
+    given = samples(trainer, X, y, sample_weight)
+    if given.rows < 2:
         raise ValueError("X: got 1 row, takes two or more: a unit that never changes is dead")
-    if len(X) > rows:
-        take = np.linspace(0, len(X) - 1, rows).astype(np.int64)
-        X, y = X[take], y[take]
-        weight = None if weight is None else checks.weights(weight[take], rows, net.dtype)
-    rows = len(X)
+    if given.rows > rows:
+        given = given.part(np.linspace(0, given.rows - 1, rows).astype(np.int64))
+        given = given._replace(weight=checks.weights(given.weight, rows, net.dtype))
+    rows = given.rows
     grads = arena(net.params.size, net.dtype)
-    session = trainer._open(rows, code, grads)
-    trainer._bind(session, X, code, y, weight)
+    session = open_session(trainer, rows, given.code, grads)
+    bind(trainer, session, given)
     with np.errstate(all="ignore"):  # a broken network is what this is for
         [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
-        updates = _updates(trainer, X, code, y, weight)
+        updates = _updates(trainer, given)
         reports = []
         for k in range(len(net.layers)):
             values = (a.astype(np.float64) for a in session.layer_rows(k, rows))
@@ -107,16 +107,16 @@ def diagnose(trainer, X, y, sample_weight=None, rows=1024):
         return Diagnosis(loss, rows, reports, _warnings(trainer, loss, reports))
 
 
-def _updates(trainer, X, code, y, weight):
+def _updates(trainer, given):
     """For each layer the norm of the next step's change of W, made on copies."""
     net = trainer.net
     params, slots = (arena(a.size, net.dtype) for a in (net.params, trainer.slots))
     params[:], slots[:] = net.params, trainer.slots
     second = Options.of(trainer).stores or trainer.gradient_hook is not None
-    session = trainer._open(len(X), code, slots, second, net.frozen, params)
-    trainer._bind(session, X, code, y, weight)
+    session = open_session(trainer, given.rows, given.code, slots, second, net.frozen, params)
+    bind(trainer, session, given)
     session.set_rates(plain_rates(trainer, 1))
-    [(done, *_)] = trainer._windows(session, 1, trainer.steps)
+    [(done, *_)] = training_windows(trainer, session, 1, trainer.steps)
     if not done:
         return [np.nan] * len(net.layers)
     count = range(len(net.layers))

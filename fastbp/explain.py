@@ -7,6 +7,7 @@ import numpy as np
 
 from .engine import backend, parallel
 from .engine.options import Options
+from .engine.sessions import open_session
 from .kernels import codes
 from .machine import Peak, copy_bandwidth
 from .network.layout import arena
@@ -23,7 +24,7 @@ PHASES = {
     codes.T_EMBED: ("embeddings", "gradient and update of their tables"),
     codes.T_CONSTRAIN: ("constrain", "norms of the weights into each unit"),
 }
-PARTS = {codes.T_FORWARD: "forward", codes.T_BACKWARD: "dX", codes.T_UPDATE: "dW + update"}
+PARTS = {codes.PHASE_FORWARD: "forward", codes.PHASE_BACKWARD: "dX", codes.PHASE_UPDATE: "dW + update"}
 
 
 @dataclass
@@ -135,7 +136,7 @@ def _opened(trainer, code, X, y, threads=None):
     params, slots = arena(net.params.size, net.dtype), arena(trainer.slots.size, net.dtype)
     params[:] = net.params
     second = Options.of(trainer).stores
-    session = trainer._open(trainer.batch_size, code, slots, second, net.frozen, params, threads)
+    session = open_session(trainer, trainer.batch_size, code, slots, second, net.frozen, params, threads)
     session.hyper[codes.H_LR] = 1e-12  # stay where it is
     session.bind(X, y)
     session.shuffle(0, 0)
@@ -171,14 +172,14 @@ def _bytes(net, batch, k, slots):
     item, (i, o, _, _) = net.dtype.itemsize, net.layers[k]
     weights, a, z = (i + 1) * o * item, batch * i * item, batch * o * item
     return {
-        codes.T_FORWARD: weights + a + z,
-        codes.T_BACKWARD: weights + z + 2 * a,
-        codes.T_UPDATE: 2 * (1 + slots) * weights + a + z,
+        codes.PHASE_FORWARD: weights + a + z,
+        codes.PHASE_BACKWARD: weights + z + 2 * a,
+        codes.PHASE_UPDATE: 2 * (1 + slots) * weights + a + z,
     }
 
 
 def _rows(net, batch, code, ticks, step, slots):
-    last = codes.T_LAYERS + 3 * len(net.layers)
+    last = codes.TRACE + codes.PHASES * len(net.layers)
     scale = step / ticks[codes.T_GATHER : last].sum()
     item = net.dtype.itemsize
     lowest = min(set(range(len(net.layers))) - set(net.frozen), default=len(net.layers))
@@ -187,10 +188,10 @@ def _rows(net, batch, code, ticks, step, slots):
     for k, (i, o, _, _) in enumerate(net.layers):
         work, moved = 2.0 * batch * i * o, _bytes(net, batch, k, slots)
         for part, name in PARTS.items():
-            spent = ticks[codes.T_LAYERS + 3 * k + part] * scale
-            if part == codes.T_BACKWARD and k == 0 and embedded and 0 not in net.frozen:
+            spent = ticks[codes.TRACE + codes.PHASES * k + part] * scale
+            if part == codes.PHASE_BACKWARD and k == 0 and embedded and 0 not in net.frozen:
                 rows.append(Row(f"layer 0 {name}", spent, work * embedded / i))
-            if part == codes.T_BACKWARD and k <= lowest or part == codes.T_UPDATE and k in net.frozen:
+            if part == codes.PHASE_BACKWARD and k <= lowest or part == codes.PHASE_UPDATE and k in net.frozen:
                 continue  # nobody needs the gradient of the inputs, nor those of frozen layers
             rows.append(Row(f"layer {k} {name}", spent, work, moved[part]))
     for place, (name, _) in PHASES.items():
@@ -251,7 +252,7 @@ def _launched(net, batch, one, seconds, slots, program):
         trained = [k for k in range(len(net.layers)) if k not in net.frozen]
         for k in trained if one.layer is None else [one.layer]:
             fan_in, fan_out = net.layers[k][:2]
-            if part == codes.T_BACKWARD and k == 0:  # of the embedded columns alone
+            if part == codes.PHASE_BACKWARD and k == 0:  # of the embedded columns alone
                 row.flops += 2.0 * batch * one.products[0][1] * fan_out
                 continue
             row.flops += 2.0 * batch * fan_in * fan_out

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .data import checks
 from .engine.options import Options
+from .engine.samples import samples
+from .engine.sessions import bind, open_session
 from .errors import number
 from .kernels import codes
 from .network.layout import arena
@@ -57,14 +58,13 @@ def lr_find(trainer, X, y, *, start=1e-7, end=10.0, steps=100, sample_weight=Non
     number("steps", steps, lambda v: 3 <= v < 1e9 and v == int(v), "a whole number from 3 on")
     if isinstance(trainer.optimizer, LBFGS):
         raise ValueError("optimizer: got LBFGS, which has no learning rate")
-    X, code, y = trainer._checked(X, y)
-    weight = checks.weights(sample_weight, len(X), trainer.net.dtype)
+    given = samples(trainer, X, y, sample_weight)
     table = np.zeros((int(steps), codes.RATES))
     table[:, 0] = np.geomspace(start, end, int(steps))
     table[:, 1] = trainer.optimizer.inertia
     products = trainer.optimizer.products(trainer.steps, len(table))
     table[:, 2] = 0.0 if products is None else products
-    losses = np.array(_losses(trainer, X, code, y, weight, table))
+    losses = np.array(_losses(trainer, given, table))
     smoothed = _smooth(losses)
     hopeless = np.flatnonzero(smoothed > HOPELESS * np.minimum.accumulate(smoothed))
     count = hopeless[0] + 1 if len(hopeless) else len(losses)
@@ -74,15 +74,15 @@ def lr_find(trainer, X, y, *, start=1e-7, end=10.0, steps=100, sample_weight=Non
     return RangeTest(lr, losses, smoothed, _steepest(lr, smoothed))
 
 
-def _losses(trainer, X, code, y, weight, table):
+def _losses(trainer, given, table):
     """The mean loss of each update's batches, as it was before the update; ends where it is not finite."""
-    batch, every = min(trainer.batch_size, len(X)), Options.of(trainer).accumulate
+    batch, every = min(trainer.batch_size, given.rows), Options.of(trainer).accumulate
     params, slots = (arena(a.size, a.dtype) for a in (trainer.net.params, trainer.slots))
     params[:], slots[:] = trainer.net.params, trainer.slots
     second, frozen = Options.of(trainer).stores, trainer.net.frozen
-    session = trainer._open(batch, code, slots, second, frozen, params, trainer.num_threads)
-    trainer._bind(session, X, code, y, weight)
-    whole, losses, epoch = -(-len(X) // batch), [], 0
+    session = open_session(trainer, batch, given.code, slots, second, frozen, params, trainer.num_threads)
+    bind(trainer, session, given)
+    whole, losses, epoch = -(-given.rows // batch), [], 0
     while len(losses) < len(table):
         session.shuffle(trainer.seed, trainer.epochs + epoch)
         first = len(losses)

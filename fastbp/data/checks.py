@@ -107,6 +107,15 @@ def check_categories(X, embedded):
             )
 
 
+def check_batches(norms, batch, rows):
+    """Raises ValueError where batch norm would get a batch of one row, the last one too, as torch does."""
+    if "batch" in norms and (rows % batch == 1 or batch == 1):
+        raise ValueError(
+            f"batch_size: got {batch} for {rows} rows, which leaves a batch of 1; norm='batch' takes "
+            "batches of 2 or more"
+        )
+
+
 def _by_name(X, columns):
     """A frame with its columns in the order of ``columns``; what has no names as it is."""
     names = frames.names_of(X)

@@ -141,7 +141,7 @@ def few_rows(inputs):
 class Session:
     """Buffers and tables of one network with one plan; each call runs a window of steps.
 
-    params, slots : arenas (slots may be an empty array); plan : fastbp.plan.Plan.
+    params, slots : arenas (slots may be an empty array); plan : fastbp.engine.plan.Plan.
     """
 
     def __init__(self, params, slots, plan, hyper, threads, fixed=True, groups=1, work=0):
@@ -227,7 +227,7 @@ class Session:
             self._few_team.record(threads, trial, (end - start) / expected, end)
         bad = self.results[codes.RESULTS]
         if allowed > 1:
-            bad = self.results[codes.RESULTS : codes.RESULTS + int(self.results[codes.R_THREADS])].sum()
+            bad = self.results[codes.RESULTS : codes.RESULTS + int(self.results[codes.RESULT_THREADS])].sum()
         return outputs[:count].copy(), int(bad)
 
     def set_rates(self, table=None):
@@ -264,19 +264,19 @@ class Session:
             threads, trial = (1, False) if single else team.choose(start)
             count = min(max(1, self.window // 4) if trial else self.window, steps - self.done)
             call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + count
-            results[codes.R_STEPS] = 0
+            results[codes.RESULT_STEPS] = 0
             try:
                 self._go(mode, threads)
             finally:  # Ctrl-C shows up here, after steps that were made
-                ran = int(results[codes.R_STEPS])
+                ran = int(results[codes.RESULT_STEPS])
                 self.done += ran
-            hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.R_THREADS])].sum())
+            hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.RESULT_THREADS])].sum())
             end = time.perf_counter()
             if not single:
                 team.record(threads, trial, (end - start) / count, end)
             if count == self.window:  # at most doubling: one slow step is no rule
                 self.window = max(1, min(2 * count, int(count * WINDOW / (end - start))))
-            yield self.done, results[codes.R_LOSS], results[codes.R_WEIGHT], hits
+            yield self.done, results[codes.RESULT_LOSS], results[codes.RESULT_WEIGHT], hits
             if ran < count:
                 return
 
@@ -296,18 +296,18 @@ class Session:
         while self.done < steps:
             call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + 1
             self._go(codes.COLLECT, threads, self.gradient)
-            sums = results[[codes.R_LOSS, codes.R_WEIGHT]]
-            hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.R_THREADS])].sum())
+            sums = results[[codes.RESULT_LOSS, codes.RESULT_WEIGHT]]
+            hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.RESULT_THREADS])].sum())
             ran = 0
             if np.isfinite(sums[0]):
                 combine()
-                results[codes.R_STEPS] = 0
+                results[codes.RESULT_STEPS] = 0
                 try:
                     self._go(codes.APPLY, threads)
                 finally:
-                    ran = int(results[codes.R_STEPS])
+                    ran = int(results[codes.RESULT_STEPS])
                     self.done += ran
-                results[[codes.R_LOSS, codes.R_WEIGHT]] = sums
+                results[[codes.RESULT_LOSS, codes.RESULT_WEIGHT]] = sums
             yield self.done, sums[0] if ran else np.nan, sums[1], hits
             if not ran:
                 return
@@ -321,7 +321,7 @@ class Session:
     def layer_rows(self, layer, rows):
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them: views."""
         row = self.table[codes.HEADER + layer * codes.LAYER_COLUMNS :][: codes.LAYER_COLUMNS]
-        width, ld = int(row[codes.L_OUT]), int(row[codes.L_LDA])
+        width, ld = int(row[codes.L_FAN_OUT]), int(row[codes.L_LDA])
         return tuple(
             self.work[row[at] : row[at] + rows * ld].reshape(rows, ld)[:, :width]
             for at in (codes.L_A, codes.L_DELTA)

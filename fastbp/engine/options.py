@@ -1,5 +1,6 @@
 """What is done to gradients and weights whatever the optimizer: clipping, penalties, averages, factors."""
 
+import weakref
 from dataclasses import dataclass, fields
 from operator import is_
 
@@ -9,6 +10,7 @@ from ..errors import number
 from ..kernels import codes
 
 _ABOVE = (lambda v: 0 < v < float("inf"), "a number above 0, or None")
+_checked = weakref.WeakKeyDictionary()  # trainer -> its options, what they were made of and its network
 
 
 @dataclass
@@ -33,12 +35,12 @@ class Options:
     def of(cls, trainer):
         """The options of a trainer, checked as they are now; kept while they are the same objects."""
         now = [getattr(trainer, name) for name in cls.__dataclass_fields__]
-        known, options = vars(trainer).get("_options", ([None], None))
+        known, options = _checked.get(trainer, ([lambda: None], None))
         fixed = trainer.lr_factors is None or type(trainer.lr_factors) is tuple  # a list changes inside
-        if not (fixed and known[-1] is trainer.net and all(map(is_, known, now))):
+        if not (fixed and known[-1]() is trainer.net and all(map(is_, known, now))):
             options = cls(*now)
             options.check(len(trainer.net.layers))
-            trainer._options = [*now, trainer.net], options
+            _checked[trainer] = [*now, weakref.ref(trainer.net)], options
         return options
 
     def check(self, layers):
@@ -86,6 +88,10 @@ class Options:
         """The code of the update: the optimizer's, with the terms that are wanted."""
         full = self.l1 or self.clip_value is not None or self.ema is not None
         return optimizer.rule + codes.FULL if full else optimizer.code
+
+    def updates(self, done, steps):
+        """Updates that ``done`` of ``steps`` batches make: the last ones of an epoch make one too."""
+        return -(-done // self.accumulate) if done == steps else done // self.accumulate
 
     def slots(self, optimizer):
         """Arrays kept beside the parameters; the last one is the average of the weights if there is one."""

@@ -52,7 +52,7 @@ class Plan:
         names = [*net.activations, "identity"]
         for i, (fan_in, fan_out, start, ld) in enumerate(net.layers):
             row = self._rows(table, layers)[i]
-            row[codes.L_IN], row[codes.L_OUT] = fan_in, fan_out
+            row[codes.L_FAN_IN], row[codes.L_FAN_OUT] = fan_in, fan_out
             row[codes.L_ACTIVATION] = activation_code(names[i])
             row[codes.L_W], row[codes.L_LDW] = start, ld
             row[codes.L_FROZEN] = i in frozen

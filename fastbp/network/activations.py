@@ -1,14 +1,18 @@
 """Names of activations -> codes: the built-in ones, and the user's own (functions.py)."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from ..errors import unknown
 from ..kernels import codes
 
 NAMES = codes.ACTIVATIONS | codes.LEARNED
-USERS = {}  # full name, ending in a digest -> code
-LAST = {}  # short name -> the full name that was made last
+USERS: dict[str, int] = {}  # full name, ending in a digest -> code
+LAST: dict[str, str] = {}  # short name -> the full name that was made last
 
 
-def check(name):
+def check(name: Any) -> str:
     """The name that a network keeps. Raises ValueError with the nearest known name."""
     if name in NAMES or name in USERS:
         return name
@@ -22,6 +26,6 @@ def check(name):
     raise unknown("activation", name, [*NAMES, *LAST])
 
 
-def code(name):
+def code(name: str) -> int:
     """The code of a name that ``check`` returned."""
     return NAMES[name] if name in NAMES else USERS[name]

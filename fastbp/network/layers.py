@@ -1,17 +1,25 @@
 """What a network may have beside weights, biases and activations: the arguments, checked."""
 
+from __future__ import annotations
+
 import math
 import operator
 from collections.abc import Iterable
 from numbers import Real
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import unknown
 from ..kernels import codes
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
-def per_layer(name, value, hidden, check):
+    T = TypeVar("T")
+
+
+def per_layer(name: str, value: Any, hidden: int, check: Callable[[Any], T]) -> list[T]:
     """One checked value for each hidden layer: ``value`` is one for all, or one for each."""
-    single = value is None or isinstance(value, (str, Real)) or not isinstance(value, Iterable)
+    single = isinstance(value, str) or not isinstance(value, Iterable)
     values = [value] * hidden if single else list(value)
     if single:
         check(value)
@@ -22,39 +30,39 @@ def per_layer(name, value, hidden, check):
     return [check(v) for v in values]
 
 
-def rate(name):
+def rate(name: str) -> Callable[[Any], float]:
     """The check of a dropout rate; None stands for 0."""
 
-    def check(value):
+    def check(value: Any) -> float:
         value = 0.0 if value is None else value
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"{name}: got {value!r}, takes a share from 0 to below 1")
-        if not 0 <= value < 1 or threshold(value) == codes.DROPOUT_RANGE:
+        if not 0 <= float(value) < 1 or threshold(float(value)) == codes.DROPOUT_RANGE:
             raise ValueError(f"{name}: got {value}, takes a share from 0 to below 1")
         return float(value)
 
     return check
 
 
-def threshold(value):
+def threshold(value: float) -> int:
     """A rate as the program takes it: in 1 / DROPOUT_RANGE."""
     return math.floor(value * codes.DROPOUT_RANGE + 0.5) if math.isfinite(value) else codes.DROPOUT_RANGE
 
 
-def norm(value):
+def norm(value: Any) -> Any:
     """None, "layer" or "batch"."""
     if value is not None and (not isinstance(value, str) or value not in codes.NORMS):
         raise unknown("norm", value, codes.NORMS)
     return value
 
 
-def skips(residual, widths):
+def skips(residual: bool | Sequence[bool], widths: Sequence[int]) -> list[bool]:
     """Which hidden layers add their input: widths are those of the layers' inputs, then the last one's.
 
     True takes every layer whose input is as wide as its output; one value each: just these.
     """
 
-    def check(value):
+    def check(value: Any) -> bool:
         if not isinstance(value, bool):
             raise TypeError(f"residual: got {value!r}, takes True or False, or one per hidden layer")
         return value
@@ -76,7 +84,7 @@ def skips(residual, widths):
     return wanted
 
 
-def embeddings(value, columns, exact):
+def embeddings(value: Mapping[int, Sequence[int]] | None, columns: int, exact: int) -> list[tuple[int, ...]]:
     """[(column, categories, width), ...] by column; exact: the largest whole number that floats hold."""
     takes = "takes {column of X: (categories, numbers a category)}"
     try:
@@ -93,9 +101,10 @@ def embeddings(value, columns, exact):
     return [(c, *table[c]) for c in sorted(table)]
 
 
-def runs(columns, taken):
+def runs(columns: int, taken: Iterable[int]) -> list[tuple[int, ...]]:
     """[(first column, how many, place), ...]: the columns that are not taken, side by side."""
-    result, place = [], 0
+    result: list[list[int]] = []
+    place = 0
     for column in (c for c in range(columns) if c not in taken):
         if result and sum(result[-1][:2]) == column:
             result[-1][1] += 1

@@ -1,20 +1,28 @@
 """Aligned arenas: where each array of a network lies in one flat buffer."""
 
+from __future__ import annotations
+
 import mmap
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+    from ..types import Array
 
 LINE = 64  # bytes of a cache line, and of the widest vector
 HUGE = 1 << 21  # bytes of a huge page
 
 
-def align(count, itemsize):
+def align(count: int, itemsize: int) -> int:
     """count elements, up to a whole number of cache lines."""
     step = LINE // itemsize
     return -(-count // step) * step
 
 
-def leading_dimension(columns, itemsize):
+def leading_dimension(columns: int, itemsize: int) -> int:
     """Elements from one row to the next: whole cache lines, never a multiple of 2 KiB.
 
     Rows a large power of two apart fall into the same cache sets: one line more costs 3 % of memory.
@@ -23,7 +31,7 @@ def leading_dimension(columns, itemsize):
     return elements + LINE // itemsize if elements * itemsize % 2048 == 0 else elements
 
 
-def arena(size, dtype):
+def arena(size: int, dtype: DTypeLike) -> Array:
     """Flat zeroed array of ``size`` elements whose first one starts a cache line, or a huge page.
 
     A weight tile touches 18 rows kilobytes apart: with small pages each is a miss in the first
@@ -45,10 +53,10 @@ def arena(size, dtype):
 class Cursor:
     """Hands out aligned places one after the other; ``size`` is what they need together."""
 
-    def __init__(self, itemsize):
+    def __init__(self, itemsize: int) -> None:
         self.itemsize, self.size = itemsize, 0
 
-    def take(self, count):
+    def take(self, count: int) -> int:
         """Offset of a new place of ``count`` elements."""
         place, self.size = self.size, self.size + align(count, self.itemsize)
         return place

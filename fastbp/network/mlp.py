@@ -1,6 +1,9 @@
 """MLP: sizes, activations and one flat array of parameters with a view per layer."""
 
+from __future__ import annotations
+
 import operator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,8 +13,13 @@ from . import layers
 from .activations import check as check_activation
 from .layout import Cursor, arena, leading_dimension
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
-def _sizes(sizes):
+    from ..types import Activation, Dtype, Floats, InitializerLike, Norm, Seed
+
+
+def _sizes(sizes: Iterable[int]) -> list[int]:
     try:
         result = [operator.index(n) for n in sizes]
     except TypeError:
@@ -24,7 +32,7 @@ def _sizes(sizes):
     return result
 
 
-def _activations(activation, hidden):
+def _activations(activation: Activation | Iterable[Activation], hidden: int) -> list[str]:
     names = [activation] * hidden if isinstance(activation, str) else list(activation)
     checked = [check_activation(n) for n in ([activation] if isinstance(activation, str) else names)]
     if len(names) != hidden:
@@ -34,7 +42,7 @@ def _activations(activation, hidden):
     return checked * hidden if isinstance(activation, str) else checked
 
 
-def _short(values):
+def _short(values: list[Any]) -> Any:
     """One value for all, where they are all the same."""
     return values[0] if len(set(values)) == 1 else values
 
@@ -105,28 +113,47 @@ class MLP:
     ((4, 8), (8,), (8,), 171)
     """
 
+    sizes: list[int]
+    activations: list[str]
+    norms: list[Norm | None]
+    dtype: np.dtype[Any]
+    layers: list[tuple[int, int, int, int]]
+    tables: list[tuple[int, int]]
+    running: dict[int, int]
+    frozen: tuple[int, ...]
+    params: Floats
+    weights: tuple[Floats, ...]
+    biases: tuple[Floats, ...]
+    embeddings: tuple[Floats, ...]
+    gains: tuple[Floats | None, ...]
+    shifts: tuple[Floats | None, ...]
+    slopes: tuple[Floats | None, ...]
+    running_means: tuple[Floats | None, ...]
+    running_vars: tuple[Floats | None, ...]
+
     def __init__(
         self,
-        sizes,
-        activation="relu",
+        sizes: Iterable[int],
+        activation: Activation | Sequence[Activation] = "relu",
         *,
-        dropout=0.0,
-        input_dropout=0.0,
-        norm=None,
-        residual=False,
-        embeddings=None,
-        seed=None,
-        dtype="float32",
-        initializer=None,
-    ):
+        dropout: float | Sequence[float] = 0.0,
+        input_dropout: float = 0.0,
+        norm: Norm | Sequence[Norm | None] | None = None,
+        residual: bool | Sequence[bool] = False,
+        embeddings: Mapping[int, Sequence[int]] | None = None,
+        seed: Seed = None,
+        dtype: Dtype = "float32",
+        initializer: InitializerLike | None = None,
+    ) -> None:
         self._configure(sizes, activation, dtype, dropout, input_dropout, norm, residual, embeddings)
         self.frozen = ()
         self._allocate()
         self.initializer = initializer
         self.initialize(seed)
 
-    def _configure(self, sizes, activation, dtype, dropout=0.0, input_dropout=0.0, norm=None, residual=False,
-                   embeddings=None):  # fmt: skip
+    def _configure(self, sizes: Any, activation: Any, dtype: Any, dropout: Any = 0.0,
+                   input_dropout: Any = 0.0, norm: Any = None, residual: Any = False,
+                   embeddings: Any = None) -> None:  # fmt: skip
         self.sizes = _sizes(sizes)
         hidden = len(self.sizes) - 2
         self.activations = _activations(activation, hidden)
@@ -144,7 +171,7 @@ class MLP:
         self.skips = layers.skips(residual, [self.row_width, *self.sizes[1:-1]])
 
     @classmethod
-    def shapes(cls, **config):
+    def shapes(cls, **config: Any) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
         """Of a network's ``config``, before anything is allocated: {name: shape as a list} of what is
         trained, and of the running statistics."""
         net = object.__new__(cls)
@@ -161,11 +188,11 @@ class MLP:
         return trained, state
 
     @property
-    def row_width(self):
+    def row_width(self) -> int:
         """Inputs of the first layer: numeric columns and embedded numbers."""
         return self.sizes[0] + sum(width - 1 for _, _, width in self.embedded)
 
-    def _allocate(self):
+    def _allocate(self) -> None:
         item = self.dtype.itemsize
         self.layers = []  # (fan_in, fan_out, offset of W in params, leading dimension)
         self.tables = []  # (offset in params, leading dimension) of each embedding
@@ -190,16 +217,16 @@ class MLP:
             setattr(self, name, tuple(views.get(f"{name}.{k}") for k in range(hidden)))
         self.embeddings = tuple(views[f"embeddings.{k}"] for k in range(len(self.embedded)))
 
-    def _norm(self, index):
+    def _norm(self, index: int) -> Norm | None:
         return self.norms[index] if index < len(self.norms) else None
 
-    def _vectors(self, index):
+    def _vectors(self, index: int) -> list[str]:
         """Names of the rows behind the weights of layer ``index``."""
         norm = ["gains", "shifts"] if self._norm(index) else []
         learned = index < len(self.activations) and self.activations[index] in codes.LEARNED
         return ["biases", *norm, *(["slopes"] if learned else [])]
 
-    def __getstate__(self):
+    def __getstate__(self) -> tuple[Any, ...]:
         """For copy and pickle: views must not become arrays of their own."""
         return self.config(), self.params, self.frozen, self.initializer
 
@@ -209,7 +236,7 @@ class MLP:
         self.frozen, self.initializer = frozen, initializer
         self.params[:] = params
 
-    def initialize(self, seed=None):
+    def initialize(self, seed: Seed = None) -> None:
         """Draw the weights anew (see the class); biases to 0."""
         rng = np.random.Generator(np.random.PCG64(seed))
         fill(self, self.initializer, rng)
@@ -221,12 +248,12 @@ class MLP:
         for table in self.embeddings:
             table[:] = rng.standard_normal(table.shape)
 
-    def views(self, flat, index):
+    def views(self, flat: Floats, index: int) -> tuple[Floats, Floats]:
         """(W, b) of layer ``index`` in an array that is laid out as ``params``."""
         views = self.named_views(flat)
         return views[f"weights.{index}"], views[f"biases.{index}"]
 
-    def named_views(self, flat, state=True):
+    def named_views(self, flat: Floats, state: bool = True) -> dict[str, Floats]:
         """{name: view} of all that lies in an array that is laid out as ``params``.
 
         weights.K, biases.K, gains.K, shifts.K, slopes.K, embeddings.K, and, with ``state``, what no gradient
@@ -249,7 +276,7 @@ class MLP:
             found[f"embeddings.{k}"] = flat[start : start + categories * ld].reshape(-1, ld)[:, :width]
         return found
 
-    def freeze(self, *layers):
+    def freeze(self, *layers: int) -> MLP:
         """Leave these layers (0 is the first; -1 the last) as they are, bit for bit, while others train.
 
         With layer 0 go the embeddings; a layer with batch norm keeps its running statistics, and
@@ -264,7 +291,7 @@ class MLP:
         self.frozen = tuple(sorted({*self.frozen, *map(self._layer, layers)}))
         return self
 
-    def unfreeze(self, *layers):
+    def unfreeze(self, *layers: int) -> MLP:
         """Let these layers train again; all of them where none is named. Returns self.
 
         Their optimizer state is as it was when they were frozen, while Adam's count of steps went on.
@@ -273,7 +300,7 @@ class MLP:
         self.frozen = tuple(k for k in self.frozen if k not in named)
         return self
 
-    def _layer(self, index):
+    def _layer(self, index: int) -> int:
         count = len(self.layers)
         try:
             number = operator.index(index)
@@ -284,11 +311,11 @@ class MLP:
         return number % count
 
     @property
-    def num_parameters(self):
+    def num_parameters(self) -> int:
         """All numbers that are trained, without padding."""
         return sum(view.size for view in self.named_views(self.params, state=False).values())
 
-    def config(self):
+    def config(self) -> dict[str, Any]:
         """What MLP(**config) builds again, parameters apart."""
         return {
             "sizes": list(self.sizes),
@@ -301,13 +328,13 @@ class MLP:
             "dtype": self.dtype.name,
         }
 
-    def _words(self, index):
+    def _words(self, index: int) -> str:
         """What hidden layer ``index`` is, in words, in the order of computing."""
-        words = [self.norms[index] and f"{self.norms[index]} norm", self.activations[index]]
+        words: list[Any] = [self.norms[index] and f"{self.norms[index]} norm", self.activations[index]]
         words += [self.dropouts[index] and f"dropout {self.dropouts[index]:g}"]
         return ", ".join(w for w in [*words, self.skips[index] and "+ input"] if w)
 
-    def summary(self):
+    def summary(self) -> str:
         """A table of the layers as text.
 
         >>> print(fb.MLP([4, 8, 3], "gelu").summary())
@@ -331,9 +358,9 @@ class MLP:
             "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows
         )
 
-    def extras(self):
+    def extras(self) -> dict[str, Any]:
         """{argument: value} of what the network has beside dense layers: dropout, norm, ..., if any."""
-        values = {"dropout": self.dropouts, "norm": self.norms, "residual": self.skips}
+        values: dict[str, list[Any]] = {"dropout": self.dropouts, "norm": self.norms, "residual": self.skips}
         found = {name: _short(v) for name, v in values.items() if any(v)}
         if self.input_dropout:
             found["input_dropout"] = self.input_dropout
@@ -341,7 +368,7 @@ class MLP:
             found["embeddings"] = {c: (n, w) for c, n, w in self.embedded}
         return found
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         given = {"activation": _short(self.activations or ["linear"])} | self.extras()
         words = ", ".join(f"{name}={value!r}" for name, value in given.items())
         return f"MLP({self.sizes}, {words}, dtype={self.dtype.name!r})"

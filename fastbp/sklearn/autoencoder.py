@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from ..network.mlp import MLP
 from ..training.trainer import Trainer
 from .base import Estimator
-from .goal import for_numbers
+from .losses import for_numbers
 from .parameters import store
 
 
@@ -75,7 +75,7 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
         X = self._features(X, reset=reset)
         X = X.toarray() if sparse.issparse(X) else X
         self.n_outputs_ = X.shape[1]
-        self._goal = for_numbers("squared_error", self.n_outputs_)
+        self._chosen_loss = for_numbers("squared_error", self.n_outputs_)
         return X, X
 
     def _sizes(self, inputs):

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import tabular
 from .base import Estimator
-from .goal import for_classes, for_numbers, has_probabilities, rows_of_classes
+from .losses import for_classes, for_numbers, has_probabilities, rows_of_classes
 from .parameters import store
 
 _PARAMETERS = """
@@ -157,18 +157,18 @@ class MLPClassifier(ClassifierMixin, Estimator):
         if reset:
             self._multi, self._sparse_labels = multi, sparse.issparse(y)
         labels = y.shape[1] if multi else len(self.classes_)
-        self._goal = for_classes(self.loss, labels, multi)
-        self.n_outputs_, self.out_activation_ = self._goal.columns, self._goal.out_activation
+        self._chosen_loss = for_classes(self.loss, labels, multi)
+        self.n_outputs_, self.out_activation_ = self._chosen_loss.columns, self._chosen_loss.out_activation
         if multi:
             return X, (y.toarray() if sparse.issparse(y) else y).astype(np.uint8)
         places = np.searchsorted(self.classes_, y)
-        if self._goal.one_hot:
+        if self._chosen_loss.one_hot:
             return X, rows_of_classes(places, self.n_outputs_)
         return X, places.astype(np.uint8).reshape(-1, 1) if self.n_outputs_ == 1 else places.astype(np.int32)
 
     def _places(self, y):
         """Places of the classes (N,), from what _targets returns."""
-        return y.argmax(axis=1) if self._goal.one_hot else y.ravel()
+        return y.argmax(axis=1) if self._chosen_loss.one_hot else y.ravel()
 
     def _weights(self, sample_weight, X, y):
         weight = super()._weights(sample_weight, X, y)
@@ -191,10 +191,10 @@ class MLPClassifier(ClassifierMixin, Estimator):
         return by_class if weight is None else weight * by_class
 
     def _softened(self, y):
-        if self._p.preset is None or not self._goal.theirs:
+        if self._p.preset is None or not self._chosen_loss.theirs:
             return y
         share, outputs = tabular.SMOOTHING, self.n_outputs_
-        if self._goal.loss.name == "cross_entropy":
+        if self._chosen_loss.loss.name == "cross_entropy":
             return (1 - share) * np.eye(outputs)[y] + share / outputs
         return (1 - share) * y + share / 2
 
@@ -210,7 +210,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
 
     def _labels(self, outputs):
         """Codes of classes (N,), or indicators (N, labels), from probabilities."""
-        yes = outputs > self._goal.half
+        yes = outputs > self._chosen_loss.half
         if self._multi:
             return yes.astype(int)
         if self.n_outputs_ == 1:
@@ -237,7 +237,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
         """Probabilities (N, classes), columns in the order of classes_."""
         check_is_fitted(self)
         outputs = self._outputs(self._features(X, reset=False))
-        if self._goal.one_hot and self._goal.link == "sigmoid":  # one against the rest
+        if self._chosen_loss.one_hot and self._chosen_loss.link == "sigmoid":  # one against the rest
             outputs /= np.maximum(outputs.sum(axis=1, keepdims=True), np.finfo(outputs.dtype).tiny)
         return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
 
@@ -328,9 +328,9 @@ class MLPRegressor(RegressorMixin, Estimator):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
-        self._goal = for_numbers(self.loss, self.n_outputs_)
-        self.out_activation_ = self._goal.out_activation
-        if self._p.preset is None or self._goal.link == "exp":
+        self._chosen_loss = for_numbers(self.loss, self.n_outputs_)
+        self.out_activation_ = self._chosen_loss.out_activation
+        if self._p.preset is None or self._chosen_loss.link == "exp":
             self._unit = None
         elif reset:
             y = y.astype(np.float64)
@@ -353,7 +353,7 @@ class MLPRegressor(RegressorMixin, Estimator):
         a pair: these and their standard deviations.
         """
         check_is_fitted(self)
-        if return_std and self._goal.link != "gaussian":
+        if return_std and self._chosen_loss.link != "gaussian":
             raise ValueError(f"return_std: got {return_std} with the loss {self.loss}, takes 'gaussian_nll'")
         outputs, k = self._outputs(self._features(X, reset=False)), self.n_outputs_
         parts = [outputs[:, :k], np.sqrt(outputs[:, k:])] if return_std else [outputs[:, :k]]

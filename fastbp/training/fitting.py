@@ -9,7 +9,10 @@ import numpy as np
 from .. import metrics
 from ..callbacks import Callback, EarlyStopping, TerminateOnNaN
 from ..data import checks
+from ..engine import sessions
+from ..engine.options import Options
 from ..engine.pace import Pace
+from ..engine.samples import Samples, samples
 from ..errors import whole
 from ..optimizers import LBFGS
 from . import lbfgs
@@ -23,57 +26,56 @@ class Fit:
     """One call of Trainer.fit, checked; ``run`` does it."""
 
     trainer: object
-    X: np.ndarray
-    code: int
-    y: np.ndarray
-    weight: object
+    samples: Samples
+    batch: int
     epochs: object  # int, or None for as many as the budget allows
     seconds: object
-    validation: object  # (X, code, y, weight) or None
+    validation: object  # Samples or None
     metrics: dict
     callbacks: list
     shuffle: bool
     verbose: object
 
-    def run(self):
-        trainer, rows = self.trainer, len(self.X)
-        self.batch = min(whole("batch_size", trainer.batch_size), rows)
-        trainer._check_batches(self.batch, rows)
+    def __post_init__(self):
+        trainer, rows = self.trainer, self.samples.rows
         self.steps = -(-rows // self.batch)
-        self.updates = trainer._updates(self.steps, self.steps)
+        self.updates = Options.of(trainer).updates(self.steps, self.steps)
         if isinstance(trainer.optimizer, LBFGS):
-            run = lbfgs.prepare(self)
+            self.way = lbfgs.prepare(self)
         else:
-            run, self.pace = self._epochs, Pace(trainer, self.epochs, self.updates, rows, self.seconds)
-        session = trainer._session("train", self.batch)
+            self.way, self.pace = self._epochs, Pace(trainer, self.epochs, self.updates, rows, self.seconds)
+
+    def run(self, session, evaluate):
+        """Train on ``session``; evaluate(Samples, metrics) scores the validation samples. Returns History."""
+        trainer, rows, self.evaluate = self.trainer, self.samples.rows, evaluate
         trainer.history = self.history = History()
         trainer.stop_training = False
         for callback in self.callbacks:
             callback.trainer = trainer
         with session.lock, Progress(self.epochs, rows, self.seconds, self.verbose) as self.progress:
             try:
-                self.share = trainer._bind(session, self.X, self.code, self.y, self.weight)
+                self.share = sessions.bind(trainer, session, self.samples)
                 self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
                 self._plan(trainer.steps)
-                self._each("on_train_begin")
-                run(session)
+                self.tell("on_train_begin")
+                self.way(session)
             except KeyboardInterrupt:
                 self.history.stopped = "Ctrl-C"
                 where = f"after {trainer.steps:,} steps in all"
                 self.progress.write(f"fit: stopped by Ctrl-C {where}; the model keeps what it has learned")
             finally:
                 session.release()
-            self._each("on_train_end")
+            self.tell("on_train_end")
         return self.history
 
     def _epochs(self, session):
         trainer, epoch = self.trainer, 0
         while epoch != self.epochs and not trainer.stop_training:
             began = time.perf_counter()
-            self._each("on_epoch_begin", epoch, {})
+            self.tell("on_epoch_begin", epoch, {})
             logs = self.measured(self._train(session, epoch), began)
             self.pace.after_epoch(logs)
-            self._each("on_epoch_end", epoch, logs)
+            self.tell("on_epoch_end", epoch, logs)
             self.history.append(**logs)
             epoch += 1
             if self.seconds is not None and self._left() <= 0:
@@ -87,42 +89,43 @@ class Fit:
         trainer = self.trainer
         if self.validation is not None:
             start = time.perf_counter()
-            measured = trainer._evaluate(*self.validation, self.metrics)
+            measured = self.evaluate(self.validation, self.metrics)
             logs |= {f"val_{name}": value for name, value in measured.items()}
             self.reserve = time.perf_counter() - start
         elif self.metrics:
-            measured = checks.measure(self.metrics, self.code, self.y, trainer.predict(self.X), self.weight)
+            X, code, y, weight = self.samples
+            measured = checks.measure(self.metrics, code, y, trainer.predict(X), weight)
             logs |= {name: value for name, value in measured.items() if name not in logs}
         logs["seconds"] = time.perf_counter() - began
         return logs
 
     def _train(self, session, epoch):
         """One epoch, or what the budget leaves of it; returns {"loss": ..., "accuracy": ...}."""
-        trainer, rows = self.trainer, len(self.X)
+        trainer, rows, options = self.trainer, self.samples.rows, Options.of(self.trainer)
         if self.shuffle:
             session.shuffle(trainer.seed, trainer.epochs)
         trainer.epochs += 1
         self._rates(session)
-        before, session.done, scores = trainer.steps, 0, trainer._scores(self.code)
+        before, session.done, scores = trainer.steps, 0, self.samples.scored
         done = hits = 0
         loss = mass = 0.0
         try:
-            for done, loss, mass, hits in trainer._windows(session, self.steps, before):
+            for done, loss, mass, hits in sessions.training_windows(trainer, session, self.steps, before):
                 seen = min(done * self.batch, rows)
                 # before an epoch's end a guess where samples of weight 0 do not count
-                answers = trainer._answers(round(self.share * seen), self.code)
+                answers = self.samples.answers(round(self.share * seen), trainer.net.sizes[-1])
                 right = hits / max(1, answers) if scores and seen else None
                 self.progress.update(epoch, seen, loss / mass if mass else 0.0, right)
                 if self.seconds is not None and np.isfinite(loss):
-                    self._plan(before + trainer._updates(done, self.steps))
+                    self._plan(before + options.updates(done, self.steps))
                     self._rates(session)
                     if self._left() <= 0:
                         break
             else:
                 if done < self.steps:
-                    return self._diverged(loss, epoch, done)
+                    return self.diverged(loss, epoch, done)
         finally:
-            trainer.steps = before + trainer._updates(session.done, self.steps)
+            trainer.steps = before + options.updates(session.done, self.steps)
         logs = {"loss": float(loss / mass) if mass else 0.0}
         if scores:
             logs["accuracy"] = right
@@ -130,7 +133,7 @@ class Fit:
 
     def _rates(self, session):
         """The optimizer's numbers as they are now: callbacks, and what is planned, may change them."""
-        session.hyper[:] = self.trainer._hyper()
+        session.hyper[:] = sessions.hyper(self.trainer)
         session.set_rates(self.pace.table())
 
     def _left(self):
@@ -147,7 +150,7 @@ class Fit:
             most = likely if most is None else min(most, likely)
         self.trainer.first_step, self.trainer.planned_steps = self.first, most
 
-    def _diverged(self, loss, epoch, step):
+    def diverged(self, loss, epoch, step):
         if any(isinstance(c, TerminateOnNaN) for c in self.callbacks):
             return {"loss": float("nan")}
         raise FloatingPointError(
@@ -156,7 +159,7 @@ class Fit:
             f"{self.trainer.optimizer.lr}), standardised inputs, or clip_norm"
         )
 
-    def _each(self, what, *arguments):
+    def tell(self, what, *arguments):
         for callback in self.callbacks:
             getattr(callback, what)(*arguments)
 
@@ -172,24 +175,22 @@ def prepare(
         epochs = 1 if seconds is None else None
     else:
         epochs = whole("epochs", epochs, 0)
-    X, code, y = trainer._checked(X, y)
-    weight = checks.weights(sample_weight, len(X), trainer.net.dtype)
+    given = samples(trainer, X, y, sample_weight)
     validation = None
     if validation_split is not None:
         if validation_data is not None:
             raise ValueError("validation_split: got it and validation_data, takes one of them")
-        start = split(validation_split, len(X))
-        validation = X[start:], code, y[start:], None if weight is None else weight[start:]
-        X, y, weight = X[:start], y[:start], None if weight is None else weight[:start]
+        start = split(validation_split, given.rows)
+        given, validation = given.part(slice(start)), given.part(slice(start, None))
     elif validation_data is not None:
         validation = _validation(trainer, validation_data)
     if verbose not in (0, 1, True, False, "auto"):
         raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
     functions = metrics.table(metric_names)
     callbacks = _callbacks(callbacks, early_stopping, validation)
-    return Fit(
-        trainer, X, code, y, weight, epochs, seconds, validation, functions, callbacks, shuffle, verbose
-    )
+    batch = min(whole("batch_size", trainer.batch_size), given.rows)
+    checks.check_batches(trainer.net.norms, batch, given.rows)
+    return Fit(trainer, given, batch, epochs, seconds, validation, functions, callbacks, shuffle, verbose)
 
 
 def split(share, rows):
@@ -211,8 +212,7 @@ def _validation(trainer, given):
     except (TypeError, ValueError):
         got = type(given).__name__
         raise ValueError(f"validation_data: got {got}, takes (X, y) or (X, y, sample_weight)") from None
-    X, code, y = trainer._checked(X, y)
-    return X, code, y, checks.weights(weight, len(X), trainer.net.dtype)
+    return samples(trainer, X, y, weight)
 
 
 def _callbacks(callbacks, early_stopping, validation):

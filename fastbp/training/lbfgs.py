@@ -8,11 +8,11 @@ from ..engine.options import Options
 from .objective import Objective
 
 
-class _Penalised:
+class Penalised:
     """Mean loss plus weight decay, and its gradient, of the flat parameters in float64."""
 
-    def __init__(self, trainer, X, code, y, weight):
-        self.net, self.evaluate = trainer.net, Objective(trainer, X, code, y, weight)
+    def __init__(self, trainer, samples):
+        self.net, self.evaluate = trainer.net, Objective(trainer, samples)
         self.decay = np.zeros(self.net.params.size)
         for name, view in self.net.named_views(self.decay, state=False).items():
             bare = not (trainer.decay_bias or name.startswith(("weights", "embeddings")))
@@ -53,7 +53,7 @@ def prepare(fit):
 
 def _run(fit, minimize):
     trainer, optimizer = fit.trainer, fit.trainer.optimizer
-    objective = _Penalised(trainer, fit.X, fit.code, fit.y, fit.weight)
+    objective = Penalised(trainer, fit.samples)
     accepted, began = trainer.net.params.astype(float), time.perf_counter()
 
     def after(x):
@@ -63,23 +63,24 @@ def _run(fit, minimize):
         accepted, epoch = objective.x, fit.history.epochs
         trainer.steps, trainer.epochs = trainer.steps + 1, trainer.epochs + 1
         logs = {"loss": objective.loss}
-        if trainer._scores(fit.code):
-            answers = round(objective.evaluate.share * len(fit.X))
-            logs["accuracy"] = objective.evaluate.hits / trainer._answers(answers, fit.code)
-        fit.progress.update(epoch, len(fit.X), objective.loss, logs.get("accuracy"))
+        samples = fit.samples
+        if samples.scored:
+            rows = round(objective.evaluate.share * samples.rows)
+            logs["accuracy"] = objective.evaluate.hits / samples.answers(rows, trainer.net.sizes[-1])
+        fit.progress.update(epoch, samples.rows, objective.loss, logs.get("accuracy"))
         logs = fit.measured(logs, began)
-        fit._each("on_epoch_end", epoch, logs)
+        fit.tell("on_epoch_end", epoch, logs)
         fit.history.append(**logs)
         began = time.perf_counter()
         if trainer.stop_training:
             fit.history.stopped = fit.history.stopped or "callback"
             raise _Stop
         if epoch + 1 < fit.epochs:
-            fit._each("on_epoch_begin", epoch + 1, {})
+            fit.tell("on_epoch_begin", epoch + 1, {})
 
     limits = {"maxiter": fit.epochs, "maxfun": 100 * fit.epochs, "maxcor": optimizer.history_size}
     limits |= {"gtol": optimizer.tolerance_grad, "ftol": optimizer.tolerance_change}
-    fit._each("on_epoch_begin", 0, {})
+    fit.tell("on_epoch_begin", 0, {})
     diverged = False
     try:
         minimize(objective, accepted, jac=True, method="L-BFGS-B", callback=after, options=limits)
@@ -90,4 +91,4 @@ def _run(fit, minimize):
     finally:  # a line search may have been interrupted far out
         trainer.net.params[:] = accepted
     if diverged:
-        fit._diverged(objective.loss, fit.history.epochs, 0)
+        fit.diverged(objective.loss, fit.history.epochs, 0)

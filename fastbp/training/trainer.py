@@ -8,13 +8,14 @@ import numpy as np
 from .. import metrics as measures
 from ..data import checks
 from ..data.frames import names_of
-from ..engine import backend, devices, parallel
+from ..engine import averages, backend, devices, parallel, sessions
 from ..engine.options import Options
 from ..engine.pace import Pace
-from ..engine.plan import Plan
+from ..engine.samples import features, samples
 from ..errors import whole
 from ..kernels import codes
 from ..losses import loss as make_loss
+from ..network.gradients import Gradients
 from ..network.layout import arena
 from ..network.mlp import MLP
 from ..optimizers import optimizer as make_optimizer
@@ -197,10 +198,11 @@ class Trainer:
             return stream.fit(self, X, epochs, validation_data, verbose, others)
         if not self.epochs:
             self.columns = names_of(X)
-        return fitting.prepare(
+        fit = fitting.prepare(
             self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
             early_stopping, shuffle, sample_weight, verbose,
-        ).run()  # fmt: skip
+        )  # fmt: skip
+        return fit.run(self._session("train", fit.batch), self._evaluate)
 
     def train_on_batch(self, X, y, sample_weight=None):
         """One step on these rows, all of them as one batch; returns their loss before it (float).
@@ -211,10 +213,10 @@ class Trainer:
         >>> losses[-1] < losses[0], trainer.steps
         (True, 100)
         """
-        X, code, y = self._checked(X, y)
+        given = samples(self, X, y, sample_weight)
         kept = self._sessions.get("step")
-        room = max(len(X), self.batch_size, kept.shape[0] if kept else 0)
-        return self._stream("step", room, X, code, y, sample_weight)
+        room = max(given.rows, self.batch_size, kept.shape[0] if kept else 0)
+        return self._pass("step", room, given)
 
     def partial_fit(self, X, y, sample_weight=None):
         """One pass over these rows as they lie, in steps of ``batch_size``; returns their mean loss.
@@ -225,57 +227,29 @@ class Trainer:
         >>> trainer.steps, trainer.epochs
         (2, 0)
         """
-        X, code, y = self._checked(X, y)
-        return self._stream("stream", self.batch_size, X, code, y, sample_weight)
+        return self._pass("stream", self.batch_size, samples(self, X, y, sample_weight))
 
-    def _stream(self, use, batch, X, code, y, sample_weight):
-        weight = checks.weights(sample_weight, len(X), self.net.dtype)
-        self._check_batches(batch, len(X))
+    def _pass(self, use, batch, given):
+        """One pass over Samples as they lie; their mean loss."""
+        checks.check_batches(self.net.norms, batch, given.rows)
         session = self._session(use, batch)
         with session.lock:
-            session.hyper[:] = self._hyper()
-            self._bind(session, X, code, y, weight)
-            steps, before = -(-len(X) // batch), self.steps
-            session.set_rates(Pace(self, None, self._updates(steps, steps), len(X)).table())
+            session.hyper[:] = sessions.hyper(self)
+            sessions.bind(self, session, given)
+            steps, before, updates = -(-given.rows // batch), self.steps, Options.of(self).updates
+            session.set_rates(Pace(self, None, updates(steps, steps), given.rows).table())
             session.done = 0
             try:
-                for done, loss, mass, _ in self._windows(session, steps, before):  # noqa: B007
+                for done, loss, mass, _ in sessions.training_windows(self, session, steps, before):  # noqa: B007
                     pass
             finally:
-                self.steps = before + self._updates(session.done, steps)
+                self.steps = before + updates(session.done, steps)
                 session.release()
         if done < steps:
             raise FloatingPointError(
                 f"loss: became {loss} in step {done + 1} of these rows; the weights are as before that step"
             )
         return float(loss / mass) if mass else 0.0
-
-    def _updates(self, done, steps):
-        """Updates that ``done`` of ``steps`` batches make: the last ones of an epoch make one too."""
-        every = Options.of(self).accumulate
-        return -(-done // every) if done == steps else done // every
-
-    def _windows(self, session, steps, before):
-        if self.gradient_hook is None:
-            return session.windows(codes.TRAIN, steps, before)
-        gradients = Gradients(self.net, session.gradient)
-        return session.combined(steps, before, lambda: self.gradient_hook(gradients))
-
-    @staticmethod
-    def _scores(code):
-        """Whether the loss counts right answers."""
-        return code in codes.RIGHT_BY_SAMPLE or code in codes.RIGHT_BY_OUTPUT
-
-    def _answers(self, rows, code):
-        return rows * (self.net.sizes[-1] if code in codes.RIGHT_BY_OUTPUT else 1)
-
-    def _bind(self, session, X, code, y, weight):
-        """Bind data, weights as the loss has them; returns the share of samples whose weight is not 0."""
-        session.set_loss(code)
-        made = self.loss.weights(weight, y, code)
-        made = made if made is weight else checks.weights(made, len(y), self.net.dtype)
-        session.bind(X, y, made)
-        return 1.0 if made is None else np.count_nonzero(made) / len(y)
 
     # --- using
 
@@ -289,43 +263,8 @@ class Trainer:
         >>> sorted(trainer.evaluate(X, y, metrics=["auc"]))
         ['accuracy', 'auc', 'loss']
         """
-        X, code, y = self._checked(X, y)
-        functions = measures.table(metrics)
-        weight = checks.weights(sample_weight, len(X), self.net.dtype)
-        return self._evaluate(X, code, y, weight, functions, ema)
-
-    def _features(self, X, finite=True):
-        """X as the program reads it: prepared, and by name where this trainer was fitted on names."""
-        if self.preparation is not None:
-            X = self.preparation.transform(X, self.net.dtype)
-        X = backend.adopt(self.device, X)
-        X = checks.features(X, self.net.sizes[0], self.net.dtype, finite, self.columns)
-        checks.check_categories(X, self.net.embedded)
-        return X
-
-    def _check_batches(self, batch, rows):
-        """Batch norm needs two rows in every batch, the last one included, as torch's does."""
-        if "batch" in self.net.norms and (rows % batch == 1 or batch == 1):
-            raise ValueError(
-                f"batch_size: got {batch} for {rows} rows, which leaves a batch of 1; norm='batch' takes "
-                "batches of 2 or more"
-            )
-
-    def _checked(self, X, y):
-        """(X, loss code, y) as the program reads them; see data/checks.py for what is raised."""
-        X = self._features(X)
-        if self.preparation is not None:
-            y = self.preparation.targets(y)
-        return X, *checks.targets(y, self.loss, len(X), self.net.sizes[-1], self.net.dtype)
-
-    def _weights(self, ema=None):
-        """The parameters to infer by, laid out as net.params."""
-        if ema and self.ema is None:
-            raise ValueError("ema: got True, but no average is kept; takes a trainer made with ema=0.999")
-        if ema is False or self.ema is None or self.steps == 0:
-            return self.net.params
-        self._copy_to_average(lambda name, _: name.startswith("running"))
-        return self._average
+        given = samples(self, X, y, sample_weight)
+        return self._evaluate(given, measures.table(metrics), ema)
 
     def averaged_net(self):
         """A copy of the network with the average of the weights that Trainer(ema=...) keeps.
@@ -338,22 +277,24 @@ class Trainer:
         True
         """
         net = copy.deepcopy(self.net)
-        net.params[:] = self._weights(True)
+        net.params[:] = averages.weights(self, True)
         return net
 
-    def _evaluate(self, X, code, y, weight, functions, ema=None):
+    def _evaluate(self, given, functions, ema=None):
+        """evaluate for Samples and metrics.table's functions."""
         session = self._session("infer", INFERENCE_BATCH)
         with session.lock:
-            session.params = self._weights(ema)
-            share = self._bind(session, X, code, y, weight)
-            steps = -(-len(X) // INFERENCE_BATCH)
+            session.params = averages.weights(self, ema)
+            share = sessions.bind(self, session, given)
+            steps = -(-given.rows // INFERENCE_BATCH)
             *_, (_, loss, mass, hits) = session.windows(codes.EVALUATE, steps)
             session.release()
         result = {"loss": float(loss / mass) if mass else 0.0}
-        if self._scores(code):
-            result["accuracy"] = hits / self._answers(round(share * len(X)), code)
+        if given.scored:
+            result["accuracy"] = hits / given.answers(round(share * given.rows), self.net.sizes[-1])
         if functions:
-            measured = checks.measure(functions, code, y, self._infer(X, codes.PREDICT, ema), weight)
+            prediction = self._infer(given.X, codes.PREDICT, ema)
+            measured = checks.measure(functions, given.code, given.y, prediction, given.weight)
             result |= {name: value for name, value in measured.items() if name not in result}
         return result
 
@@ -366,18 +307,18 @@ class Trainer:
         >>> trainer.predict(X).sum(axis=1).round(5).tolist()
         [1.0, 1.0, 1.0, 1.0]
         """
-        out = self._infer(self._features(X, finite=False), codes.PREDICT, ema)
+        out = self._infer(features(self, X, finite=False), codes.PREDICT, ema)
         return out if self.preparation is None else self.preparation.outputs(out)
 
     def forward(self, X, *, ema=None):
         """(N, outputs) of the last layer, before the link: logits. X as in fit; raises as it does."""
-        return self._infer(self._features(X, finite=False), codes.FORWARD, ema)
+        return self._infer(features(self, X, finite=False), codes.FORWARD, ema)
 
     def _infer(self, X, mode, ema=None):
-        """Outputs for X as ``_features`` gives it."""
+        """Outputs for X as ``features`` gives it."""
         session = self._session("infer", INFERENCE_BATCH)
         with session.lock:
-            session.params = self._weights(ema)
+            session.params = averages.weights(self, ema)
             session.set_loss(self.loss.link_code(self.net.sizes[-1]))
             out, bad = session.infer(mode, X)
         if bad:  # the kernel has seen it; here it is said where
@@ -392,13 +333,13 @@ class Trainer:
         >>> trainer.activations(X).shape
         (4, 16)
         """
-        X = self._features(X)
+        X = features(self, X)
         layer = range(len(self.net.layers) - 1)[layer]
         session = self._session("infer", INFERENCE_BATCH)
         out = np.empty((len(X), self.net.sizes[-1]), self.net.dtype)
         hidden = np.empty((len(X), self.net.sizes[layer + 1]), self.net.dtype)
         with session.lock:
-            session.params = self._weights()
+            session.params = averages.weights(self)
             session.bind(X, out=out)
             for step in session.each(codes.FORWARD, -(-len(X) // INFERENCE_BATCH)):
                 place = hidden[step * INFERENCE_BATCH :][:INFERENCE_BATCH]
@@ -417,12 +358,11 @@ class Trainer:
         >>> [(dW.shape, db.shape) for dW, db in gradients]
         [((4, 16), (16,)), ((16, 4), (4,))]
         """
-        X, code, y = self._checked(X, y)
-        self._check_batches(len(X), len(X))
-        weight = checks.weights(sample_weight, len(X), self.net.dtype)
+        given = samples(self, X, y, sample_weight)
+        checks.check_batches(self.net.norms, given.rows, given.rows)
         grads = arena(self.net.params.size, self.net.dtype)
-        session = self._open(len(X), code, grads)
-        self._bind(session, X, code, y, weight)
+        session = sessions.open_session(self, given.rows, given.code, grads)
+        sessions.bind(self, session, given)
         [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
         return float(loss / mass), Gradients(self.net, grads)
 
@@ -542,48 +482,16 @@ class Trainer:
                     f"optimizer: {self.optimizer} keeps {slots} numbers per parameter (with the average of "
                     "ema), not what this trainer began with; takes a new Trainer"
                 )
-            session = self._sessions[use] = self._open(
-                batch, self.loss.code(self.net.sizes[-1]), self.slots, second, self.net.frozen
+            session = self._sessions[use] = sessions.open_session(
+                self, batch, self.loss.code(self.net.sizes[-1]), self.slots, second, self.net.frozen
             )
             session.shape = shape
         session.seed(self.seed)
         if use != "infer" and self.steps == 0 and self.ema is not None:
-            self._copy_to_average(lambda name, k: (0 if name == "embeddings" else k) in self.net.frozen)
+            averages.copy_to_average(
+                self, lambda name, k: (0 if name == "embeddings" else k) in self.net.frozen
+            )
         return session
-
-    @property
-    def _average(self):
-        return self.slots[-self.net.params.size :]
-
-    def _copy_to_average(self, chosen):
-        """Of what no update writes there: arrays for which chosen(name, number) holds."""
-        means = self.net.named_views(self._average)
-        for full, view in self.net.named_views(self.net.params).items():
-            name, k = full.split(".")
-            if chosen(name, int(k)):
-                means[full][:] = view
-
-    def _open(self, batch, code, slots, second=False, frozen=(), params=None, threads=None):
-        """A new session: on net.params or a copy, with ``threads`` or as many as the trainer takes."""
-        options, fixed = Options.of(self), threads is not None or self.threads is not None
-        threads = threads or parallel.most_threads(self.net, batch, self.threads)
-        plan = Plan(
-            self.net, code, options.code(self.optimizer), batch, threads, second, frozen,
-            self.loss.numbers(self.net.sizes[-1]), options.ema is not None,
-        )  # fmt: skip
-        return backend.open_session(
-            self.device, self.net.params if params is None else params, slots, plan, self._hyper(), threads,
-            fixed=fixed, work=parallel.step_work(self.net, batch),
-        )  # fmt: skip
-
-    def _snapshot(self):
-        """What ``_restore`` takes to predict as now."""
-        return self.net.params.copy(), None if self.ema is None else self._average.copy()
-
-    def _restore(self, state):
-        self.net.params[:], average = state
-        if average is not None:
-            self._average[:] = average
 
     def __getstate__(self):
         """For copy and pickle: sessions are opened anew."""
@@ -593,11 +501,6 @@ class Trainer:
         self.__dict__.update(state)
         slots, self.slots = self.slots, arena(self.slots.size, self.net.dtype)
         self.slots[:] = slots
-
-    def _hyper(self):
-        table = self.optimizer.hyper()
-        table[codes.H_LR] *= self.lr_scale
-        return Options.of(self).hyper(table, len(self.net.layers))
 
 
 def load(path, *, device="auto", threads=None):
@@ -610,15 +513,3 @@ def load(path, *, device="auto", threads=None):
     >>> history = trainer.fit(X, y, epochs=1)
     """
     return checkpoint.load(Trainer, path, device, threads)
-
-
-class Gradients(list):
-    """[(dW, db), ...] of a network, with gains, shifts, slopes, embeddings: views of one flat array."""
-
-    def __init__(self, net, flat):
-        views = net.named_views(flat, state=False)
-        count = len(net.layers)
-        super().__init__((views[f"weights.{k}"], views[f"biases.{k}"]) for k in range(count))
-        for name in ("gains", "shifts", "slopes"):
-            setattr(self, name, tuple(views.get(f"{name}.{k}") for k in range(count - 1)))
-        self.embeddings = tuple(views[f"embeddings.{k}"] for k in range(len(net.embeddings)))

@@ -11,7 +11,7 @@ from ..codes import (
     E_PLACE,
     E_TABLE,
     E_WIDTH,
-    L_IN,
+    L_FAN_IN,
     P_BATCH,
     P_CODES,
     P_DROPOUT,
@@ -106,7 +106,7 @@ def drop_input_gradients(work, plan, seed, step, row, last):
     """P_DX, rows [row, last), through the inputs' dropout."""
     ld, column = get(plan, P_LDDX), embedded_from(plan)
     dx = shift(work, get(plan, P_DX) + row * ld)
-    vectors = whole_vectors(work, get(layer(plan, 0), L_IN) - column)
+    vectors = whole_vectors(work, get(layer(plan, 0), L_FAN_IN) - column)
     dropout(last - row, vectors, row, column, dx, dx, ld, seed, step, 0, get(plan, P_DROPOUT))
 
 

@@ -10,15 +10,15 @@ from .. import codes, formulas
 from ..codes import (
     L_A,
     L_DROPOUT,
+    L_FAN_IN,
+    L_FAN_OUT,
     L_HAT,
-    L_IN,
     L_LATE,
     L_LDA,
     L_LDW,
     L_LDX,
     L_LOW,
     L_NORM,
-    L_OUT,
     L_ROWS,
     L_SKIP,
     L_SLOPE,
@@ -128,9 +128,9 @@ def finish_layer(params, work, this, number, keep, seed, step, row, last):
     step 0: nothing is dropped. With ``keep``, slopes times dropout go to L_SLOPE, and, with prelu, its
     derivative by its own slopes times dropout to L_LOW.
     """
-    n, ld, norm = get(this, L_OUT), get(this, L_LDA), get(this, L_NORM)
+    n, ld, norm = get(this, L_FAN_OUT), get(this, L_LDA), get(this, L_NORM)
     vectors = whole_vectors(work, n)
-    gain = shift(params, get(this, L_W) + (get(this, L_IN) + 1) * get(this, L_LDW))
+    gain = shift(params, get(this, L_W) + (get(this, L_FAN_IN) + 1) * get(this, L_LDW))
     beta, stat = shift(gain, get(this, L_LDW)), shift(work, get(this, L_STAT))
     learns, drops = get(this, L_LATE) == codes.PRELU, step != 0 and get(this, L_DROPOUT) != 0
     alpha = shift(params, get(this, L_W) + (get(this, L_ROWS) - 1) * get(this, L_LDW))
@@ -170,11 +170,11 @@ def vector_update(params, slots, stride, work, this, batch, code, row, last, con
     With a norm gain and shift, row 0 and 1; with prelu its slopes, the last row.
     """
     lanes = lanes_of(work)
-    most, vectors = codes.TILE // lanes, whole_vectors(work, get(this, L_OUT))
-    slopes = get(this, L_ROWS) - get(this, L_IN) - 2 if get(this, L_LATE) == codes.PRELU else -1
+    most, vectors = codes.TILE // lanes, whole_vectors(work, get(this, L_FAN_OUT))
+    slopes = get(this, L_ROWS) - get(this, L_FAN_IN) - 2 if get(this, L_LATE) == codes.PRELU else -1
     for r in range(row, last):
         source = get(this, L_HAT) if r == 0 else get(this, L_SLOPE)
-        place = get(this, L_W) + (get(this, L_IN) + 1 + r) * get(this, L_LDW)
+        place = get(this, L_W) + (get(this, L_FAN_IN) + 1 + r) * get(this, L_LDW)
         first = 0
         while first < vectors:
             count, c = min(most, vectors - first), first * lanes
@@ -192,5 +192,5 @@ def vector_update(params, slots, stride, work, this, batch, code, row, last, con
 def drop_inputs(work, plan, seed, step, row, last):
     """Dropout of the batch's rows [row, last) of inputs."""
     x = shift(work, get(plan, P_X) + row * get(plan, P_LDX))
-    vectors = whole_vectors(work, get(layer(plan, 0), L_IN))
+    vectors = whole_vectors(work, get(layer(plan, 0), L_FAN_IN))
     dropout(last - row, vectors, row, 0, x, x, get(plan, P_LDX), seed, step, 0, get(plan, P_DROPOUT))

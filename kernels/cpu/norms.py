@@ -9,13 +9,13 @@ from .. import codes
 from ..codes import (
     L_A,
     L_DELTA,
+    L_FAN_IN,
+    L_FAN_OUT,
     L_FROZEN,
     L_HAT,
-    L_IN,
     L_LDA,
     L_LDW,
     L_NORM,
-    L_OUT,
     L_RUNNING,
     L_SLOPE,
     L_STAT,
@@ -275,7 +275,7 @@ def track(e, rows, vectors, running, running_row, stat, stat_row):
 def batch_statistics(params, work, this, batch, live, sync, thread, threads):
     """Mean and 1/deviation of every column: the batch's, all threads together, or the running ones."""
     ld = get(this, L_LDA)
-    first, last = share_of(whole_vectors(work, get(this, L_OUT)), thread, threads)
+    first, last = share_of(whole_vectors(work, get(this, L_FAN_OUT)), thread, threads)
     c = first * lanes_of(work)
     stat = shift(work, get(this, L_STAT) + c)
     barrier(sync, threads)
@@ -289,9 +289,9 @@ def batch_statistics(params, work, this, batch, live, sync, thread, threads):
 @jit
 def norm_backward(params, work, this, batch, row, last, sync, thread, threads):
     """L_DELTA from the gradient at the norm's output (L_SLOPE), rows [row, last)."""
-    n, ld = get(this, L_OUT), get(this, L_LDA)
+    n, ld = get(this, L_FAN_OUT), get(this, L_LDA)
     vectors, stat = whole_vectors(work, n), shift(work, get(this, L_STAT))
-    gain = shift(params, get(this, L_W) + (get(this, L_IN) + 1) * get(this, L_LDW))
+    gain = shift(params, get(this, L_W) + (get(this, L_FAN_IN) + 1) * get(this, L_LDW))
     if get(this, L_NORM) == codes.BATCH_NORM and get(this, L_FROZEN) == 0:
         first, end = share_of(vectors, thread, threads)
         c = first * lanes_of(work)
@@ -318,7 +318,7 @@ def track_running(params, work, plan, batch, thread, threads):
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
         if get(this, L_NORM) == codes.BATCH_NORM and get(this, L_FROZEN) == 0:
-            first, last = share_of(whole_vectors(work, get(this, L_OUT)), thread, threads)
+            first, last = share_of(whole_vectors(work, get(this, L_FAN_OUT)), thread, threads)
             c = first * lanes_of(work)
             track(batch, last - first, shift(params, get(this, L_RUNNING) + c), get(this, L_LDW),
                  shift(work, get(this, L_STAT) + c), get(this, L_LDA))  # fmt: skip

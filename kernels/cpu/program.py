@@ -50,13 +50,13 @@ from ..codes import (
     L_ACTIVATION,
     L_DELTA,
     L_DERIVE,
+    L_FAN_IN,
+    L_FAN_OUT,
     L_FROZEN,
-    L_IN,
     L_LDA,
     L_LDW,
     L_LDX,
     L_NORM,
-    L_OUT,
     L_ROWS,
     L_SKIP,
     L_SLOPE,
@@ -213,14 +213,14 @@ def forward(params, work, plan, call, keep, drops, batch, row, last, own, own_la
     lanes = lanes_of(work)
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
-        vectors = whole_vectors(work, get(this, L_OUT))
+        vectors = whole_vectors(work, get(this, L_FAN_OUT))
         dense_forward(
             shift(work, get(this, L_A)), get(this, L_LDA), shift(work, get(this, L_DELTA)), keep,
             shift(work, get(this, L_X)), get(this, L_LDX), shift(params, get(this, L_W)),
-            get(this, L_LDW), get(this, L_IN), get(this, L_ACTIVATION), row, last,
+            get(this, L_LDW), get(this, L_FAN_IN), get(this, L_ACTIVATION), row, last,
             vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
         )  # fmt: skip
-        lap(trace, codes.T_LAYERS + 3 * index + codes.T_FORWARD)
+        lap(trace, codes.TRACE + codes.PHASES * index + codes.PHASE_FORWARD)
         if groups > 1:
             barrier(sync, threads)
             lap(trace, codes.T_WAIT)
@@ -228,7 +228,7 @@ def forward(params, work, plan, call, keep, drops, batch, row, last, own, own_la
             if get(this, L_NORM) == codes.BATCH_NORM:
                 batch_statistics(params, work, this, batch, keep, sync, thread, threads)
             finish_layer(params, work, this, index, keep, get(call, K_SEED), drops, own, own_last)
-            lap(trace, codes.T_LAYERS + 3 * index + codes.T_FORWARD)
+            lap(trace, codes.TRACE + codes.PHASES * index + codes.PHASE_FORWARD)
             if groups > 1:
                 barrier(sync, threads)
                 lap(trace, codes.T_WAIT)
@@ -242,35 +242,36 @@ def backward(params, work, plan, call, scratch, drops, batch, row, last, own, ow
     lanes = lanes_of(work)
     for index in range(get(plan, P_LAYERS) - 1, get(plan, P_LOWEST), -1):
         this, below = layer(plan, index), layer(plan, index - 1)
-        inner = get(this, L_IN)
+        inner = get(this, L_FAN_IN)
         vectors = whole_vectors(work, inner)
         dense_backward(
             shift(work, get(below, L_SLOPE)), get(below, L_LDA), shift(work, get(below, L_A)),
             shift(work, get(this, L_DELTA)), get(this, L_LDA), shift(params, get(this, L_W)),
-            get(this, L_LDW), get(this, L_OUT), inner, get(below, L_DERIVE), row, last,
+            get(this, L_LDW), get(this, L_FAN_OUT), inner, get(below, L_DERIVE), row, last,
             vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
             shift(scratch, get(plan, P_PANEL)), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
             get(this, L_SKIP), shift(work, get(this, L_TOTAL)), get(this, L_LDA),
             get(below, L_TOTAL), shift(work, get(below, L_TOTAL)),
         )  # fmt: skip
-        lap(trace, codes.T_LAYERS + 3 * index + codes.T_BACKWARD)
+        lap(trace, codes.TRACE + codes.PHASES * index + codes.PHASE_BACKWARD)
         if groups > 1:
             barrier(sync, threads)
             lap(trace, codes.T_WAIT)
         if get(below, L_NORM) != 0:
             norm_backward(params, work, below, batch, own, own_last, sync, thread, threads)
-            lap(trace, codes.T_LAYERS + 3 * index + codes.T_BACKWARD)
+            lap(trace, codes.TRACE + codes.PHASES * index + codes.PHASE_BACKWARD)
             if groups > 1:
                 barrier(sync, threads)
                 lap(trace, codes.T_WAIT)
     if get(plan, P_EMBEDDINGS) != 0 and get(plan, P_LOWEST) == 0:
         first = layer(plan, 0)
         numeric = embedded_from(plan)
-        vectors = whole_vectors(work, get(first, L_IN) - numeric)
+        vectors = whole_vectors(work, get(first, L_FAN_IN) - numeric)
         dense_backward(
             shift(work, get(plan, P_DX)), get(plan, P_LDDX), work, shift(work, get(first, L_DELTA)),
             get(first, L_LDA), shift(params, get(first, L_W) + numeric * get(first, L_LDW)),
-            get(first, L_LDW), get(first, L_OUT), get(first, L_IN) - numeric, codes.IDENTITY, row, last,
+            get(first, L_LDW), get(first, L_FAN_OUT), get(first, L_FAN_IN) - numeric, codes.IDENTITY, row,
+            last,
             vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
             shift(scratch, get(plan, P_PANEL)), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
             get(first, L_SKIP), shift(work, get(first, L_TOTAL) + numeric), get(first, L_LDA), 0, work,
@@ -279,7 +280,7 @@ def backward(params, work, plan, call, scratch, drops, batch, row, last, own, ow
             if groups > 1:
                 barrier(sync, threads)
             drop_input_gradients(work, plan, get(call, K_SEED), drops, own, own_last)
-        lap(trace, codes.T_LAYERS + codes.T_BACKWARD)
+        lap(trace, codes.TRACE + codes.PHASE_BACKWARD)
 
 
 @jit
@@ -295,7 +296,7 @@ def weight_gradients(params, slots, stride, work, plan, hyper, scratch, batch, m
     for index in range(get(plan, P_LAYERS)):
         this = layer(plan, index)
         if get(this, L_FROZEN) == 0:
-            total += get(this, L_ROWS) * whole_vectors(work, get(this, L_OUT))
+            total += get(this, L_ROWS) * whole_vectors(work, get(this, L_FAN_OUT))
     parts = 1
     if threads > 1:  # whose parts are too short to be claimed one by one, has one
         parts = max(1, min(PARTS, total * lanes_of(work) * batch // (threads * PART)))
@@ -326,7 +327,7 @@ def weight_part(params, slots, stride, work, plan, hyper, scratch, batch, mine, 
         this = layer(plan, index)
         if get(this, L_FROZEN) != 0:
             continue
-        inner, w, vectors = get(this, L_IN), get(this, L_W), whole_vectors(work, get(this, L_OUT))
+        inner, w, vectors = get(this, L_FAN_IN), get(this, L_W), whole_vectors(work, get(this, L_FAN_OUT))
         rows = get(this, L_ROWS)
         # rows that start in [begin, end)
         row = min(rows, max(0, (begin + vectors - 1) // vectors))
@@ -365,7 +366,7 @@ def weight_part(params, slots, stride, work, plan, hyper, scratch, batch, mine, 
                         packed, asked = True, index
                     dense_update(
                         shift(params, w), shift(slots, w), stride, ldw, shift(x, start * ldx), ldx,
-                        shift(delta, start * ldd), ldd, count, inner, get(this, L_OUT), code, arrays, row,
+                        shift(delta, start * ldd), ldd, count, inner, get(this, L_FAN_OUT), code, arrays, row,
                         end_row, np.int64(0), vectors * lanes, layer_constants(scratch, hyper, index, 1),
                         layer_constants(scratch, hyper, index, 2), shift(scratch, S_TILE),
                         shift(work, get(plan, P_ZERO)), shift(scratch, S_ONE),
@@ -375,7 +376,7 @@ def weight_part(params, slots, stride, work, plan, hyper, scratch, batch, mine, 
                 row = end_row
         begin -= vectors * rows
         end -= vectors * rows
-        lap(trace, codes.T_LAYERS + 3 * index + codes.T_UPDATE)
+        lap(trace, codes.TRACE + codes.PHASES * index + codes.PHASE_UPDATE)
     return asked
 
 
@@ -409,7 +410,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
     numbers = shift(work, get(plan, P_NUMBERS))
     hits, loss_sum, weight_sum, done = 0, 0.0, 0.0, 0
     if thread == 0 and get(call, K_FIRST) > 0:  # one sum over all windows of an epoch: one order
-        loss_sum, weight_sum = get(results, codes.R_LOSS), get(results, codes.R_WEIGHT)
+        loss_sum, weight_sum = get(results, codes.RESULT_LOSS), get(results, codes.RESULT_WEIGHT)
     trace = shift(sync, codes.SYNC + thread * trace_size(get(plan, P_LAYERS)))
     put(trace, codes.T_LAST, ticks() if get(call, codes.K_TRACE) != 0 else 0)
     before = float_mode(1, 0)
@@ -522,10 +523,10 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
         lap(trace, codes.T_WAIT)
     float_mode(0, before)
     if thread == 0:
-        put(results, codes.R_LOSS, loss_sum)
-        put(results, codes.R_WEIGHT, weight_sum)
-        put(results, codes.R_STEPS, np.float64(done))
-        put(results, codes.R_THREADS, np.float64(threads))
+        put(results, codes.RESULT_LOSS, loss_sum)
+        put(results, codes.RESULT_WEIGHT, weight_sum)
+        put(results, codes.RESULT_STEPS, np.float64(done))
+        put(results, codes.RESULT_THREADS, np.float64(threads))
     put(results, codes.RESULTS + thread, np.float64(hits))
 
 

@@ -14,10 +14,10 @@ from ..codes import (
     E_LD,
     E_TABLE,
     K_RATES,
+    L_FAN_IN,
+    L_FAN_OUT,
     L_FROZEN,
-    L_IN,
     L_LDW,
-    L_OUT,
     L_ROWS,
     L_W,
     P_EMBEDDINGS,
@@ -121,7 +121,7 @@ def apply(params, slots, work, plan, hyper, scratch, factor, share, threads):
             own *= min(1.0, most / (factor * sqrt(square_norm(work, plan, index)) + 1e-6))
         owner, bare = 0, last  # the layer that it belongs to; where biases and what follows them begin
         if index < get(plan, P_LAYERS):
-            owner, bare = index, start + get(layer(plan, index), L_IN) * get(layer(plan, index), L_LDW)
+            owner, bare = index, start + get(layer(plan, index), L_FAN_IN) * get(layer(plan, index), L_LDW)
         apply_block(params, slots, work, plan, gradient, own, first, min(last, bare),
                     layer_constants(scratch, hyper, owner, 1))  # fmt: skip
         apply_block(params, slots, work, plan, gradient, own, max(first, bare), last,
@@ -136,9 +136,9 @@ def constrain(params, slots, work, plan, hyper, scratch, number, share, threads,
         this = layer(plan, index)
         if get(this, L_FROZEN) != 0:
             continue
-        vectors = whole_vectors(work, get(this, L_OUT))
+        vectors = whole_vectors(work, get(this, L_FAN_OUT))
         begin, end = vectors * share // threads, vectors * (share + 1) // threads
-        limit_columns(get(this, L_IN), end - begin, shift(params, get(this, L_W) + begin * lanes),
+        limit_columns(get(this, L_FAN_IN), end - begin, shift(params, get(this, L_W) + begin * lanes),
                       get(this, L_LDW), get(hyper, codes.H_MAX_NORM))  # fmt: skip
     if get(hyper, codes.H_EMA) > 0.0:
         barrier(sync, threads)

@@ -28,7 +28,7 @@ def build(names):
     def drop_inputs(mem, table):
         """Dropout of the batch's inputs, in place: a block a row and some columns."""
         row, c = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-        if row >= table[codes.G_ROWS] or c >= table[DEVICE + codes.HEADER + codes.L_IN]:
+        if row >= table[codes.G_ROWS] or c >= table[DEVICE + codes.HEADER + codes.L_FAN_IN]:
             return
         first, second = row_keys(table[codes.G_SEED], table[codes.G_DROPS], 0, row)
         at = table[DEVICE + codes.P_X] + row * table[DEVICE + codes.P_LDX] + c
@@ -44,7 +44,7 @@ def build(names):
         entry += table[DEVICE + codes.P_RUNS] * codes.RUN_COLUMNS
         first_layer, numeric = DEVICE + codes.HEADER, table[entry + codes.E_PLACE]
         column = numeric + c
-        if row >= table[codes.G_ROWS] or column >= table[first_layer + codes.L_IN]:
+        if row >= table[codes.G_ROWS] or column >= table[first_layer + codes.L_FAN_IN]:
             return
         at = table[DEVICE + codes.P_DX] + row * table[DEVICE + codes.P_LDDX] + c
         g = mem[at]
@@ -66,7 +66,7 @@ def build(names):
         tid = cuda.threadIdx.x
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
         above = this + codes.LAYER_COLUMNS
-        count, ld = table[this + codes.L_OUT], table[this + codes.L_LDA]
+        count, ld = table[this + codes.L_FAN_OUT], table[this + codes.L_LDA]
         group = lanes_of_row(count)
         row = cuda.blockIdx.x * (THREADS // group) + tid // group
         width = count if row < table[codes.G_ROWS] else 0
@@ -87,7 +87,7 @@ def build(names):
         if norm != codes.LAYER_NORM:
             return
         hat = table[this + codes.L_HAT] + row * ld
-        gain = table[this + codes.L_W] + (table[this + codes.L_IN] + 1) * table[this + codes.L_LDW]
+        gain = table[this + codes.L_W] + (table[this + codes.L_FAN_IN] + 1) * table[this + codes.L_LDW]
         some, product = zero, zero
         for c in range(tid % group, width, group):
             h = mem[slope + c] * mem[gain + c]
@@ -117,7 +117,7 @@ def finishing(names, activate_both, more=""):
         shared = cuda.shared.array(THREADS, number_type)
         tid = cuda.threadIdx.x
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
-        count, ld = table[this + codes.L_OUT], table[this + codes.L_LDA]
+        count, ld = table[this + codes.L_FAN_OUT], table[this + codes.L_LDA]
         group = lanes_of_row(count)
         row = cuda.blockIdx.x * (THREADS // group) + tid // group
         width = count if row < table[codes.G_ROWS] else 0
@@ -125,7 +125,7 @@ def finishing(names, activate_both, more=""):
         norm, code, mode = table[this + codes.L_NORM], table[this + codes.L_LATE], table[codes.G_MODE]
         a, slope = table[this + codes.L_A] + row * ld, table[this + codes.L_SLOPE] + row * ld
         hat, stat = table[this + codes.L_HAT] + row * ld, table[this + codes.L_STAT]
-        gain = table[this + codes.L_W] + (table[this + codes.L_IN] + 1) * table[this + codes.L_LDW]
+        gain = table[this + codes.L_W] + (table[this + codes.L_FAN_IN] + 1) * table[this + codes.L_LDW]
         shift = gain + table[this + codes.L_LDW]
         mean, inverse = zero, one
         if norm == codes.LAYER_NORM:

@@ -24,7 +24,7 @@ def build(names):
         tid = cuda.threadIdx.x
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
         c, ld = cuda.blockIdx.x * ACROSS + tid % ACROSS, table[this + codes.L_LDA]
-        inside = c < table[this + codes.L_OUT]
+        inside = c < table[this + codes.L_FAN_OUT]
         if table[codes.G_MODE] <= codes.GRADIENTS and table[this + codes.L_FROZEN] == 0:
             rows = table[codes.G_ROWS] if inside else 0
             at, total = table[this + codes.L_A] + c, zero
@@ -55,7 +55,7 @@ def build(names):
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
         c, ld = cuda.blockIdx.x * ACROSS + tid % ACROSS, table[this + codes.L_LDA]
         rows, count = 0, real(table[codes.G_ROWS])
-        if c < table[this + codes.L_OUT]:
+        if c < table[this + codes.L_FAN_OUT]:
             rows = table[codes.G_ROWS]
         grad, hat, delta = (
             table[this + codes.L_SLOPE] + c,
@@ -71,7 +71,7 @@ def build(names):
             product = fold_down(shared, tid, product) / count
         if rows == 0:
             return
-        gain = table[this + codes.L_W] + (table[this + codes.L_IN] + 1) * table[this + codes.L_LDW] + c
+        gain = table[this + codes.L_W] + (table[this + codes.L_FAN_IN] + 1) * table[this + codes.L_LDW] + c
         factor = mem[table[this + codes.L_STAT] + codes.N_INVERSE * ld + c] * mem[gain]
         for r in range(tid // ACROSS, rows, DOWN):
             g, value = mem[grad + r * ld], mem[hat + r * ld]
@@ -88,7 +88,7 @@ def build(names):
         if table[codes.G_STOPPED] != 0:
             return
         c, ld = cuda.blockIdx.x * ACROSS + tid % ACROSS, table[this + codes.L_LDA]
-        rows = table[codes.G_ROWS] if c < table[this + codes.L_OUT] else 0
+        rows = table[codes.G_ROWS] if c < table[this + codes.L_FAN_OUT] else 0
         first, ldw = table[this + codes.L_W] + c, table[this + codes.L_LDW]
         place, mine = constants_of(table, index, 2), rows > 0 and tid < ACROSS
         if table[this + codes.L_NORM] != codes.NO_NORM:
@@ -99,7 +99,7 @@ def build(names):
             of_gain = fold_down(shared, tid, of_gain)
             of_shift = fold_down(shared, tid, of_shift)
             if mine:
-                at = first + (table[this + codes.L_IN] + 1) * ldw
+                at = first + (table[this + codes.L_FAN_IN] + 1) * ldw
                 settle(mem, table, of_gain, at, place)
                 settle(mem, table, of_shift, at + ldw, place)
         if table[this + codes.L_LATE] == codes.PRELU:
@@ -116,7 +116,7 @@ def build(names):
         this = DEVICE + codes.HEADER + cuda.blockIdx.y * codes.LAYER_COLUMNS
         c = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
         moves = table[codes.G_STOPPED] == 0 and table[this + codes.L_FROZEN] == 0
-        if not moves or table[this + codes.L_NORM] != codes.BATCH_NORM or c >= table[this + codes.L_OUT]:
+        if not moves or table[this + codes.L_NORM] != codes.BATCH_NORM or c >= table[this + codes.L_FAN_OUT]:
             return
         rows = real(table[codes.G_ROWS])
         stat, at = table[this + codes.L_STAT] + c, table[this + codes.L_RUNNING] + c

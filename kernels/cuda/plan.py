@@ -2,37 +2,15 @@
 
 import numpy as np
 
-from .. import codes, formulas, loss_formulas
-
-# columns of the plan that are places in the work arena
-PLACES = (codes.P_X, codes.P_TARGET, codes.P_ROWLOSS, codes.P_ROWSCALE, codes.P_GRADIENT, codes.P_PARTIALS,
-          codes.P_ZERO, codes.P_NUMBERS, codes.P_DX, codes.P_CODES)  # fmt: skip
-LAYER_PLACES = (codes.L_X, codes.L_A, codes.L_DELTA, codes.L_SLOPE, codes.L_HAT, codes.L_STAT, codes.L_TOTAL,
-                codes.L_LOW)  # fmt: skip
-# What this program understands; a table with anything else in it is refused, not half obeyed.
-KNOWN = {
-    "P": "LAYERS BATCH INPUTS OUTPUTS LOSS OPTIMIZER SIZE X LDX TARGET LDT TARGETS ROWLOSS ROWSCALE SCRATCH "
-    "SCRATCH_SIZE PANEL GRADIENT PARTIALS ZERO SLOTS LOWEST NUMBERS MEETS DROPOUT DX LDDX CODES RUNS "
-    "EMBEDDINGS SUMS",
-    "L": "IN OUT ACTIVATION W LDW X LDX A LDA DELTA FROZEN ROWS SLOPE DERIVE SPECIAL LATE NORM HAT STAT "
-    "RUNNING DROPOUT SKIP TOTAL LOW",
-    "H": "LR WEIGHT_DECAY MOMENTUM DAMPENING NESTEROV BETA2 EPS DECOUPLED LR_DECAY MOMENTUM_DECAY START "
-    "CLIP_NORM CLIP_LAYER CLIP_VALUE L1 MAX_NORM ACCUMULATE EMA PER_LAYER BARE_BIAS",
-}
-
-
-def unknown(prefix, table):
-    """Columns of a table (..., columns) that are set and that this program does not know, by name."""
-    known = {f"{prefix}_{name}" for name in KNOWN[prefix].split()}
-    columns = {name: at for name, at in vars(codes).items() if name.startswith(f"{prefix}_")}
-    return [name for name, at in columns.items() if name not in known and np.any(table[..., at])]
+from .. import codes, formulas, loss_formulas, tables
 
 
 def refuse(plan, hyper):
     """Raises NotImplementedError for a plan or an optimizer that asks for what only the CPU does."""
-    layers = layer_rows(plan)
-    found = unknown("P", plan) + unknown("L", layers) + unknown("H", np.array(hyper[: codes.HYPER]))
-    found = [name[2:].lower() for name in found]
+    layers, hyper = layer_rows(plan), np.array(hyper)
+    found = tables.P.refused(tables.GPU, lambda place: plan[place] != 0)
+    found += tables.L.refused(tables.GPU, lambda place: layers[:, place].any())
+    found += tables.H.refused(tables.GPU, lambda place: hyper[place] != 0)
     loss = int(plan[codes.P_LOSS])
     if loss < codes.USER and loss not in loss_formulas.LOSS:
         found.append(f"loss {loss}")
@@ -92,10 +70,10 @@ class Layout:
         """The plan with places of device memory, late activations apart, and the embedded inputs."""
         result = np.zeros(codes.HEADER + (self.inputs + 1) * codes.LAYER_COLUMNS, np.int64)
         result[: len(plan)] = plan
-        result[list(PLACES)] += self.work
+        result[tables.P.places(tables.WORK)] += self.work
         result[codes.P_SCRATCH] = self.constants
         layers = layer_rows(result)
-        layers[:, list(LAYER_PLACES)] += self.work
+        layers[:, tables.L.places(tables.WORK)] += self.work
         for i, row in enumerate(layers):
             if self.late[i] and not row[codes.L_SPECIAL]:
                 row[codes.L_LATE], row[codes.L_ACTIVATION] = row[codes.L_ACTIVATION], codes.IDENTITY
@@ -112,7 +90,7 @@ class Layout:
         below, this = table[start:].reshape(2, codes.LAYER_COLUMNS)
         below[codes.L_A] = below[codes.L_DELTA] = table[codes.P_DX]
         below[codes.L_LDA], below[codes.L_ACTIVATION] = table[codes.P_LDDX], codes.IDENTITY
-        for column in (codes.L_OUT, codes.L_DELTA, codes.L_LDA, codes.L_LDW):
+        for column in (codes.L_FAN_OUT, codes.L_DELTA, codes.L_LDA, codes.L_LDW):
             this[column] = first[column]
-        this[codes.L_IN] = first[codes.L_IN] - numeric
+        this[codes.L_FAN_IN] = first[codes.L_FAN_IN] - numeric
         this[codes.L_W] = first[codes.L_W] + numeric * first[codes.L_LDW]

@@ -212,7 +212,7 @@ class Run:
             self.kernels[f"user_{code}"] = custom.kernel_of(text, params.dtype, namespace)
         size, item = params.size, params.dtype.itemsize
         rows = layer_rows(plan)
-        self.layers = [(int(row[codes.L_IN]), int(row[codes.L_OUT])) for row in rows]
+        self.layers = [(int(row[codes.L_FAN_IN]), int(row[codes.L_FAN_OUT])) for row in rows]
         self.late_codes = np.maximum(rows[:, codes.L_ACTIVATION], rows[:, codes.L_LATE]).tolist()
         self.normed = [int(norm) for norm in rows[:, codes.L_NORM]]
         self.trains = [not frozen for frozen in rows[:, codes.L_FROZEN]]
@@ -325,7 +325,7 @@ class Run:
     def layer_rows(self, layer, rows):
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them."""
         row = layer_rows(self.plan)[layer]
-        width, ld = int(row[codes.L_OUT]), int(row[codes.L_LDA])
+        width, ld = int(row[codes.L_FAN_OUT]), int(row[codes.L_LDA])
         found = []
         for place in (codes.L_A, codes.L_DELTA):
             start = self.work + int(row[place])

@@ -38,7 +38,7 @@ def parameter_group(table, index):
     if index < layers:
         this += index * codes.LAYER_COLUMNS
         first, ld = table[this + codes.L_W], table[this + codes.L_LDW]
-        bare = first + table[this + codes.L_IN] * ld
+        bare = first + table[this + codes.L_FAN_IN] * ld
         return first, table[this + codes.L_ROWS] * ld, table[this + codes.L_FROZEN] == 0, index, bare
     entry = embedding(table, index - layers)
     first, size = table[entry + codes.E_TABLE], table[entry + codes.E_CATEGORIES] * table[entry + codes.E_LD]
@@ -245,7 +245,7 @@ def build(names):
         if table[codes.G_STOPPED] != 0 or table[codes.G_UPDATES] == 0 or table[this + codes.L_FROZEN] != 0:
             return
         c, ld = cuda.blockIdx.x * ACROSS + tid % ACROSS, table[this + codes.L_LDW]
-        rows = table[this + codes.L_IN] if c < table[this + codes.L_OUT] else 0
+        rows = table[this + codes.L_FAN_IN] if c < table[this + codes.L_FAN_OUT] else 0
         total, at = zero, table[this + codes.L_W] + c
         for r in range(tid // ACROSS, rows, DOWN):
             x = mem[at + r * ld]

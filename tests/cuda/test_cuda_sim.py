@@ -14,7 +14,7 @@ import pytest
 
 import fastbp as fb
 from fastbp.engine import backend, devices
-from fastbp.kernels import codes, custom
+from fastbp.kernels import codes, custom, tables
 from fastbp.kernels import reference as ref
 
 if not int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0):
@@ -186,7 +186,7 @@ def three_products(rng, dtype, one, rows, inner, outer, launch):
     below, this = plan[codes.HEADER :][: codes.LAYER_COLUMNS], plan[codes.HEADER + codes.LAYER_COLUMNS :]
     below[[codes.L_A, codes.L_DELTA, codes.L_LDA]] = where["x"], where["below"], ld_in
     below[codes.L_ACTIVATION] = codes.IDENTITY
-    this[[codes.L_IN, codes.L_OUT, codes.L_W, codes.L_LDW]] = inner, outer, where["w"], ld_out
+    this[[codes.L_FAN_IN, codes.L_FAN_OUT, codes.L_W, codes.L_LDW]] = inner, outer, where["w"], ld_out
     this[[codes.L_X, codes.L_LDX, codes.L_A, codes.L_LDA, codes.L_DELTA]] = (
         where["x"], ld_in, where["a"], ld_out, where["d"])  # fmt: skip
     read = lambda name, count, width, ld: mem[where[name] :][: count * ld].reshape(count, ld)[:, :width]  # noqa: E731
@@ -468,7 +468,7 @@ def test_masks_are_the_references_to_the_bit(rng, kind):
         table[[codes.G_SEED, codes.G_DROPS, codes.G_ROWS]] = seed, step, rows
         table[codes.DEVICE + codes.P_LDX] = ld
         table[codes.DEVICE + codes.P_DROPOUT] = int(np.floor(rate * 2**32 + 0.5))
-        table[codes.DEVICE + codes.HEADER + codes.L_IN] = columns
+        table[codes.DEVICE + codes.HEADER + codes.L_FAN_IN] = columns
         mem = x.ravel().copy()
         _slot(mem, table, kernels["drop_inputs"], (rows, 3), 4)
         mask = ref.dropout_mask(rate, seed, step, 0, rows, columns).astype(kind)
@@ -587,24 +587,20 @@ def test_out_of_memory_says_how_much_and_what_to_lower(monkeypatch):
         data.allocate(10**9, np.float32, "X")
 
 
-def test_what_the_gpu_does_not_know_is_refused():
-    """New columns of the tables are refused by name until kernels/cuda has been taught them."""
+def test_what_the_gpu_does_not_know_is_refused(monkeypatch):
+    """New fields of the tables are refused by name until tables.py says that kernels/cuda reads them."""
     rows, hyper = np.zeros(codes.HEADER + codes.LAYER_COLUMNS, np.int64), np.zeros(codes.HYPER)
     rows[codes.P_LAYERS] = 1
     plan.refuse(rows, hyper)
-    for prefix, table in (("P", rows), ("L", rows[codes.HEADER :]), ("H", hyper)):
-        for name in plan.KNOWN[prefix].split():
-            assert hasattr(codes, f"{prefix}_{name}")
-        known = plan.KNOWN[prefix]
-        last = known.rpartition(" ")[2]
-        plan.KNOWN[prefix] = known.rpartition(" ")[0]  # as if the last one were new
-        at = getattr(codes, f"{prefix}_{last}")
-        before, table[at] = table[at], 1
-        try:
-            with pytest.raises(NotImplementedError, match=rf"does not do this yet \({last.lower()}\)"):
-                plan.refuse(rows, hyper)
-        finally:
-            plan.KNOWN[prefix], table[at] = known, before
+    for prefix, values in (("P", rows), ("L", rows[codes.HEADER :]), ("H", hyper)):
+        table = tables.Table.all[prefix]
+        new = next(f for f in reversed(table.fields) if f.readers == tables.BOTH)
+        fields = [f if f is not new else f._replace(readers=tables.CPU) for f in table.fields]
+        monkeypatch.setattr(table, "fields", fields)
+        values[new.place] = 1
+        with pytest.raises(NotImplementedError, match=rf"does not do this yet \({new.name[2:].lower()}\)"):
+            plan.refuse(rows, hyper)
+        values[new.place] = 0
     rows[codes.HEADER + codes.L_ACTIVATION] = codes.USER - 1
     with pytest.raises(NotImplementedError, match=f"activation {codes.USER - 1}"):
         plan.refuse(rows, hyper)

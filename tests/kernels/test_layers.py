@@ -112,7 +112,7 @@ def test_column_groups_give_the_same_bits(rng, threads):
         session.bind(X, y)
         session.seed(8)
         *_, (_, loss, _, _) = session.windows(codes.TRAIN, 3)
-        assert session.results[codes.R_THREADS] in (count, 1)
+        assert session.results[codes.RESULT_THREADS] in (count, 1)
         results.append((net.params, loss))
     for params, loss in results[1:]:
         assert np.array_equal(params, results[0][0]) and loss == results[0][1]

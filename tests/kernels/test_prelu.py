@@ -8,7 +8,7 @@ from oracle import Oracle, flat, numeric_gradient, ours, shaken
 
 import fastbp as fb
 from fastbp.kernels import reference as ref
-from fastbp.training.trainer import Gradients
+from fastbp.network.gradients import Gradients
 
 
 def away_from_kinks(rng, net, rows):
@@ -125,7 +125,8 @@ def test_slopes_are_in_the_average_and_no_column_of_w(rng, max_norm):
 
 def test_lbfgs_decays_slopes_and_gains_as_biases(rng):
     """weight_decay / 2 times the sum of squares of all that is trained, or of W and the tables alone."""
-    from fastbp.training.lbfgs import _Penalised
+    from fastbp.engine.samples import samples
+    from fastbp.training.lbfgs import Penalised
 
     X, y = np.hstack([rng.standard_normal((60, 3)), rng.integers(0, 4, (60, 1))]), rng.integers(0, 2, 60)
     for bare in (False, True):
@@ -133,8 +134,7 @@ def test_lbfgs_decays_slopes_and_gains_as_biases(rng):
         optimizer = fb.LBFGS(weight_decay=0.05)
         trainer = fb.Trainer(shaken(net, rng), optimizer=optimizer, decay_bias=not bare)
         loss, grads = trainer.gradients(X, y)
-        X_, code, y_ = trainer._checked(X, y)
-        value, gradient = _Penalised(trainer, X_, code, y_, None)(net.params.copy())
+        value, gradient = Penalised(trainer, samples(trainer, X, y))(net.params.copy())
         arrays = [*net.weights, *net.embeddings] if bare else Oracle(net).arrays()
         assert value == pytest.approx(loss + 0.025 * sum((a**2).sum() for a in arrays), rel=1e-12)
         found = Gradients(net, gradient)

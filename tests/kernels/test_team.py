@@ -178,7 +178,7 @@ def test_affinity_to_one_core():
     out = run(
         f"""
         os.sched_setaffinity(0, {{{core}}})
-        from fastbp.parallel import usable_cores
+        from fastbp.engine.parallel import usable_cores
         trainer = fb.Trainer(fb.MLP([20, 64, 64, 3], seed=0), batch_size=64, seed=0)
         trainer.fit(X, y, epochs=5)
         print(usable_cores(), trainer.num_threads, np.array_equal(trainer.net.params, alone))

@@ -18,11 +18,11 @@ FLOORS = (
     "errors math types",
     "initializers metrics prepare datasets",
     "network drawing",
-    "data callbacks pictures export",
+    "data pictures export",
     "losses optimizers schedules preparation files",
     "custom",
     "engine",
-    "machine",
+    "machine callbacks",
     "diagnosis explain lrfind",
     "training",
     "models sklearn",
@@ -287,6 +287,39 @@ def test_only_the_estimators_see_scikit_learn_and_nobody_sees_them():
     assert broken(mine, lambda m, i: outsider(i, "numpy", "scipy", "sklearn", "threadpoolctl")) == []
     rest = {m: found for m, found in REST.items() if m not in ESTIMATORS}
     assert broken(rest, lambda m, i: any(within(i.name, e) for e in ESTIMATORS)) == []
+
+
+PUBLIC_ALL_THE_SAME = {"_replace", "_asdict", "_fields"}  # of named tuples
+
+
+def private_of_others(tree):
+    """(line, text) of each x._name, x not self, cls or super(), where the class around it has no _name."""
+    found = []
+
+    def visit(node, own):
+        if isinstance(node, ast.ClassDef):
+            own = {n.name for n in node.body if isinstance(n, ast.FunctionDef)}
+        elif isinstance(node, ast.Attribute) and re.match("_(?!_)", node.attr):
+            mine = ast.unparse(node.value) in ("self", "cls", "super()") or node.attr in own
+            if not mine and node.attr not in PUBLIC_ALL_THE_SAME:
+                found.append((node.lineno, ast.unparse(node)))
+        for child in ast.iter_child_nodes(node):
+            visit(child, own)
+
+    visit(tree, set())
+    return found
+
+
+def test_what_is_private_stays_with_its_object():
+    source = "class A:\n    def f(self, b):\n        return self._x + b._f() + b.c._y\n    def _f(self): pass"
+    assert private_of_others(ast.parse(source)) == [(3, "b.c._y")]
+    reached = [
+        f"{name}:{line} {text}"
+        for name, path in modules()
+        if name in REST
+        for line, text in private_of_others(ast.parse(path.read_text()))
+    ]
+    assert reached == []
 
 
 def test_every_package_is_installed():

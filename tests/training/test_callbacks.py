@@ -28,8 +28,7 @@ def trainer(lr=0.01, **options):
 def stopped_after(values, **options):
     """Epochs until an EarlyStopping ends a fit whose val_loss takes these values; the callback."""
     params = np.zeros(1)
-    fake = SimpleNamespace(stop_training=False, _snapshot=params.copy)
-    fake._restore = lambda state: params.__setitem__(0, state[0])
+    fake = SimpleNamespace(stop_training=False, net=SimpleNamespace(params=params), ema=None)
     stopping = cb.EarlyStopping(**options)
     stopping.trainer = fake
     stopping.on_train_begin()

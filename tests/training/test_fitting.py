@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastbp as fb
+from fastbp.engine import sessions
 from fastbp.kernels import codes
 from fastbp.network.layout import arena
 
@@ -70,16 +71,16 @@ def test_the_plan_is_made_as_the_time_goes(rng, monkeypatch):
     t, seen = trainer((16, 64, 3), threads=1), []
     t.fit(X, y, 0)
     begin = []
-    whole = t._hyper
+    whole = sessions.hyper
 
-    def looked():
+    def looked(trainer):
         if t.planned_steps is not None and begin:
             done = t._sessions["train"].done + t.steps - t.first_step
             seen.append((done / t.planned_steps, (time.perf_counter() - begin[0]) / 0.4))
         begin.append(time.perf_counter())
-        return whole()
+        return whole(trainer)
 
-    monkeypatch.setattr(t, "_hyper", looked)
+    monkeypatch.setattr(sessions, "hyper", looked)
     t.fit(X, y, seconds=0.4)
     within = [(a, b) for a, b in seen if b > 0.2]
     assert len(within) >= 3

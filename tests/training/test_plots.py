@@ -99,7 +99,7 @@ def test_without_matplotlib_the_message_says_how_to_get_it(tmp_path, monkeypatch
 def test_neither_pyplot_nor_matplotlib_is_imported_before_it_is_needed(tmp_path):
     pytest.importorskip("matplotlib")
     code = (
-        "import sys; from fastbp.plots import learning_curves; assert 'matplotlib' not in "
+        "import sys; from fastbp.drawing.plots import learning_curves; assert 'matplotlib' not in "
         "sys.modules; learning_curves({'loss': [1, 0.5]}, sys.argv[1]); assert "
         "'matplotlib.pyplot' not in sys.modules"
     )

@@ -23,7 +23,7 @@ _THEIRS = {"squared_error": "mse", "poisson": "poisson_nll", "log_loss": None}  
 
 
 @dataclass
-class Goal:
+class ChosenLoss:
     """One estimator's loss: loss, the Trainer's; link of its outputs, as fastbp.export has it; columns, the
     network's outputs; one_hot, whether classes are targets as rows; theirs, whether scikit-learn has it.
     """
@@ -45,7 +45,7 @@ class Goal:
 
 
 def for_numbers(given, outputs):
-    """The Goal of a regression by ``given``, a name or a Loss, for so many targets."""
+    """The ChosenLoss of a regression by ``given``, a name or a Loss, for so many targets."""
     known = [name for name in LOSSES if name not in _OF_CLASSES]
     made = _made(given, ["squared_error", "poisson", *known])
     if made.name in _OF_CLASSES:
@@ -53,11 +53,11 @@ def for_numbers(given, outputs):
     if len(getattr(made, "quantiles", ())) > 1:
         raise ValueError(f"loss: got {made}, takes one quantile: predict gives one number for each target")
     columns = 2 * outputs if made.name == "gaussian_nll" else outputs
-    return Goal(made, _link(made, columns), columns, theirs=given in ("squared_error", "poisson"))
+    return ChosenLoss(made, _link(made, columns), columns, theirs=given in ("squared_error", "poisson"))
 
 
 def for_classes(given, labels, multi):
-    """The Goal of a classification; labels : classes, or with ``multi`` several answers each sample has."""
+    """The ChosenLoss of a classification; labels : classes, or with ``multi`` answers each sample has."""
     theirs = isinstance(given, str) and given == "log_loss"
     if theirs:
         given = "bce_with_logits" if multi or labels < 3 else "cross_entropy"
@@ -77,7 +77,7 @@ def for_classes(given, labels, multi):
         columns = labels if labels > 2 or made.name == "cross_entropy" else 1
         columns = max(columns, 2) if made.name == "cross_entropy" else columns
         one_hot = columns > 1 and made.code(columns) not in codes.LABELS
-    return Goal(made, _link(made, columns), columns, one_hot, theirs)
+    return ChosenLoss(made, _link(made, columns), columns, one_hot, theirs)
 
 
 def has_probabilities(given):

@@ -1,0 +1,50 @@
+"""What a trainer runs by: sessions on its device, its samples bound, its numbers, windows of steps."""
+
+import numpy as np
+
+from ..data import checks
+from ..kernels import codes
+from ..network.gradients import Gradients
+from . import backend, parallel
+from .options import Options
+from .plan import Plan
+
+
+def open_session(trainer, batch, code, slots, second=False, frozen=(), params=None, threads=None):
+    """A new session: on net.params or a copy, with ``threads`` or as many as the trainer takes."""
+    net, options = trainer.net, Options.of(trainer)
+    fixed = threads is not None or trainer.threads is not None
+    threads = threads or parallel.most_threads(net, batch, trainer.threads)
+    plan = Plan(
+        net, code, options.code(trainer.optimizer), batch, threads, second, frozen,
+        trainer.loss.numbers(net.sizes[-1]), options.ema is not None,
+    )  # fmt: skip
+    return backend.open_session(
+        trainer.device, net.params if params is None else params, slots, plan, hyper(trainer), threads,
+        fixed=fixed, work=parallel.step_work(net, batch),
+    )  # fmt: skip
+
+
+def hyper(trainer):
+    """The optimizer's numbers and the options', as they are now."""
+    table = trainer.optimizer.hyper()
+    table[codes.H_LR] *= trainer.lr_scale
+    return Options.of(trainer).hyper(table, len(trainer.net.layers))
+
+
+def bind(trainer, session, samples):
+    """Bind samples, weights as the loss has them; returns the share of those whose weight is not 0."""
+    session.set_loss(samples.code)
+    made = trainer.loss.weights(samples.weight, samples.y, samples.code)
+    if made is not samples.weight:
+        made = checks.weights(made, samples.rows, trainer.net.dtype)
+    session.bind(samples.X, samples.y, made)
+    return 1.0 if made is None else np.count_nonzero(made) / samples.rows
+
+
+def training_windows(trainer, session, steps, before):
+    """session.windows of training, ``before`` updates made; step by step where there is a gradient_hook."""
+    if trainer.gradient_hook is None:
+        return session.windows(codes.TRAIN, steps, before)
+    gradients = Gradients(trainer.net, session.gradient)
+    return session.combined(steps, before, lambda: trainer.gradient_hook(gradients))
