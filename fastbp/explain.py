@@ -7,6 +7,7 @@ import numpy as np
 
 from .engine import backend, parallel
 from .engine.options import Options
+from .engine.pace import Updates
 from .engine.sessions import open_session
 from .kernels import codes
 from .machine import Peak, copy_bandwidth
@@ -137,7 +138,7 @@ def _opened(trainer, code, X, y, threads=None):
     params[:] = net.params
     second = Options.of(trainer).stores
     session = open_session(trainer, trainer.batch_size, code, slots, second, net.frozen, params, threads)
-    session.hyper[codes.H_LR] = 1e-12  # stay where it is
+    session.updates = Updates.of(trainer, lr=1e-12)  # stay where it is
     session.bind(X, y)
     session.shuffle(0, 0)
     return session

@@ -141,7 +141,8 @@ def few_rows(inputs):
 class Session:
     """Buffers and tables of one network with one plan; each call runs a window of steps.
 
-    params, slots : arenas (slots may be an empty array); plan : fastbp.engine.plan.Plan.
+    params, slots : arenas (slots may be an empty array); plan : fastbp.engine.plan.Plan. updates : the
+    Updates of the next training steps (pace.py).
     """
 
     def __init__(self, params, slots, plan, hyper, threads, fixed=True, groups=1, work=0):
@@ -162,7 +163,7 @@ class Session:
         self.order = np.empty(0, np.int32)
         self._kept, self._few, self.batch = (), None, int(plan.table[codes.P_BATCH])
         self._few_team = Team(threads, fixed)
-        self._rates = None
+        self.updates = self._constants = None
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
 
@@ -230,11 +231,6 @@ class Session:
             bad = self.results[codes.RESULTS : codes.RESULTS + int(self.results[codes.RESULT_THREADS])].sum()
         return outputs[:count].copy(), int(bad)
 
-    def set_rates(self, table=None):
-        """Learning rate, momentum, ... of each update of the epoch; None: those of hyper for all."""
-        self._rates = table
-        self.call[codes.K_RATES] = _address(table)
-
     def release(self):
         """Let go of the data that was bound."""
         self._kept = ()
@@ -263,7 +259,7 @@ class Session:
             single = call[codes.K_SAMPLES] == 1  # a row is one thread's; it says nothing of batches
             threads, trial = (1, False) if single else team.choose(start)
             count = min(max(1, self.window // 4) if trial else self.window, steps - self.done)
-            call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + count
+            self._aim(mode, self.done, self.done + count)
             results[codes.RESULT_STEPS] = 0
             try:
                 self._go(mode, threads)
@@ -283,7 +279,7 @@ class Session:
     def each(self, mode, steps):
         """Run the steps one at a time; yields the number of each, when layer_rows has its results."""
         for step in range(steps):
-            self.call[codes.K_FIRST], self.call[codes.K_LAST] = step, step + 1
+            self._aim(mode, step, step + 1)
             self._go(mode, self.team.threads)
             yield step
 
@@ -294,7 +290,7 @@ class Session:
         self.done = hits = 0
         call[codes.K_STEP] = number
         while self.done < steps:
-            call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + 1
+            self._aim(codes.APPLY, self.done, self.done + 1)
             self._go(codes.COLLECT, threads, self.gradient)
             sums = results[[codes.RESULT_LOSS, codes.RESULT_WEIGHT]]
             hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.RESULT_THREADS])].sum())
@@ -326,6 +322,14 @@ class Session:
             self.work[row[at] : row[at] + rows * ld].reshape(rows, ld)[:, :width]
             for at in (codes.L_A, codes.L_DELTA)
         )
+
+    def _aim(self, mode, begin, end):
+        """Let the call be about steps [begin, end), and have the constants of their updates at hand."""
+        call = self.call
+        call[codes.K_FIRST], call[codes.K_LAST] = begin, end
+        if mode in (codes.TRAIN, codes.APPLY):
+            _, self._constants = self.updates.window(int(call[codes.K_STEP]), begin, end)
+            call[codes.K_CONSTANTS] = _address(self._constants)
 
     def _go(self, mode, threads, slots=None):
         if mode in (codes.TRAIN, codes.APPLY) and self.table[codes.P_OPTIMIZER] == codes.STORE:

@@ -101,14 +101,24 @@ class Options:
         """{name: value} of what is not as by default: as JSON takes it."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
-    def hyper(self, table, layers):
-        """The optimizer's table with the options' numbers, and the layers' factors behind."""
-        factors = np.ones(layers) if self.lr_factors is None else np.array(self.lr_factors)
+    def constants(self, t):
+        """{codes.C_...: value} of updates t, as Optimizer.constants: what all optimizers share."""
+        found = {codes.C_L1: self.l1, codes.C_CLIP: self.clip_value or np.inf}
+        if self.ema is not None:
+            share = 1.0 - self.ema  # all of the weights at the first update, as torch's swa_utils
+            share = np.where(t == 1, 1.0, share) if isinstance(t, np.ndarray) else 1.0 if t == 1 else share
+            found[codes.C_AVERAGE] = share
+            if self.max_norm is None:  # else the average is of what the limit leaves
+                found[codes.C_EMA] = share
+        return found
+
+    def hyper(self, layers):
+        """The program's table (codes.H_...), and behind it the layers' factors, float64."""
+        table = np.zeros(codes.HYPER + layers)
         table[codes.H_CLIP_NORM] = self.clip_norm or 0.0
         table[codes.H_CLIP_LAYER] = self.clip_layer_norm or 0.0
-        table[codes.H_CLIP_VALUE] = self.clip_value or 0.0
-        table[codes.H_L1], table[codes.H_MAX_NORM] = self.l1, self.max_norm or 0.0
-        table[codes.H_ACCUMULATE], table[codes.H_EMA] = self.accumulate, self.ema or 0.0
+        table[codes.H_MAX_NORM], table[codes.H_ACCUMULATE] = self.max_norm or 0.0, self.accumulate
         table[codes.H_BARE_BIAS] = not self.decay_bias
         table[codes.H_PER_LAYER] = not self.decay_bias or self.lr_factors is not None
-        return np.concatenate([table, factors])
+        table[codes.HYPER :] = 1.0 if self.lr_factors is None else self.lr_factors
+        return table

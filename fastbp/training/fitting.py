@@ -134,7 +134,7 @@ class Fit:
     def _rates(self, session):
         """The optimizer's numbers as they are now: callbacks, and what is planned, may change them."""
         session.hyper[:] = sessions.hyper(self.trainer)
-        session.set_rates(self.pace.table())
+        session.updates = self.pace.epoch()
 
     def _left(self):
         """Seconds that are left for steps: a validation as long as the last one is to come."""

@@ -237,7 +237,7 @@ class Trainer:
             session.hyper[:] = sessions.hyper(self)
             sessions.bind(self, session, given)
             steps, before, updates = -(-given.rows // batch), self.steps, Options.of(self).updates
-            session.set_rates(Pace(self, None, updates(steps, steps), given.rows).table())
+            session.updates = Pace(self, None, updates(steps, steps), given.rows).epoch()
             session.done = 0
             try:
                 for done, loss, mass, _ in sessions.training_windows(self, session, steps, before):  # noqa: B007
