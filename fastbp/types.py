@@ -42,6 +42,7 @@ class Exchangeable(Protocol):
 Array: TypeAlias = NDArray[Any]  # of any dtype
 Floats: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64, as the network
 Doubles: TypeAlias = NDArray[np.float64]
+PerUpdate: TypeAlias = float | Doubles  # one number for all updates, or an array of one for each
 Ints: TypeAlias = NDArray[np.int64]
 Shape: TypeAlias = tuple[int, ...]
 
@@ -91,6 +92,7 @@ ScheduleName: TypeAlias = Literal[
     "plateau", "adaptive",
 ]  # fmt: skip
 ScheduleFunction: TypeAlias = Callable[[int], float]  # of the number of the update, from 0
+By: TypeAlias = Literal["step", "epoch", "sample"]  # what a schedule counts
 ScheduleLike: TypeAlias = "ScheduleName | str | Schedule | ScheduleFunction"
 
 MetricName: TypeAlias = Literal[

@@ -1,10 +1,19 @@
 """A schedule at work: the learning rate (and momentum) of every update of one fit, epoch by epoch."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..kernels import codes
 from ..schedules import schedule
 from .options import Options
+
+if TYPE_CHECKING:
+    from ..optimizers import Optimizer
+    from ..training.trainer import Trainer
+    from ..types import Doubles, Logs, PerUpdate
 
 
 class Updates:
@@ -14,18 +23,24 @@ class Updates:
     optimizer's.
     """
 
-    def __init__(self, optimizer, options, lr=None, momentum=None):
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        options: Options,
+        lr: PerUpdate | None = None,
+        momentum: PerUpdate | None = None,
+    ) -> None:
         self.optimizer, self.options = optimizer, options
         self.lr = optimizer.lr if lr is None else lr
         self.momentum = optimizer.inertia if momentum is None else momentum
 
     @classmethod
-    def of(cls, trainer, lr=None, momentum=None):
+    def of(cls, trainer: Trainer, lr: PerUpdate | None = None, momentum: PerUpdate | None = None) -> Updates:
         """A trainer's; without lr its optimizer's, scaled as its schedule has it."""
         lr = trainer.optimizer.lr * trainer.lr_scale if lr is None else lr
         return cls(trainer.optimizer, Options.of(trainer), lr, momentum)
 
-    def window(self, number, begin, end):
+    def window(self, number: int, begin: int, end: int) -> tuple[int, Doubles]:
         """(first update, (updates, codes.CONSTANTS) float64) of steps [begin, end), of a pass before which
         ``number`` updates were made. An update that these steps only begin counts, too."""
         first, last = begin // self.options.accumulate, (end - 1) // self.options.accumulate
@@ -57,7 +72,9 @@ class Pace:
     not fit the optimizer.
     """
 
-    def __init__(self, trainer, epochs, updates, rows, seconds=None):
+    def __init__(
+        self, trainer: Trainer, epochs: int | None, updates: int, rows: int, seconds: float | None = None
+    ) -> None:
         self.trainer, self.updates, self.rows, self.epochs = trainer, updates, rows, epochs
         self.schedule = plan = trainer.schedule = schedule(trainer.schedule)
         self.counted = epochs is not None or seconds is not None  # whether these passes are epochs
@@ -85,7 +102,7 @@ class Pace:
                 "can be changed; takes False"
             )
 
-    def epoch(self):
+    def epoch(self) -> Updates:
         """The Updates of the epoch that has begun."""
         trainer, plan = self.trainer, self.schedule
         if plan is None:
@@ -115,7 +132,7 @@ class Pace:
             )
         return rates
 
-    def after_epoch(self, record):
+    def after_epoch(self, record: Logs) -> None:
         """Tell the schedule what an epoch measured; it may change trainer.lr_scale."""
         if self.schedule is not None:
             trainer = self.trainer
