@@ -27,7 +27,7 @@ PHASES = {
     codes.T_GATHER: ("gather", "rows copied and converted into the batch"),
     codes.T_LOSS: ("loss", "loss, its gradient, sample weights"),
     codes.T_WAIT: ("wait", "barriers: waiting for the other threads"),
-    codes.T_CONSTANTS: ("constants", "bias corrections, running statistics"),
+    codes.T_CONSTANTS: ("constants", "constants of the update, running statistics"),
     codes.T_CLIP: ("clip", "norms and the update from the gradient arena"),
     codes.T_EMBED: ("embeddings", "gradient and update of their tables"),
     codes.T_CONSTRAIN: ("constrain", "norms of the weights into each unit"),
