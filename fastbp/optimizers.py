@@ -6,12 +6,20 @@ What is done to gradients and weights whatever the optimizer (clipping, L1, aver
 options.py; how the learning rate changes in schedules.py; L-BFGS in lbfgs.py.
 """
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from .errors import number, unknown
 from .kernels import codes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .types import OptimizerLike
 
 __all__ = [
     "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Lion", "LBFGS",
@@ -23,31 +31,33 @@ _BETA = (lambda v: 0 <= v < 1, "a number in [0, 1)")
 class Optimizer:
     """What every optimizer shares: its code, its slots, its numbers, its JSON form."""
 
-    weight_decay = 0.0
+    lr: float
+    betas: tuple[float, float]  # of Adam and its kin
+    weight_decay: float = 0.0
     decoupled = False  # weight decay on the parameters, not in the gradient
-    rule = None  # the code of its update without the variants of codes.DECAY and FULL
+    rule: int  # the code of its update without the variants of codes.DECAY and FULL
 
     @property
-    def code(self):
+    def code(self) -> int:
         """The code of its update: a rule, or its variant with weight decay."""
         decay = codes.DECAY if self.rule in codes.COMMON else codes.FULL
         return self.rule + (decay if self.weight_decay else 0)
 
     @property
-    def slots(self):
+    def slots(self) -> int:
         """Arrays kept beside the parameters, each of their size."""
         return codes.SLOTS[self.rule]
 
     @property
-    def inertia(self):
+    def inertia(self) -> float:
         """The number that a schedule of the momentum sets: SGD's and RMSprop's momentum, the first beta."""
         return self.betas[0] if hasattr(self, "betas") else getattr(self, "momentum", 0.0)
 
-    def config(self):
+    def config(self) -> dict[str, Any]:
         """{"name": ..., hyperparameters}: what ``optimizer(**config)`` takes back."""
-        return {"name": type(self).__name__.lower(), **asdict(self)}
+        return {"name": type(self).__name__.lower(), **asdict(cast(Any, self))}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Every number that is there, against what it may be."""
         self._check("lr", lambda v: 0 < v < float("inf"), "a number above 0")
         for name in ("weight_decay", "eps", "lr_decay", "initial_accumulator_value", "momentum_decay"):
@@ -62,16 +72,16 @@ class Optimizer:
         if hasattr(self, "betas"):
             self._check_betas()
 
-    def _check(self, name, good, takes):
+    def _check(self, name: str, good: Callable[[Any], Any], takes: str) -> None:
         setattr(self, name, number(f"{type(self).__name__} {name}", getattr(self, name), good, takes))
 
-    def _check_betas(self):
+    def _check_betas(self) -> None:
         what, takes = f"{type(self).__name__} betas", "two numbers in [0, 1)"
         try:
             first, second = self.betas
         except (TypeError, ValueError):
             raise ValueError(f"{what}: got {self.betas!r}, takes {takes}") from None
-        self.betas = tuple(number(what, b, _BETA[0], takes) for b in (first, second))
+        self.betas = number(what, first, _BETA[0], takes), number(what, second, _BETA[0], takes)
 
     def hyper(self):
         """The program's table of numbers (codes.H_...), float64."""
@@ -116,7 +126,7 @@ class SGD(Optimizer):
     weight_decay: float = 0.0
     nesterov: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError(
@@ -125,7 +135,7 @@ class SGD(Optimizer):
             )
 
     @property
-    def rule(self):
+    def rule(self) -> int:  # type: ignore[override]  # read as the attribute of the others is
         return codes.SGD_MOMENTUM if self.momentum else codes.SGD
 
     def _numbers(self):
@@ -146,13 +156,13 @@ class Adam(Optimizer):
     """
 
     lr: float = 1e-3
-    betas: tuple = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
     amsgrad: bool = False
 
     @property
-    def rule(self):
+    def rule(self) -> int:  # type: ignore[override]  # read as the attribute of the others is
         return codes.AMSGRAD if self.amsgrad else codes.ADAM
 
 
@@ -185,7 +195,7 @@ class NAdam(Optimizer):
     """
 
     lr: float = 2e-3
-    betas: tuple = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
     momentum_decay: float = 4e-3
@@ -194,7 +204,7 @@ class NAdam(Optimizer):
     rule = codes.NADAM
 
     @property
-    def decoupled(self):
+    def decoupled(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is
         return self.decoupled_weight_decay
 
     def _numbers(self):
@@ -225,7 +235,7 @@ class RAdam(Optimizer):
     """
 
     lr: float = 1e-3
-    betas: tuple = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
     decoupled_weight_decay: bool = False
@@ -233,7 +243,7 @@ class RAdam(Optimizer):
     rule = codes.RADAM
 
     @property
-    def decoupled(self):
+    def decoupled(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is
         return self.decoupled_weight_decay
 
 
@@ -249,7 +259,7 @@ class Adamax(Optimizer):
     """
 
     lr: float = 2e-3
-    betas: tuple = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
 
@@ -277,7 +287,7 @@ class RMSprop(Optimizer):
     centered: bool = False
 
     @property
-    def rule(self):
+    def rule(self) -> int:  # type: ignore[override]  # read as the attribute of the others is
         if self.centered:
             return codes.RMSPROP_CENTERED_MOMENTUM if self.momentum else codes.RMSPROP_CENTERED
         return codes.RMSPROP_MOMENTUM if self.momentum else codes.RMSPROP
@@ -343,7 +353,7 @@ class Lion(Optimizer):
     """
 
     lr: float = 1e-4
-    betas: tuple = (0.9, 0.99)
+    betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
 
     rule = codes.LION
@@ -373,10 +383,15 @@ class LBFGS(Optimizer):
     tolerance_change: float = 1e-9
     weight_decay: float = 0.0
 
-    rule, code, slots = codes.STORE, codes.STORE, 0
+    rule = codes.STORE
     lr = 1.0
+    slots = 0  # type: ignore[assignment]  # SciPy keeps what it needs
 
-    def __post_init__(self):
+    @property
+    def code(self) -> int:
+        return codes.STORE  # the objective has the weight decay
+
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("tolerance_grad", "tolerance_change"):
             self._check(name, lambda v: 0 <= v < float("inf"), "a number from 0 on")
@@ -390,7 +405,7 @@ OPTIMIZERS = {
 }
 
 
-def optimizer(spec, **hyperparameters):
+def optimizer(spec: OptimizerLike, **hyperparameters: Any) -> Optimizer:
     """An Optimizer from itself, or from a name ("sgd", "adam", ...) and its hyperparameters.
 
     Raises ValueError for an unknown name (the nearest known one suggested), TypeError otherwise.
