@@ -1,16 +1,26 @@
 """What is done to gradients and weights whatever the optimizer: clipping, penalties, averages, factors."""
 
+from __future__ import annotations
+
 import weakref
 from dataclasses import dataclass, fields
 from operator import is_
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import number
 from ..kernels import codes
 
+if TYPE_CHECKING:
+    from ..optimizers import Optimizer
+    from ..training.trainer import Trainer
+    from ..types import Doubles
+
 _ABOVE = (lambda v: 0 < v < float("inf"), "a number above 0, or None")
-_checked = weakref.WeakKeyDictionary()  # trainer -> its options, what they were made of and its network
+_checked: weakref.WeakKeyDictionary[Any, Any] = (
+    weakref.WeakKeyDictionary()
+)  # trainer -> its options, what they were made of and its network
 
 
 @dataclass
@@ -26,13 +36,13 @@ class Options:
     clip_value: float | None = None
     l1: float = 0.0
     decay_bias: bool = True
-    lr_factors: tuple | None = None
+    lr_factors: tuple[float, ...] | None = None
     max_norm: float | None = None
     accumulate: int = 1
     ema: float | None = None
 
     @classmethod
-    def of(cls, trainer):
+    def of(cls, trainer: Trainer) -> Options:
         """The options of a trainer, checked as they are now; kept while they are the same objects."""
         now = [getattr(trainer, name) for name in cls.__dataclass_fields__]
         known, options = _checked.get(trainer, ([lambda: None], None))
@@ -43,7 +53,7 @@ class Options:
             _checked[trainer] = [*now, weakref.ref(trainer.net)], options
         return options
 
-    def check(self, layers):
+    def check(self, layers: int) -> None:
         for name in ("clip_norm", "clip_layer_norm", "clip_value", "max_norm"):
             if getattr(self, name) is not None:
                 setattr(self, name, number(name, getattr(self, name), *_ABOVE))
@@ -80,28 +90,28 @@ class Options:
         )
 
     @property
-    def stores(self):
+    def stores(self) -> bool:
         """Whether gradients are kept in memory before the update: the second path."""
         return self.clip_norm is not None or self.clip_layer_norm is not None or self.accumulate > 1
 
-    def code(self, optimizer):
+    def code(self, optimizer: Optimizer) -> int:
         """The code of the update: the optimizer's, with the terms that are wanted."""
         full = self.l1 or self.clip_value is not None or self.ema is not None
         return optimizer.rule + codes.FULL if full else optimizer.code
 
-    def updates(self, done, steps):
+    def updates(self, done: int, steps: int) -> int:
         """Updates that ``done`` of ``steps`` batches make: the last ones of an epoch make one too."""
         return -(-done // self.accumulate) if done == steps else done // self.accumulate
 
-    def slots(self, optimizer):
+    def slots(self, optimizer: Optimizer) -> int:
         """Arrays kept beside the parameters; the last one is the average of the weights if there is one."""
         return optimizer.slots + (self.ema is not None)
 
-    def config(self):
+    def config(self) -> dict[str, Any]:
         """{name: value} of what is not as by default: as JSON takes it."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
-    def hyper(self, table, layers):
+    def hyper(self, table: Doubles, layers: int) -> Doubles:
         """The optimizer's table with the options' numbers, and the layers' factors behind."""
         factors = np.ones(layers) if self.lr_factors is None else np.array(self.lr_factors)
         table[codes.H_CLIP_NORM] = self.clip_norm or 0.0
