@@ -6,13 +6,14 @@ import importlib
 import json
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..engine import backend, devices, parallel
-from .rows import print_rows
+from ..printing import print_rows
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -144,16 +145,13 @@ def cache(args: Namespace) -> int:
 
 
 def bench(args: Namespace) -> int:
-    """Run the repository's benchmark with the arguments that follow."""
+    """Run ``python -m bench`` of the clone that this package lies in, with the arguments that follow."""
     root = Path(__file__).resolve().parents[2]
-    if (root / "bench" / "steps" / "cases.py").is_file():
-        sys.path.insert(0, str(root))
-    try:
-        command = importlib.import_module("bench.__main__")
-        importlib.import_module("bench.steps.cases")
-    except ImportError:
+    if not (root / "bench" / "steps" / "cases.py").is_file():
         raise ValueError(
-            "bench: the measurements are not installed with the package: run fastbp bench in a clone of the "
-            "repository (pip install -e '.[compare]')"
-        ) from None
-    return command.main(args.arguments)
+            "bench: the measurements are not installed with the package: run python -m bench in a clone of "
+            "the repository (pip install -e '.[compare]')"
+        )
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "bench", *args.arguments]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}).returncode

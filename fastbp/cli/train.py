@@ -18,8 +18,8 @@ from ..errors import unknown
 from ..optimizers import OPTIMIZERS
 from ..preparation import Preparation
 from ..prepare import stratified_split
+from ..printing import print_rows
 from ..schedules import SCHEDULES
-from .rows import print_rows
 from .task import LOSSES, VALUES, outcome, task_of
 
 if TYPE_CHECKING:

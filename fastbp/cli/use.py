@@ -13,8 +13,8 @@ import numpy as np
 from .. import files
 from ..data.frames import Frame
 from ..export import described, state_dict
+from ..printing import print_rows
 from ..training.trainer import load
-from .rows import print_rows
 from .train import score, score_rows
 
 if TYPE_CHECKING:
