@@ -7,9 +7,13 @@ with a preparation its numbers, float64, as preparation.NAME. Metadata: {"fastbp
 configuration}. No code in it.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import tempfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +24,10 @@ from ..network.mlp import MLP
 from ..optimizers import OPTIMIZERS
 from ..preparation import Preparation
 from ..schedules import schedule
+
+if TYPE_CHECKING:
+    from ..types import FilePath
+    from .trainer import Trainer
 
 FORMAT = 1
 _PREPARATION = "preparation."
@@ -45,7 +53,7 @@ def _views(trainer):
     return views
 
 
-def save(trainer, path):
+def save(trainer: Trainer, path: FilePath) -> None:
     """Write a trainer to ``path``: a temporary file beside it, flushed to disk, then renamed."""
     from safetensors.numpy import save as to_bytes
 
@@ -88,7 +96,7 @@ def save(trainer, path):
         raise
 
 
-def load(make, path, device, threads):
+def load(make: Callable[..., Trainer], path: FilePath, device: str, threads: int | None) -> Trainer:
     """make(net, loss=..., ...), a Trainer, as ``save`` wrote it; see trainer.load."""
     from safetensors import SafetensorError, safe_open
 
