@@ -10,7 +10,7 @@ import os
 import sys
 
 from .engine import averages
-from .errors import unknown
+from .errors import BETWEEN_0_AND_1, number, unknown
 from .metrics import larger_is_better
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 MODES = ("auto", "min", "max")
+_FROM_0 = (lambda v: v >= 0, "a number from 0 on")  # inf too: never
 
 
 class Callback:
@@ -62,7 +63,7 @@ class _Monitor(Callback):
         owner = type(self).__name__
         if mode not in MODES:
             raise unknown(f"{owner} mode", mode, MODES)
-        _number(owner, "min_delta", min_delta, 0)
+        number(f"{owner} min_delta", min_delta, *_FROM_0)
         self.monitor, self.mode, self.min_delta = monitor, mode, abs(min_delta)
         self.sign = 1 if mode == "max" or mode == "auto" and larger_is_better(monitor) else -1
 
@@ -81,14 +82,6 @@ class _Monitor(Callback):
         if best is None:
             return not math.isnan(value)
         return self.sign * (value - best) > self.min_delta
-
-
-def _number(owner, name, value, least, most=math.inf):
-    good = isinstance(value, (int, float)) and least <= value <= most
-    if not good:
-        to = f" to {most}" if most < math.inf else " on"
-        raise ValueError(f"{owner} {name}: got {value!r}, takes a number from {least}{to}")
-    return value
 
 
 class EarlyStopping(_Monitor):
@@ -116,8 +109,9 @@ class EarlyStopping(_Monitor):
         start_from_epoch=0,
     ):
         super().__init__(monitor, mode, min_delta)
-        self.patience = _number("EarlyStopping", "patience", patience, 0)
-        self.start_from_epoch = _number("EarlyStopping", "start_from_epoch", start_from_epoch, 0)
+        number("EarlyStopping patience", patience, *_FROM_0)
+        number("EarlyStopping start_from_epoch", start_from_epoch, *_FROM_0)
+        self.patience, self.start_from_epoch = patience, start_from_epoch
         self.verbose, self.baseline, self.restore_best_weights = verbose, baseline, restore_best_weights
         self.on_train_begin()
 
@@ -204,12 +198,12 @@ class ReduceLROnPlateau(_Monitor):
         min_lr=0.0,
     ):
         super().__init__(monitor, mode, min_delta)
-        if not (isinstance(factor, (int, float)) and 0 < factor < 1):
-            raise ValueError(f"ReduceLROnPlateau factor: got {factor!r}, takes a number between 0 and 1")
-        self.factor, self.verbose = factor, verbose
-        self.patience = _number("ReduceLROnPlateau", "patience", patience, 0)
-        self.cooldown = _number("ReduceLROnPlateau", "cooldown", cooldown, 0)
-        self.min_lr = _number("ReduceLROnPlateau", "min_lr", min_lr, 0)
+        number("ReduceLROnPlateau factor", factor, *BETWEEN_0_AND_1)
+        self.factor, self.patience, self.cooldown, self.min_lr = factor, patience, cooldown, min_lr
+        self.verbose = verbose
+        number("ReduceLROnPlateau patience", patience, *_FROM_0)
+        number("ReduceLROnPlateau cooldown", cooldown, *_FROM_0)
+        number("ReduceLROnPlateau min_lr", min_lr, *_FROM_0)
         self.on_train_begin()
 
     def on_train_begin(self, logs=None):

@@ -4,6 +4,7 @@ import numpy as np
 
 from ..callbacks import Callback
 from ..data import checks
+from ..errors import number
 from ..network.mlp import MLP
 from ..training.fitting import split
 from ..training.trainer import Trainer
@@ -53,8 +54,7 @@ class Autoencoder:
         **options,
     ):
         for name, value, high in (("noise", noise, np.inf), ("mask", mask, 1)):
-            if not (isinstance(value, (int, float)) and 0 <= value < high):
-                raise ValueError(f"{name}: got {value!r}, takes a number from 0 to below {high}")
+            number(name, value, lambda v, high=high: 0 <= v < high, f"a number from 0 to below {high}")
         for name in ("clip_norm", "clip_layer_norm", "lr_factors", "max_norm", "accumulate") if tied else ():
             if options.get(name) is not None:
                 raise ValueError(f"{name}: got it with tied=True, where two layers share their weights")

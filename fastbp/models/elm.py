@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..data import checks
+from ..errors import ABOVE_0, number
 from ..kernels import codes
 from ..losses import MSE, CrossEntropy
 from ..network.mlp import MLP
@@ -31,12 +32,11 @@ class ELM:
     ):
         if task not in ("classification", "regression"):
             raise ValueError(f"task: got {task!r}, takes 'classification' or 'regression'")
-        if not (isinstance(alpha, (int, float)) and 0 < alpha < np.inf):
-            raise ValueError(f"alpha: got {alpha!r}, takes a number above 0")
+        penalty = number("alpha", alpha, *ABOVE_0)
         sizes = list(sizes)
         if len(sizes) != 3:
             raise ValueError(f"sizes: got {sizes}, takes [inputs, hidden, outputs]")
-        self.task, self.alpha = task, float(alpha)
+        self.task, self.alpha = task, penalty
         self.net = MLP(sizes, activation, seed=seed, dtype=dtype)
         rng = np.random.Generator(np.random.PCG64(seed))
         width = np.sqrt(3 / sizes[0])  # standardised inputs reach the units with variance 1, as they are

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..data import checks
-from ..errors import whole
+from ..errors import number, whole
 
 UNLABELLED = -1
 
@@ -26,8 +26,7 @@ def self_training(trainer, X, y, X_unlabelled, *, threshold=0.75, rounds=10, epo
     """
     if trainer.loss.name != "cross_entropy":
         raise ValueError(f"trainer: got loss {trainer.loss.name!r}, takes one with 'cross_entropy'")
-    if not (isinstance(threshold, (int, float)) and 0.5 <= threshold < 1):
-        raise ValueError(f"threshold: got {threshold!r}, takes a probability from 0.5 to below 1")
+    number("threshold", threshold, lambda v: 0.5 <= v < 1, "a probability from 0.5 to below 1")
     rounds, inputs, dtype = whole("rounds", rounds), trainer.net.sizes[0], trainer.net.dtype
     X, more = checks.features(X, inputs, dtype), checks.features(X_unlabelled, inputs, dtype)
     y = np.asarray(y).reshape(-1)

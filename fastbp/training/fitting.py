@@ -13,7 +13,7 @@ from ..engine import sessions
 from ..engine.options import Options
 from ..engine.pace import Pace
 from ..engine.samples import Samples, samples
-from ..errors import whole
+from ..errors import ABOVE_0, BETWEEN_0_AND_1, number, whole
 from ..optimizers import LBFGS
 from . import lbfgs
 from .history import History
@@ -169,8 +169,8 @@ def prepare(
     early_stopping, shuffle, sample_weight, verbose,
 ):  # fmt: skip
     """The arguments of Trainer.fit, checked: a Fit. Nothing has changed when this raises."""
-    if seconds is not None and not (isinstance(seconds, (int, float)) and 0 < seconds < float("inf")):
-        raise ValueError(f"seconds: got {seconds!r}, takes a number above 0, or None")
+    if seconds is not None:
+        number("seconds", seconds, ABOVE_0[0], "a number above 0, or None")
     if epochs is None:
         epochs = 1 if seconds is None else None
     else:
@@ -195,8 +195,7 @@ def prepare(
 
 def split(share, rows):
     """Where the last ``share`` of the rows begins."""
-    if not (isinstance(share, (int, float)) and 0 < share < 1):
-        raise ValueError(f"validation_split: got {share!r}, takes a number between 0 and 1")
+    number("validation_split", share, *BETWEEN_0_AND_1)
     start = int(rows * (1.0 - share))
     if not 0 < start < rows:
         raise ValueError(
