@@ -116,11 +116,11 @@ def _steps(args):
     print()
     print("\n".join(report.machine_lines(described, results, bandwidth)))
     print(f"\none training step, median of {rounds} interleaved runs; 3.0x: fastbp takes a third of it")
-    print(report.text_table(report.step_rows(results), left=2))
+    print(report.table(report.step_rows(results), left=2))
     print()
     print("\n".join(report.notes(results)))
     if args.markdown:
-        print(f"\n{report.markdown_table(report.readme_rows(results), left=2)}")
+        print(f"\n{report.table(report.readme_rows(results), markdown=True, left=2)}")
     content = {"machine": described, "bandwidth": bandwidth, "rounds": rounds, "results": results}
     path = report.write_json(args.json or f"{args.out}/bench.json", content)
     pictures = plots.draw(content, args.out, args.roofline)

@@ -5,13 +5,25 @@ about every 50 ms only. Constructors raise ValueError for numbers out of range; 
 that it does not measure.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import sys
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .engine import averages
 from .errors import BETWEEN_0_AND_1, number, unknown
 from .metrics import larger_is_better
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .drawing.tensorboard import EventFile
+    from .training.trainer import Trainer
+    from .types import FilePath, Logs
+
+    Mode: TypeAlias = Literal["auto", "min", "max"]
 
 __all__ = [
     "Callback", "EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "CSVLogger", "TensorBoard",
@@ -38,18 +50,18 @@ class Callback:
     (3, 'callback')
     """
 
-    trainer = None
+    trainer: Trainer = None  # type: ignore[assignment]  # fit sets it before the first call
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | Any = None) -> None:
         """Before the first epoch."""
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs | Any = None) -> None:
         """After the last epoch, whatever ended the fit but an error."""
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs | Any = None) -> None:
         """Before an epoch."""
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
         """After an epoch: its numbers are in logs."""
 
 
@@ -59,7 +71,7 @@ class _Monitor(Callback):
     mode "auto": larger is better for accuracies, AUC, F1, R2 and their kin, smaller for the rest.
     """
 
-    def __init__(self, monitor, mode, min_delta=0.0):
+    def __init__(self, monitor: str, mode: Mode, min_delta: float = 0.0) -> None:
         owner = type(self).__name__
         if mode not in MODES:
             raise unknown(f"{owner} mode", mode, MODES)
@@ -67,7 +79,7 @@ class _Monitor(Callback):
         self.monitor, self.mode, self.min_delta = monitor, mode, abs(min_delta)
         self.sign = 1 if mode == "max" or mode == "auto" and larger_is_better(monitor) else -1
 
-    def value(self, logs):
+    def value(self, logs: Logs) -> float:
         """The monitored number. Raises ValueError where this fit does not measure it."""
         if self.monitor not in logs:
             hint = "; val_... comes with validation_data" if self.monitor.startswith("val_") else ""
@@ -77,7 +89,7 @@ class _Monitor(Callback):
             )
         return logs[self.monitor]
 
-    def better(self, value, best):
+    def better(self, value: float, best: float | None) -> bool:
         """Better than best by more than min_delta; anything but NaN is better than None."""
         if best is None:
             return not math.isnan(value)
@@ -97,17 +109,20 @@ class EarlyStopping(_Monitor):
     (4, 0)
     """
 
+    best: float | None
+    best_weights: Any
+
     def __init__(
         self,
-        monitor="val_loss",
-        min_delta=0.0,
-        patience=0,
-        verbose=0,
-        mode="auto",
-        baseline=None,
-        restore_best_weights=False,
-        start_from_epoch=0,
-    ):
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: Mode = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ) -> None:
         super().__init__(monitor, mode, min_delta)
         number("EarlyStopping patience", patience, *_FROM_0)
         number("EarlyStopping start_from_epoch", start_from_epoch, *_FROM_0)
@@ -115,11 +130,11 @@ class EarlyStopping(_Monitor):
         self.verbose, self.baseline, self.restore_best_weights = verbose, baseline, restore_best_weights
         self.on_train_begin()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | Any = None) -> None:
         self.best = self.best_weights = None
         self.wait = self.stopped_epoch = self.best_epoch = 0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
         if epoch < self.start_from_epoch:
             return
         value = self.value(logs)
@@ -134,7 +149,7 @@ class EarlyStopping(_Monitor):
         if self.wait >= self.patience and epoch > 0:
             self.stopped_epoch, self.trainer.stop_training = epoch, True
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs | Any = None) -> None:
         if self.verbose and self.stopped_epoch:
             print(f"epoch {self.stopped_epoch + 1}: early stopping", file=sys.stderr)
         if self.best_weights is not None:
@@ -152,12 +167,21 @@ class ModelCheckpoint(_Monitor):
     1
     """
 
-    def __init__(self, filepath, monitor="val_loss", verbose=0, save_best_only=False, mode="auto"):
+    best: float | None
+
+    def __init__(
+        self,
+        filepath: FilePath,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        mode: Mode = "auto",
+    ) -> None:
         super().__init__(monitor, mode)
         self.filepath, self.verbose, self.save_best_only = os.fspath(filepath), verbose, save_best_only
         self.best = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
         if self.save_best_only:
             value = self.value(logs)
             if not self.better(value, self.best):
@@ -186,17 +210,19 @@ class ReduceLROnPlateau(_Monitor):
     [0.001, 0.001, 0.0005, 0.00025]
     """
 
+    best: float | None
+
     def __init__(
         self,
-        monitor="val_loss",
-        factor=0.1,
-        patience=10,
-        verbose=0,
-        mode="auto",
-        min_delta=1e-4,
-        cooldown=0,
-        min_lr=0.0,
-    ):
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: Mode = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
         super().__init__(monitor, mode, min_delta)
         number("ReduceLROnPlateau factor", factor, *BETWEEN_0_AND_1)
         self.factor, self.patience, self.cooldown, self.min_lr = factor, patience, cooldown, min_lr
@@ -206,10 +232,10 @@ class ReduceLROnPlateau(_Monitor):
         number("ReduceLROnPlateau min_lr", min_lr, *_FROM_0)
         self.on_train_begin()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | Any = None) -> None:
         self.best, self.wait, self.cooling = None, 0, 0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
         value, trainer = self.value(logs), self.trainer
         logs["lr"] = old = trainer.optimizer.lr * trainer.lr_scale
         if self.cooling:
@@ -237,11 +263,13 @@ class CSVLogger(Callback):
     'epoch,loss,accuracy,seconds'
     """
 
-    def __init__(self, filename, separator=",", append=False):
+    keys: list[str] | None
+
+    def __init__(self, filename: FilePath, separator: str = ",", append: bool = False) -> None:
         self.filename, self.separator, self.append = os.fspath(filename), separator, append
         self.keys = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | Any = None) -> None:
         self.keys = None
         if self.append and os.path.exists(self.filename):
             with open(self.filename, newline="") as file:
@@ -250,8 +278,8 @@ class CSVLogger(Callback):
         else:
             open(self.filename, "w").close()  # fails now, not after an epoch
 
-    def on_epoch_end(self, epoch, logs=None):
-        lines = []
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
+        lines: list[list[Any]] = []
         if self.keys is None:
             self.keys = list(logs)
             lines.append(["epoch", *self.keys])
@@ -267,13 +295,15 @@ class TensorBoard(Callback):
     >>> history = trainer.fit(X, y, epochs=2, callbacks=[fb.TensorBoard("logs")])  # logs/train/events.out...
     """
 
-    def __init__(self, log_dir="logs"):
+    writers: dict[str, EventFile]
+
+    def __init__(self, log_dir: FilePath = "logs") -> None:
         self.log_dir, self.writers = os.fspath(log_dir), {}
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | Any = None) -> None:
         self.writers = {}
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
         from .drawing.tensorboard import EventFile
 
         for name, value in logs.items():
@@ -294,7 +324,7 @@ class TerminateOnNaN(Callback):
     (True, True)
     """
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
         for name in ("loss", "val_loss"):
             if not math.isfinite(logs.get(name, 0.0)):
                 print(f"epoch {epoch + 1}: {name} is {logs[name]}, terminating training", file=sys.stderr)
@@ -312,7 +342,13 @@ class LambdaCallback(Callback):
     [0, 1, 2]
     """
 
-    def __init__(self, on_epoch_begin=None, on_epoch_end=None, on_train_begin=None, on_train_end=None):
+    def __init__(
+        self,
+        on_epoch_begin: Callable[[int, Logs], object] | None = None,
+        on_epoch_end: Callable[[int, Logs], object] | None = None,
+        on_train_begin: Callable[[Logs], object] | None = None,
+        on_train_end: Callable[[Logs], object] | None = None,
+    ) -> None:
         for name, function in list(locals().items()):
             if name != "self" and function is not None:
                 if not callable(function):

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from .errors import unknown
+from .printing import text_table
 
 ROOT = Path(__file__).resolve().parents[1]
 # where the tests of kernels are, and of the GPU's in the simulator
@@ -217,9 +218,9 @@ def _formula(args):
             heads = ("x", *(["value"] if len(results) == 1 else map(str, range(len(results)))))
         else:
             raise unknown("NAME", args.name, [*codes.ACTIVATIONS, *FUNCTIONS])
-    print(*(f"{head:>24}" for head in heads), sep="")
-    for row in zip(x, *results, strict=True):
-        print(*(f"{float(number):>24.{17 if m.is64 else 9}g}" for number in row), sep="")
+    digits = 17 if m.is64 else 9
+    rows = [[f"{float(number):.{digits}g}" for number in row] for row in zip(x, *results, strict=True)]
+    print(text_table([heads, *rows], left=0))
 
 
 def value_and_slope(m, code, z):

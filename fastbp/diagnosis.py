@@ -1,6 +1,10 @@
 """How well signals flow through a network: activations forwards, gradients backwards, updates."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +16,11 @@ from .engine.sessions import bind, open_session, training_windows
 from .errors import whole
 from .kernels import codes
 from .network.layout import arena
+from .printing import text_table
+
+if TYPE_CHECKING:
+    from .training.trainer import Trainer
+    from .types import Features, FilePath, SampleWeight, Targets
 
 __all__ = ["Diagnosis", "LayerReport"]
 
@@ -59,31 +68,30 @@ class Diagnosis:
 
     loss: float
     rows: int
-    layers: list
-    warnings: list
+    layers: list[LayerReport]
+    warnings: list[str]
 
-    def __str__(self):
-        head = f"{'layer':<18}{'activation':<12}{'mean':>10}{'std':>10}{'dead':>7}{'sat.':>7}"
-        lines = [
-            f"loss {self.loss:.6g} on {self.rows} rows",
-            head + f"{'delta':>10}{'|dW|':>10}{'dW mean':>11}{'dW std':>10}{'|W|':>10}{'update':>10}",
-        ]
+    def __str__(self) -> str:
+        rows = ["layer activation mean std dead sat. delta |dW| dW_mean dW_std |W| update".split()]
+        rows[0] = [head.replace("_", " ") for head in rows[0]]
         for r in self.layers:
-            lines.append(
-                f"{r.name:<18}{r.activation:<12}{r.mean:>10.3g}{r.std:>10.3g}{100 * r.dead:>6.0f}%"
-                f"{100 * r.saturated:>6.0f}%{r.delta:>10.3g}{r.gradient:>10.3g}{r.gradient_mean:>11.2g}"
-                f"{r.gradient_std:>10.3g}{r.weight:>10.3g}{r.update:>10.2g}"
-            )
-        return "\n".join([*lines, *(f"! {w}" for w in self.warnings or ())])
+            numbers = (r.delta, r.gradient, r.gradient_mean, r.gradient_std, r.weight, r.update)
+            rows.append([r.name, r.activation, f"{r.mean:.3g}", f"{r.std:.3g}", f"{r.dead:.0%}",
+                         f"{r.saturated:.0%}", *(f"{number:.3g}" for number in numbers)])  # fmt: skip
+        warnings = (f"! {w}" for w in self.warnings or ())
+        loss = f"loss {self.loss:.6g} on {self.rows} rows"
+        return "\n".join([loss, text_table(rows, left=2), *warnings])
 
-    def plot(self, path):
+    def plot(self, path: FilePath) -> Path:
         """Draw it into an image file; returns the Path. Raises ImportError without matplotlib."""
         from .drawing.plots import layer_bars
 
         return layer_bars(self, path)
 
 
-def diagnose(trainer, X, y, sample_weight=None, rows=1024):
+def diagnose(
+    trainer: Trainer, X: Features, y: Targets, sample_weight: SampleWeight = None, rows: int = 1024
+) -> Diagnosis:
     """A Diagnosis of a trainer on at most ``rows`` rows, evenly spaced; see Trainer.diagnose."""
     rows, net = whole("rows", rows, 2), trainer.net
     given = samples(trainer, X, y, sample_weight)
@@ -101,8 +109,9 @@ def diagnose(trainer, X, y, sample_weight=None, rows=1024):
         updates = _updates(trainer, given)
         reports = []
         for k in range(len(net.layers)):
-            values = (a.astype(np.float64) for a in session.layer_rows(k, rows))
-            reports.append(_report(net, k, *values, net.views(grads, k)[0].astype(np.float64), updates[k]))
+            outputs, deltas = (a.astype(np.float64) for a in session.layer_rows(k, rows))
+            dw = net.views(grads, k)[0].astype(np.float64)
+            reports.append(_report(net, k, outputs, deltas, dw, updates[k]))
         loss = float(loss / mass) if mass else 0.0
         return Diagnosis(loss, rows, reports, _warnings(trainer, loss, reports))
 

@@ -1,7 +1,10 @@
 """Where the time of a training step goes: phases, rates, shares of the peak, and why."""
 
+from __future__ import annotations
+
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +14,10 @@ from .engine.sessions import open_session
 from .kernels import codes
 from .machine import Peak, copy_bandwidth
 from .network.layout import arena
+from .printing import text_table
+
+if TYPE_CHECKING:
+    from .training.trainer import Trainer
 
 __all__ = ["Explanation", "Row"]
 
@@ -39,7 +46,7 @@ class Row:
     flops: float = 0.0
     bytes: float = 0.0
     kernel: str = ""
-    grid: tuple = ()
+    grid: tuple[int, ...] = ()
     threads: int = 0
     why: str = ""
 
@@ -65,15 +72,14 @@ class Explanation:
     seconds: float
     peak: float
     bandwidth: float
-    rows: list
+    rows: list[Row]
 
     @property
-    def flops(self):
+    def flops(self) -> float:
         """Of a step: two for each multiply-add of the three products."""
         return sum(r.flops for r in self.rows)
 
-    def __str__(self):
-        gpu = any(r.kernel for r in self.rows)
+    def __str__(self) -> str:
         lines = [
             f"{self.net}, batch {self.batch}: {1e6 * self.seconds:.1f} us a step, "
             f"{self.flops / self.seconds / 1e9:.0f} GFLOP/s, "
@@ -81,22 +87,22 @@ class Explanation:
             f"threads: {self.threads} ({self.why}); tile: {self.tile}; "
             f"memory: {self.bandwidth:.0f} GB/s copied",
             "",
-            f"{'phase':<22}{'us':>10}{'share':>8}{'GFLOP/s':>10}{'of peak':>9}{'MB':>9}"
-            + (f"  {'kernel':<22}{'blocks':>14}{'threads':>9}  tile" if gpu else ""),
         ]
+        gpu = any(r.kernel for r in self.rows)
+        launched = ["kernel", "blocks", "threads", "tile"] if gpu else []
+        rows = [["phase", "us", "share", "GFLOP/s", "of peak", "MB", *launched]]
         for r in self.rows:
             rate = r.flops / r.seconds / 1e9 if r.flops and r.seconds else 0
-            lines.append(
-                f"{r.name:<22}{1e6 * r.seconds:>10.2f}{100 * r.seconds / self.seconds:>7.1f}%"
-                + (f"{rate:>10.0f}{100 * rate / self.peak:>8.0f}%" if rate else " " * 19)
-                + (f"{r.bytes / 1e6:>9.3f}" if r.bytes else " " * 9 * bool(r.kernel))
-                + (f"  {r.kernel:<22}{' x '.join(map(str, r.grid)):>14}{r.threads:>9}" if r.kernel else "")
-                + (f"  {r.why}" if r.why else "")
-            )
-        return "\n".join(line.rstrip() for line in lines)
+            cells = [r.name, f"{1e6 * r.seconds:.2f}", f"{r.seconds / self.seconds:.1%}"]
+            cells += [f"{rate:.0f}", f"{rate / self.peak:.0%}"] if rate else ["", ""]
+            cells.append(f"{r.bytes / 1e6:.3f}" if r.bytes else "")
+            if gpu:
+                cells += [r.kernel, " x ".join(map(str, r.grid)), str(r.threads or ""), r.why]
+            rows.append(cells)
+        return "\n".join([*lines, text_table(rows, left=(0, 6, 9))])
 
 
-def explain(trainer, seconds=0.5):
+def explain(trainer: Trainer, seconds: float = 0.5) -> Explanation:
     """Run training steps on random data with copies of the weights; returns an Explanation.
 
     The trainer is not changed. ``seconds``: about how long to measure.

@@ -1,6 +1,10 @@
 """The learning-rate range test of Smith (WACV 2017): losses while the rate grows from step to step."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +15,10 @@ from .errors import ABOVE_0, number
 from .kernels import codes
 from .network.layout import arena
 from .optimizers import LBFGS
+
+if TYPE_CHECKING:
+    from .training.trainer import Trainer
+    from .types import Doubles, Features, FilePath, SampleWeight, Targets
 
 __all__ = ["RangeTest"]
 
@@ -30,23 +38,32 @@ class RangeTest:
     True
     """
 
-    lr: np.ndarray
-    losses: np.ndarray
-    smoothed: np.ndarray
+    lr: Doubles
+    losses: Doubles
+    smoothed: Doubles
     suggestion: float
 
-    def plot(self, path, title=None):
+    def plot(self, path: FilePath, title: str | None = None) -> Path:
         """Draw losses against rates into an image file. Raises ImportError without matplotlib."""
         from .drawing.plots import range_test
 
         return range_test(self, path, title)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         span = f"lr {self.lr[0]:.2g} to {self.lr[-1]:.2g}"
         return f"RangeTest({len(self.lr)} steps, {span}; suggestion {self.suggestion:.2g})"
 
 
-def lr_find(trainer, X, y, *, start=1e-7, end=10.0, steps=100, sample_weight=None):
+def lr_find(
+    trainer: Trainer,
+    X: Features,
+    y: Targets,
+    *,
+    start: float = 1e-7,
+    end: float = 10.0,
+    steps: int = 100,
+    sample_weight: SampleWeight = None,
+) -> RangeTest:
     """Train ``steps`` updates on a copy of the weights, the rate growing from start to end; a RangeTest.
 
     The trainer is not changed. X, y, sample_weight as in fit; more than an epoch goes through the

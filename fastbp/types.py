@@ -91,6 +91,7 @@ ScheduleName: TypeAlias = Literal[
     "plateau", "adaptive",
 ]  # fmt: skip
 ScheduleFunction: TypeAlias = Callable[[int], float]  # of the number of the update, from 0
+By: TypeAlias = Literal["step", "epoch", "sample"]  # what a schedule counts
 ScheduleLike: TypeAlias = "ScheduleName | str | Schedule | ScheduleFunction"
 
 MetricName: TypeAlias = Literal[

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fastbp.printing import text_table
+
 from ..steps.cases import SIX, Case
 from . import model
 
@@ -246,17 +248,16 @@ def page(content):
         tensor = f"{c['tensor']:.0f} TFLOP/s bf16 tensor" if c["tensor"] else "tensor cores not measured"
         lines.append(f"ceilings: {c['fma']:.1f} TFLOP/s float32, {c['copy']:.0f} GB/s, {tensor}")
     names = list(dict.fromkeys(n for rows in content["timings"].values() for n in rows))
-    head = f"{'us a step':10}" + "".join(f"{n:>15}" for n in names)
-    lines += ["", head + f"{'TFLOP/s':>9}{'predicted':>11}"]
+    table = [["us a step", *names, "TFLOP/s", "predicted"]]
     for case in CASES:
         rows = content["timings"].get(case.name)
         if rows is None:
             continue
-        cells = [f"{rows[n]['us']:15,.1f}" if "error" not in rows.get(n, {"error": 1}) else f"{'-':>15}"
-                 for n in names]  # fmt: skip
+        cells = [f"{rows[n]['us']:,.1f}" if "error" not in rows.get(n, {"error": 1}) else "-" for n in names]
         mine = rows.get("fastbp", {})
-        rate = f"{case.gflop / mine['us'] * 1e3:9.2f}" if "us" in mine else f"{'':9}"
-        lines.append(f"{case.name:10}" + "".join(cells) + rate + f"{content['predicted'][case.name]:11,.0f}")
+        rate = f"{case.gflop / mine['us'] * 1e3:.2f}" if "us" in mine else ""
+        table.append([case.name, *cells, rate, f"{content['predicted'][case.name]:,.0f}"])
+    lines += ["", text_table(table)]
     for case, rows in content["timings"].items():
         lines += [f"{case}, {n}: {r['error']}" for n, r in rows.items() if "error" in r]
     return "\n".join(lines)

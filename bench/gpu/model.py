@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastbp.printing import markdown_table
+
 
 @dataclass(frozen=True)
 class Card:
@@ -80,11 +82,13 @@ def predict(case, card):
 def table(cases, cards=(H200, RTX)):
     """The page's table as Markdown."""
     head = ["workload", "network", "launches", "GFLOP", "MB", *(f"us, {c.name}" for c in cards)]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    rows = [head]
     for case in cases:
         works = [predict(case, card) for card in cards]
         numbers = [f"{w.microseconds:,.0f}" for w in works]
-        lines.append(f"| {case.name} | {case.shape} | {works[0].launches} | {case.gflop:.3g} | "
-                     f"{works[0].mbytes:.3g} | " + " | ".join(numbers) + " |")  # fmt: skip
+        one = works[0]
+        rows.append(
+            [case.name, case.shape, str(one.launches), f"{case.gflop:.3g}", f"{one.mbytes:.3g}", *numbers]
+        )
     assert np.isfinite([predict(c, card).microseconds for c in cases for card in cards]).all()
-    return "\n".join(lines)
+    return markdown_table(rows, left=2)

@@ -32,16 +32,15 @@ def main(args):
     """Measure and print both tables; --rounds: fits of each fold, the fastest counts; --quick: 2 folds."""
     folds, rounds = (2, 1) if args.quick else (FOLDS, args.rounds or 3)
     warnings.simplefilter("ignore", ConvergenceWarning)
-    table = report.markdown_table if args.markdown else report.text_table
     same = [_same(*table, folds, rounds) for table in tables.shipped()]
     print(f"\n{folds}-fold scores (accuracy or R2), seconds a fit (the fastest of {rounds}): same settings")
-    print(table(same_rows(same), left=2))
+    print(report.table(same_rows(same), args.markdown, left=2))
     found = []
     for name, classifies, X, y in tables.real():
         print(f"{name}: {X.shape[0]} x {X.shape[1]} ...", file=sys.stderr, flush=True)
         found.append(compare(name, classifies, X, y, rivals(classifies), folds, 1))
     print(f'\npreset="tabular" and others, {folds}-fold scores (accuracy or R2) and seconds a fit')
-    print(table(preset_rows(found), left=2))
+    print(report.table(preset_rows(found), args.markdown, left=2))
     content = {"folds": folds, "same": same, "preset": found}
     print(f"\nwritten: {report.write_json(args.json or f'{args.out}/estimators.json', content)}")
     return 0

@@ -201,7 +201,7 @@ def main(args):
         found = {
             batch: measure(PARTS[name], rounds, args.threads, batch, sizes, samples) for batch in BATCHES
         }
-        print(f"\n{name}\n{report.text_table(rows(found))}", flush=True)
+        print(f"\n{name}\n{report.table(rows(found))}", flush=True)
         if args.markdown:
-            print("\n" + report.markdown_table(rows(found)))
+            print("\n" + report.table(rows(found), markdown=True))
     return 0

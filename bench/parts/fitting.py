@@ -1,6 +1,7 @@
 """Single steps beside torch and scikit-learn; frozen layers; autoencoders: the tables of docs/fitting.md."""
 
 import contextlib
+import functools
 import warnings
 
 import numpy as np
@@ -81,7 +82,7 @@ def main(args):
     """Measure and print, microseconds a step: --rounds, --threads, --quick, --markdown."""
     warnings.simplefilter("ignore")
     rounds = args.rounds or (2 if args.quick else 20)
-    show = report.markdown_table if args.markdown else report.text_table
+    show = functools.partial(report.table, markdown=args.markdown)
     name = lambda sizes, batch, *_: f"{'-'.join(map(str, sizes))}, batch {batch}"  # noqa: E731
     found = {rows: best(single_steps(rows, args.threads), rounds) for rows in (1, 32)}
     table = [(name(SINGLE, "..."), *found[1])]

@@ -1,5 +1,7 @@
 """Single kernels on one core: rates of the products, nanoseconds of activations, losses and updates."""
 
+import functools
+
 import numpy as np
 from numba import njit
 
@@ -140,7 +142,7 @@ def main(args):
     """Measure and print: --rounds, --quick, --markdown."""
     rounds = args.rounds or (3 if args.quick else 40)
     program.load(np.dtype("float32"))
-    show = report.markdown_table if args.markdown else report.text_table
+    show = functools.partial(report.table, markdown=args.markdown)
     table, explained = products(0.2 if args.quick else 3.0)
     print(f"float32, one core, the fastest of {rounds}; peak {explained[1].peak:.0f} GFLOP/s\n")
     print(show(table), *explained, sep="\n\n")

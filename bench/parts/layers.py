@@ -55,5 +55,5 @@ def main(args):
     print(
         f"a training step, threads: {args.threads}; times the plain one's, the fastest of {rounds} in turns"
     )
-    print((report.markdown_table if args.markdown else report.text_table)(rows(found)))
+    print(report.table(rows(found), args.markdown))
     return 0

@@ -35,7 +35,7 @@ def main(args):
     print()
     print("\n".join(report.machine_lines(described, results)))
     print("\none predict call, NumPy array to NumPy array: median of interleaved runs, times fastbp's")
-    print(report.text_table(rows_of(results, names), left=3))
+    print(report.table(rows_of(results, names), left=3))
     content = {"machine": described, "rounds": rounds, "results": results}
     print(f"\nwritten: {report.write_json(args.json or f'{args.out}/predict.json', content)}")
     return 0

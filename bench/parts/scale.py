@@ -59,7 +59,7 @@ def main(args):
     print()
     print("\n".join(report.machine_lines(described, results)))
     print(f"\ncost of training per sample, median of {rounds} interleaved runs, and share of the peak")
-    print(report.text_table(rows(results, names), left=2))
+    print(report.table(rows(results, names), left=2))
     content = {"machine": described, "rounds": rounds, "results": results}
     written = [report.write_json(args.json or f"{args.out}/scale.json", content)]
     with contextlib.suppress(ImportError):

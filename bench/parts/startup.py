@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ..steps.report import text_table, write_json
+from ..steps.report import table, write_json
 from ..steps.workers import thread_variables
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +58,7 @@ def main(args):
         "numba": [numba for numba, _ in imports],
         "second": [second for _, second in full],
     }
-    print(text_table(rows(times)))
+    print(table(rows(times)))
     path = write_json(args.json or f"{args.out}/startup.json", {"seconds": times, "goals": GOALS})
     print(f"\nwritten: {path}")
     return 0

@@ -1,31 +1,18 @@
-"""Tables for the terminal and for the README, the machine in words, the JSON file."""
+"""Rows of the tables, the machine in words, the JSON file."""
 
 import json
 import os
 import statistics
 from pathlib import Path
 
+from fastbp.printing import markdown_table, text_table
+
 from .compare import summarize
 
 
-def text_table(rows, left=1):
-    """Rows of strings as aligned text, the first one underlined; ``left`` columns are set left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if k < left else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
-
-
-def markdown_table(rows, left=1):
-    """The same in Markdown."""
-    rule = [":--" if k < left else "--:" for k in range(len(rows[0]))]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
+def table(rows, markdown=False, left=1):
+    """Rows of strings for the terminal, their head underlined, or in Markdown."""
+    return markdown_table(rows, left) if markdown else text_table(rows, left, rule=True)
 
 
 def duration(us):

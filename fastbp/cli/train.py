@@ -1,10 +1,13 @@
 """`fastbp train`: read, hold out, prepare, train, test, write, report."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +18,15 @@ from ..errors import unknown
 from ..optimizers import OPTIMIZERS
 from ..preparation import Preparation
 from ..prepare import stratified_split
+from ..printing import print_rows
 from ..schedules import SCHEDULES
-from .rows import print_rows
 from .task import LOSSES, VALUES, outcome, task_of
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from ..training.trainer import Trainer
+    from ..types import Array
 
 _OPTIMIZERS = [name for name in OPTIMIZERS if name != "lbfgs"]  # whose steps are epochs
 _NEEDS = {"step": "step_size", "multistep": "milestones"}  # schedules that no name alone gives
@@ -26,7 +35,7 @@ _EPOCHS, _WATCHED = 20, 0.1  # defaults: of --epochs, and of --validation-fracti
 _SPLIT_SEED = 0  # not --seed: runs with other seeds are then tested on the same samples
 
 
-def train(args):
+def train(args: Namespace) -> int:
     """Carry out the parsed command line `args`; returns the exit code, 0 or 130 (interrupted)."""
     _known("--optimizer", args.optimizer, _OPTIMIZERS)
     _known("--loss", args.loss or "mse", LOSSES)
@@ -225,7 +234,7 @@ def _alone(X, kept, held):
     return alone
 
 
-def rows_of(X, index):
+def rows_of(X: Any, index: Array) -> Any:
     """Rows of an array, a Frame or a sparse matrix."""
     return X.rows(index) if isinstance(X, Frame) else X[index]
 
@@ -276,7 +285,7 @@ def _trainer(args, n_in, task, y, batch_size):
 # --- after training ---
 
 
-def score(trainer, X, y):
+def score(trainer: Trainer, X: Any, y: Any) -> dict[str, Any]:
     """How a model does on raw samples: accuracy and loss, or RMSE, MAE and R2 in the target's units."""
     scores = {"samples": len(y)}
     if trainer.loss.name not in VALUES:
@@ -291,7 +300,7 @@ def score(trainer, X, y):
     }  # fmt: skip
 
 
-def score_rows(scores, part=""):
+def score_rows(scores: dict[str, Any], part: str = "") -> list[tuple[str, str]]:
     """``score``'s numbers as lines of a table."""
     if "rmse" in scores:
         r2 = "undefined: a constant target" if scores["r2"] is None else f"{scores['r2']:.4f}"

@@ -1,7 +1,10 @@
 """Activations and losses of the user's own, from scalar Python functions: fb.activation, fb.loss."""
 
+from __future__ import annotations
+
 import hashlib
 import json
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,24 +15,30 @@ from ..losses.base import Loss
 from ..network import activations
 from .tracing import Graph, differentiate, text, trace
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..types import Array, Link
+
 LINKED = {  # links -> codes that have them
     "identity": codes.MSE,
     "sigmoid": codes.BCE_WITH_LOGITS,
     "exp": codes.POISSON_NLL,
     "softmax": codes.CROSS_ENTROPY,
 }
-DEFINITIONS = []  # a code is codes.USER + a place in here
+DEFINITIONS: list[str] = []  # a code is codes.USER + a place in here
 POINTS = np.array([-7.3, -3.1, -1.7, -0.9, -0.41, -0.13, 0.17, 0.37, 0.83, 1.3, 2.9, 6.1])
 
 
-def definition(code):
+def definition(code: int) -> str:
     """The text of a user's function, for the device to compile."""
     return DEFINITIONS[code - codes.USER]
 
 
-def evaluate(definition, *inputs):
+def evaluate(definition: str, *inputs: Any) -> list[Array]:
     """(value, slope) of a definition in NumPy, float64: what the compiled one is held to."""
-    content, values = json.loads(definition), []
+    content = json.loads(definition)
+    values: list[Any] = []
     with np.errstate(all="ignore"):
         for name, *operands in content["nodes"]:
             if name == "input":
@@ -42,7 +51,14 @@ def evaluate(definition, *inputs):
     return [np.broadcast_to(values[i], shape) for i in content["wanted"]]
 
 
-def _register(kind, function, derivative, name, arguments, check):
+def _register(
+    kind: str,
+    function: Callable[..., Any],
+    derivative: Callable[..., Any] | None,
+    name: str | None,
+    arguments: int,
+    check: bool,
+) -> tuple[str, int]:
     """(full name, code): the function traced, its derivative derived or traced too."""
     what = f"{kind} {name or getattr(function, '__name__', '')!r}"
     if not callable(function):
@@ -80,7 +96,13 @@ def _register(kind, function, derivative, name, arguments, check):
     return full, codes.USER + DEFINITIONS.index(known)
 
 
-def activation(function, derivative=None, *, name=None, check=True):
+def activation(
+    function: Callable[[Any], Any],
+    derivative: Callable[[Any], Any] | None = None,
+    *,
+    name: str | None = None,
+    check: bool = True,
+) -> str:
     """An activation of your own: f(z) of one scalar, for MLP(activation=...).
 
     function : of a scalar z, plain Python or numba-jitted: arithmetic, comparisons, if, min, max, abs, loops
@@ -105,23 +127,30 @@ def activation(function, derivative=None, *, name=None, check=True):
 class UserLoss(Loss):
     """A loss of the user's own; see ``loss``."""
 
-    def __init__(self, name, code, link):
+    def __init__(self, name: str, code: int, link: Link) -> None:
         self.name, self._code, self.link = name, code, link
 
-    def config(self):
+    def config(self) -> dict[str, Any]:
         return {"name": self.name}
 
-    def code(self, outputs):
+    def code(self, outputs: int) -> int:
         return self._code
 
-    def link_code(self, outputs):
+    def link_code(self, outputs: int) -> int:
         return LINKED[self.link]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"UserLoss({self.name!r}, link={self.link!r})"
 
 
-def loss(function, derivative=None, *, name=None, link="identity", check=True):
+def loss(
+    function: Callable[[Any, Any], Any],
+    derivative: Callable[[Any, Any], Any] | None = None,
+    *,
+    name: str | None = None,
+    link: Link = "identity",
+    check: bool = True,
+) -> UserLoss:
     """A loss of your own: l(z, t) of an output and its target, for Trainer(loss=...).
 
     A sample's loss is the mean over its outputs. function, derivative (d l / d z), name, check: as for

@@ -5,37 +5,52 @@ The function is called with a Number that writes down what is done to it. A cond
 joined by ``where``. Derivatives are exact: one pass over the nodes with the rules of calculus.
 """
 
+from __future__ import annotations
+
 import json
 import math as _math
 import types
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import math
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 PATHS = 256  # most ways through a function's conditions
 CONDITIONS = ("less", "greater", "equal", "and", "or", "not")
-UFUNCS = {"true_divide": "divide", "fabs": "absolute", "logical_not": "not"}  # numpy's names for ours
+UFUNCS = {
+    "true_divide": "divide",
+    "fabs": "absolute",
+    "logical_not": "not",
+}  # numpy's names for ours
 
 
 class Graph:
     """Nodes, each once; which way conditions go in the present run."""
 
-    def __init__(self, arguments):
+    nodes: list[Any]
+    known: dict[Any, int]
+    taken: list[int]
+    decided: dict[int, bool]
+
+    def __init__(self, arguments: int) -> None:
         self.nodes, self.known = [], {}
         self.inputs = [Number(self, self.add("input", i)) for i in range(arguments)]
         self.begin(())
 
-    def add(self, *node):
+    def add(self, *node: Any) -> int:
         if node not in self.known:
             self.known[node] = len(self.nodes)
             self.nodes.append(node)
         return self.known[node]
 
-    def begin(self, decisions):
+    def begin(self, decisions: Sequence[bool]) -> None:
         self.decisions, self.taken, self.decided = decisions, [], {}
 
-    def decide(self, mask):
+    def decide(self, mask: int) -> bool:
         if mask not in self.decided:
             place = len(self.taken)
             if place >= PATHS:  # a loop that the numbers would have to end
@@ -44,11 +59,11 @@ class Graph:
             self.taken.append(mask)
         return self.decided[mask]
 
-    def apply(self, name, *args):
+    def apply(self, name: str, *args: Any) -> Any:
         kind = Mask if name in CONDITIONS else Number
         return kind(self, self.add(name, *(self.lift(a).index for a in args)))
 
-    def lift(self, x):
+    def lift(self, x: Any) -> Any:
         if isinstance(x, (Number, Mask)):
             return x
         if isinstance(x, (int, float, np.number, bool, np.bool_)):
@@ -58,23 +73,23 @@ class Graph:
         raise TypeError(f"got {type(x).__name__} in a traced function, takes numbers")
 
 
-def _binary(name):
+def _binary(name: str) -> tuple[Any, Any]:
     return lambda x, y: x.graph.apply(name, x, y), lambda x, y: x.graph.apply(name, y, x)
 
 
 class _Value:
     __slots__ = ("graph", "index")
 
-    def __init__(self, graph, index):
+    def __init__(self, graph: Graph, index: int) -> None:
         self.graph, self.index = graph, index
 
-    def __array_ufunc__(self, ufunc, method, *args, **options):
-        name = UFUNCS.get(ufunc.__name__, ufunc.__name__)
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **options: Any) -> Any:
+        name = UFUNCS[ufunc.__name__] if ufunc.__name__ in UFUNCS else ufunc.__name__
         if method != "__call__" or options or not hasattr(math, name):
             raise TypeError(f"np.{ufunc.__name__} in a traced function; takes what fastbp.math has")
         return getattr(math, name)(*args)
 
-    def __array_function__(self, function, kinds, args, options):
+    def __array_function__(self, function: Any, kinds: Any, args: Any, options: Any) -> Any:
         if options or not hasattr(math, function.__name__):
             raise TypeError(f"np.{function.__name__} in a traced function; takes what fastbp.math has")
         return getattr(math, function.__name__)(*args)
@@ -90,27 +105,27 @@ class Number(_Value):
     __truediv__, __rtruediv__ = _binary("divide")
     __lt__, __gt__ = _binary("less")[0], _binary("greater")[0]
     __eq__ = _binary("equal")[0]
-    __hash__ = None
+    __hash__: Any = None
 
-    def __neg__(self):
+    def __neg__(self) -> Any:
         return self.graph.apply("negative", self)
 
-    def __pos__(self):
+    def __pos__(self) -> Number:
         return self
 
-    def __abs__(self):
+    def __abs__(self) -> Any:
         return self.graph.apply("absolute", self)
 
-    def __le__(self, other):
+    def __le__(self, other: Any) -> Any:
         return (self < other) | (self == other)
 
-    def __ge__(self, other):
+    def __ge__(self, other: Any) -> Any:
         return (self > other) | (self == other)
 
-    def __ne__(self, other):
+    def __ne__(self, other: Any) -> Any:
         return ~(self == other)
 
-    def __pow__(self, power):
+    def __pow__(self, power: Any) -> Any:
         if isinstance(power, Number):
             return math.exp(power * math.log(self))
         if float(power) == 0.5:
@@ -123,13 +138,13 @@ class Number(_Value):
             square, n = square * square if n > 1 else square, n >> 1
         return 1.0 / result if power < 0 else result
 
-    def __rpow__(self, base):
+    def __rpow__(self, base: float) -> Any:
         return math.exp(self * _math.log(base))
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return bool(self != 0.0)
 
-    def __float__(self):
+    def __float__(self) -> float:
         raise TypeError("a traced number is no float: use fastbp.math, numpy's or math's own functions")
 
 
@@ -140,17 +155,17 @@ class Mask(_Value):
     __and__, __rand__ = _binary("and")
     __or__, __ror__ = _binary("or")
 
-    def __invert__(self):
+    def __invert__(self) -> Any:
         return self.graph.apply("not", self)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self.graph.decide(self.index)
 
 
 # --- the rules of calculus: (x, dx, y = the node) or (x, y, dx, dy, the node); no slope is None
 
 
-def _rules():
+def _rules() -> dict[str, Callable[[Any, Any], Any]]:
     root = 2 / _math.sqrt(_math.pi)
     return {
         "negative": lambda x, y: -1.0,
@@ -171,12 +186,12 @@ def _rules():
     }
 
 
-def differentiate(graph, node, by):
+def differentiate(graph: Graph, node: Any, by: int) -> Any:
     """The Number d node / d input ``by``."""
     rules, slopes = _rules(), {}
     count = node.index + 1
 
-    def plus(a, b):
+    def plus(a: Any, b: Any) -> Any:
         return b if a is None else a if b is None else a + b
 
     for index, (name, *operands) in enumerate(graph.nodes[:count]):
@@ -215,7 +230,7 @@ def differentiate(graph, node, by):
 class _Math:
     """Stands in for the module math."""
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         if hasattr(math, name):
             return getattr(math, name)
         if callable(getattr(_math, name)):
@@ -226,7 +241,7 @@ class _Math:
 _ALIASES = {"fabs": "absolute", "pow": "power"}
 
 
-def _stand_in(value, done):
+def _stand_in(value: Any, done: dict[Any, Any]) -> Any:
     if value is _math:
         return _Math()
     if isinstance(value, types.BuiltinFunctionType) and value.__module__ == "math":
@@ -236,7 +251,7 @@ def _stand_in(value, done):
     return value
 
 
-def plain(function, done=None):
+def plain(function: Any, done: dict[Any, Any] | None = None) -> Any:
     """A Python function as it can be traced: numba's dispatchers opened, math replaced, in helpers too."""
     done = {} if done is None else done
     function = getattr(function, "py_func", function)
@@ -258,11 +273,11 @@ def plain(function, done=None):
     return done[function]
 
 
-def trace(graph, function):
+def trace(graph: Graph, function: Any) -> Any:
     """The Number that function(*graph.inputs) is, all ways through its conditions joined."""
     function, runs = plain(function), 0
 
-    def explore(prefix):
+    def explore(prefix: tuple[bool, ...]) -> Any:
         nonlocal runs
         runs += 1
         if runs > PATHS:
@@ -280,7 +295,7 @@ def trace(graph, function):
     return explore(())
 
 
-def needed(graph, wanted):
+def needed(graph: Graph, wanted: Sequence[Number]) -> tuple[list[Any], list[int]]:
     """(nodes, wanted) with only what is needed for the Numbers ``wanted``, in order."""
     keep, stack = set(), [n.index for n in wanted]
     while stack:
@@ -297,7 +312,7 @@ def needed(graph, wanted):
     return nodes, [order[n.index] for n in wanted]
 
 
-def text(kind, graph, wanted):
+def text(kind: str, graph: Graph, wanted: Sequence[Number]) -> str:
     """The definition as JSON: what the kernels compile, and by whose digest they find it again."""
     nodes, places = needed(graph, wanted)
     return json.dumps({"kind": kind, "nodes": nodes, "wanted": places}, separators=(",", ":"))

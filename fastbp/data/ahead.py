@@ -1,10 +1,18 @@
 """Items read ahead by a thread while the one before is trained on."""
 
+from __future__ import annotations
+
 import queue
 import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    T = TypeVar("T")
 
 
-def read_ahead(batches, ahead=2):
+def read_ahead(batches: Iterable[T], ahead: int = 2) -> Iterator[T]:
     """The items of an iterable, at most ``ahead`` of them made before they are asked for, by a thread.
 
     What the iterable raises is raised here, after the items before it. Leaving the loop ends the
@@ -14,9 +22,10 @@ def read_ahead(batches, ahead=2):
     >>> [len(labels) for _, labels in fb.data.read_ahead(batches)]
     [2, 2]
     """
-    made, stop = queue.Queue(maxsize=max(1, ahead)), threading.Event()
+    made: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=max(1, ahead))
+    stop = threading.Event()
 
-    def give(kind, item):
+    def give(kind: str, item: Any) -> bool:
         while not stop.is_set():
             try:
                 made.put((kind, item), timeout=0.1)
@@ -25,7 +34,7 @@ def read_ahead(batches, ahead=2):
                 continue
         return False
 
-    def make():
+    def make() -> None:
         try:
             for item in batches:
                 if not give("item", item):

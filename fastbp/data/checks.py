@@ -1,5 +1,9 @@
 """X, y and sample weights, checked: what came, what is taken, said before anything trains."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from .. import metrics
@@ -8,11 +12,19 @@ from . import frames
 from .gpuarrays import OnDevice
 from .sources import Shards, Sparse, plain
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import DTypeLike
+
+    from ..losses.base import Loss
+    from ..types import Array, Features, Floats, MetricFunction, SampleWeight, Shape, Targets
+
 _ROWS = 1 << 20  # elements looked at at once
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def _array(name, data):
+def _array(name: str, data: Any) -> Array:
     """data as a native numeric ndarray, not copied unless its dtype has no native form."""
     if type(data) is np.ndarray and data.dtype in _FLOATS:  # what most calls bring, some of them row by row
         return data
@@ -29,7 +41,7 @@ def _array(name, data):
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _first_bad(array, dtype):
+def _first_bad(array: Array, dtype: DTypeLike) -> Shape | None:
     """Index tuple of the first number that is not finite in dtype, or None; read in pieces."""
     if array.dtype.kind != "f":
         return None
@@ -44,7 +56,7 @@ def _first_bad(array, dtype):
     return None
 
 
-def check_finite(name, array, dtype):
+def check_finite(name: str, array: Array | Shards | Sparse | OnDevice, dtype: DTypeLike) -> None:
     """Raises ValueError for the first number that is not finite in dtype."""
     bad = (
         array.first_bad(dtype, _first_bad)
@@ -56,7 +68,9 @@ def check_finite(name, array, dtype):
         raise ValueError(f"{name}: got {array[bad]} at {where}, takes finite {np.dtype(dtype)} numbers")
 
 
-def features(X, inputs, dtype, finite=True, columns=None):
+def features(
+    X: Features, inputs: int, dtype: DTypeLike, finite: bool = True, columns: list[str] | None = None
+) -> Any:
     """X as rows of ``inputs`` numbers that the program reads in place; dtype: the network's.
 
     An (N, inputs) array of any numeric dtype and layout, Shards, OnDevice, or Sparse from a SciPy matrix;
@@ -68,6 +82,7 @@ def features(X, inputs, dtype, finite=True, columns=None):
     """
     if columns is not None:
         X = _by_name(X, columns)
+    array: Any
     if isinstance(X, np.ndarray):
         array = _array("X", X)
     elif isinstance(X, (Shards, Sparse, OnDevice)):
@@ -87,7 +102,7 @@ def features(X, inputs, dtype, finite=True, columns=None):
     return array
 
 
-def check_categories(X, embedded):
+def check_categories(X: Any, embedded: Sequence[tuple[int, ...]]) -> None:
     """Raises ValueError where an embedded column of X has anything but its categories.
 
     embedded: (column, categories, width) for each. Raises TypeError for rows that are no plain array.
@@ -107,7 +122,7 @@ def check_categories(X, embedded):
             )
 
 
-def check_batches(norms, batch, rows):
+def check_batches(norms: Sequence[str | None], batch: int, rows: int) -> None:
     """Raises ValueError where batch norm would get a batch of one row, the last one too, as torch does."""
     if "batch" in norms and (rows % batch == 1 or batch == 1):
         raise ValueError(
@@ -116,7 +131,7 @@ def check_batches(norms, batch, rows):
         )
 
 
-def _by_name(X, columns):
+def _by_name(X: Any, columns: list[str]) -> Any:
     """A frame with its columns in the order of ``columns``; what has no names as it is."""
     names = frames.names_of(X)
     if names is None or names == columns:
@@ -130,7 +145,7 @@ def _by_name(X, columns):
     return frames.frame(X).select(columns)
 
 
-def targets(y, loss, rows, outputs, dtype):
+def targets(y: Targets, loss: Loss, rows: int, outputs: int, dtype: DTypeLike) -> tuple[int, Array]:
     """(code, y as (N, targets)): the targets as the program reads them, and the loss code they need.
 
     loss: a fastbp.losses.Loss, which says what it takes. Raises ValueError or TypeError, naming what came
@@ -144,7 +159,7 @@ def targets(y, loss, rows, outputs, dtype):
     return loss.targets(array, outputs)
 
 
-def rows_of_targets(array, loss, width):
+def rows_of_targets(array: Array, loss: str, width: int) -> Array:
     """array as (N, width); (N,) will do for width 1. loss: its name, for errors."""
     if array.ndim == 1 and width == 1:
         array = array.reshape(-1, 1)
@@ -156,14 +171,14 @@ def rows_of_targets(array, loss, width):
     return array
 
 
-def check_range(array, loss, low, high, takes):
+def check_range(array: Array, loss: str, low: float, high: float | None, takes: str) -> None:
     """Raises ValueError for a number below low, or above high unless that is None."""
     if array.min() < low or (high is not None and array.max() > high):
         bad = array.min() if array.min() < low else array.max()
         raise ValueError(f"y: got {bad}, loss {loss!r} takes {takes}")
 
 
-def check_classes(outputs):
+def check_classes(outputs: int) -> None:
     """Raises ValueError for cross_entropy on one output."""
     if outputs < 2:
         raise ValueError(
@@ -172,7 +187,9 @@ def check_classes(outputs):
         )
 
 
-def class_targets(array, outputs, ignored=None, loss="cross_entropy"):
+def class_targets(
+    array: Array, outputs: int, ignored: int | None = None, loss: str = "cross_entropy"
+) -> tuple[bool, Array]:
     """(True, labels (N, 1)) or (False, probabilities (N, outputs)); the label ``ignored`` becomes -1."""
     check_classes(outputs)
     if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind != "f":
@@ -215,7 +232,7 @@ def class_targets(array, outputs, ignored=None, loss="cross_entropy"):
     return False, array
 
 
-def weights(sample_weight, rows, dtype):
+def weights(sample_weight: SampleWeight, rows: int, dtype: DTypeLike) -> Floats | None:
     """sample_weight as a contiguous (N,) array of dtype, or None.
 
     Raises ValueError for another shape, NaN, inf, a negative weight, or only zeros.
@@ -235,7 +252,9 @@ def weights(sample_weight, rows, dtype):
     return np.ascontiguousarray(array, dtype)
 
 
-def measure(functions, code, y, prediction, weight=None):
+def measure(
+    functions: Mapping[str, MetricFunction], code: int, y: Array, prediction: Any, weight: Array | None = None
+) -> dict[str, float]:
     """{name: value} of metrics.table's functions for targets as ``targets`` gives them."""
     prediction = plain(prediction)
     if code in (codes.SOFT_CROSS_ENTROPY, codes.SMOOTH_SOFT_CROSS_ENTROPY):

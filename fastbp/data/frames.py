@@ -1,8 +1,18 @@
 """Tables with named columns, of whatever library: pandas, polars, Arrow; read by what they share."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import DTypeLike
+
+    from ..types import Array
 
 MISSING = ""  # a missing value in a column of text: a category of its own
 
@@ -11,29 +21,29 @@ MISSING = ""  # a missing value in a column of text: a category of its own
 class Frame:
     """Named columns of one length: names, list of str; columns, list of (N,) arrays, numbers or text."""
 
-    names: list
-    columns: list
+    names: list[str]
+    columns: list[Array]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         return len(self), len(self.columns)
 
-    def rows(self, index):
+    def rows(self, index: Any) -> Frame:
         """The rows that an index array names."""
         return Frame(self.names, [column[index] for column in self.columns])
 
-    def select(self, names):
+    def select(self, names: Sequence[str]) -> Frame:
         """The columns of these names, in their order."""
         place = dict(zip(self.names, self.columns, strict=True))
         return Frame(list(names), [place[name] for name in names])
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.asarray(self.numbers(), dtype)
 
-    def numbers(self):
+    def numbers(self) -> Array:
         """(N, n) array of the common numeric dtype. Raises TypeError naming a column that is text."""
         for name, column in zip(self.names, self.columns, strict=True):
             if column.dtype.kind not in "fiub":
@@ -43,11 +53,11 @@ class Frame:
         return np.stack(self.columns, axis=1)
 
 
-def _sample(column):
+def _sample(column: Array) -> str:
     return repr(column[0].item() if hasattr(column[0], "item") else column[0]) if len(column) else "nothing"
 
 
-def names_of(X):
+def names_of(X: Any) -> list[str] | None:
     """The column names of a frame of any library as a list of str; None for what has none."""
     if isinstance(X, Frame):
         return list(X.names)
@@ -60,7 +70,7 @@ def names_of(X):
     return names if all(isinstance(name, str) for name in names) else None
 
 
-def frame(X):
+def frame(X: Any) -> Frame | Any:
     """X as a Frame, its columns not copied where the library allows it; None if X is no frame.
 
     Raises ValueError for two columns of one name, TypeError for a column that is no array of numbers
@@ -77,7 +87,7 @@ def frame(X):
     return Frame(names, [column_array(X[name], name) for name in names])
 
 
-def column_array(column, name="y"):
+def column_array(column: Any, name: str = "y") -> Array:
     """A column of any library as an (N,) array: numbers as they are, anything else as text.
 
     Missing values become NaN, and MISSING among texts, for whoever takes the array to refuse or to fill.
@@ -100,6 +110,6 @@ def column_array(column, name="y"):
     return np.array([np.nan if no else value for value, no in zip(values, lost, strict=True)])
 
 
-def _missing(value):
+def _missing(value: Any) -> bool:
     """None, NaN, pandas' NA and NaT."""
     return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value

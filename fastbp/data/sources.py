@@ -1,6 +1,9 @@
 """What X and y may be besides NumPy arrays: sparse matrices, shards on disk, tensors, frames."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -8,8 +11,15 @@ from ..kernels import codes
 from . import frames
 from .gpuarrays import OnDevice, lies_on_gpu
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
 
-def plain(data):
+    from numpy.typing import DTypeLike
+
+    from ..types import Array, Shape
+
+
+def plain(data: Any) -> Array:
     """data as an ndarray, not copied where its library allows: anything with __array__ or __dlpack__.
 
     Tensors leave their graph and device; sparse targets are filled; a frame gives its columns side by
@@ -42,7 +52,7 @@ class Sparse:
     of the same matrix filled, bit for bit; entries that stand twice are added, as SciPy adds them.
     """
 
-    def __init__(self, matrix):
+    def __init__(self, matrix: Any) -> None:
         self._matrix = matrix = matrix.tocsr()
         self.shape, self.dtype = tuple(matrix.shape), matrix.dtype
         values = np.ascontiguousarray(matrix.data)
@@ -71,13 +81,13 @@ class Sparse:
         self._table[codes.A_VALUES] = values.ctypes.data
         self._table[codes.A_ITEM] = values.itemsize
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return self._matrix.toarray().astype(dtype or self.dtype, copy=False)
 
-    def __getitem__(self, place):
+    def __getitem__(self, place: Any) -> Any:
         """A number at (row, column), or the rows of a slice or an index array."""
         if not isinstance(place, tuple):
             return Sparse(self._matrix[place])
@@ -85,13 +95,13 @@ class Sparse:
         entries = slice(self.starts[row], self.starts[row + 1])
         return self.values[entries][self.places[entries] == column].sum()
 
-    def first_bad(self, dtype, look):
+    def first_bad(self, dtype: DTypeLike, look: Callable[..., Any]) -> Shape | None:
         bad = look(self.values[: self.starts[-1]], dtype)
         if bad is None:
             return None
         return int(np.searchsorted(self.starts, bad[0], "right")) - 1, int(self.places[bad[0]])
 
-    def place(self):
+    def place(self) -> tuple[int, int, int, int]:
         """(address, dtype code, strides) for the gather."""
         code = codes.SPARSE + codes.DTYPES[self.values.dtype.kind, self.values.dtype.itemsize]
         return self.starts.ctypes.data, code, 0, self._table.ctypes.data
@@ -109,7 +119,7 @@ class Shards:
     (8, True)
     """
 
-    def __init__(self, arrays, names=None):
+    def __init__(self, arrays: Sequence[Array], names: Sequence[str] | None = None) -> None:
         names = names or [f"shard {i}" for i in range(len(arrays))]
         if not arrays:
             raise ValueError("shards: got none, takes one array or file at least")
@@ -131,13 +141,13 @@ class Shards:
             row[codes.D_FIRST], row[codes.D_ADDRESS] = start, array.__array_interface__["data"][0]
             row[codes.D_ROW : codes.D_COL + 1] = (*array.strides, 0)[:2]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         return np.concatenate(self.arrays).astype(dtype or self.dtype, copy=False)
 
-    def __getitem__(self, place):
+    def __getitem__(self, place: Any) -> Any:
         """A number at (row, column), or the rows of a slice (in place, without a step) or an index array."""
         if not isinstance(place, tuple):
             if not isinstance(place, slice) or place.step not in (None, 1):
@@ -149,7 +159,7 @@ class Shards:
         shard = int(np.searchsorted(self.starts, row, "right")) - 1
         return self.arrays[shard][(row - self.starts[shard], *column)]
 
-    def first_bad(self, dtype, look):
+    def first_bad(self, dtype: DTypeLike, look: Callable[..., Any]) -> Shape | None:
         """(row, column) of the first number that look(array, dtype) finds, or None."""
         for start, array in zip(self.starts, self.arrays, strict=False):
             bad = look(array, dtype) if len(array) else None
@@ -157,7 +167,7 @@ class Shards:
                 return int(start) + bad[0], *bad[1:]
         return None
 
-    def place(self):
+    def place(self) -> tuple[int, int, int, int]:
         """(address, dtype code, strides) for the gather."""
         return (
             0,
@@ -167,7 +177,7 @@ class Shards:
         )
 
 
-def shards(files):
+def shards(files: str | Path | Iterable[str | Path | Array]) -> Shards:
     """Shards of a folder's .npy files, sorted by name, or of a list of files or arrays; memory-mapped.
 
     Raises FileNotFoundError for a folder without .npy files, ValueError or TypeError where shapes or

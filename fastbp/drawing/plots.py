@@ -1,16 +1,26 @@
 """Pictures: learning curves by matplotlib (the extra `plot`), without pyplot or a display."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..metrics import larger_is_better
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..diagnosis import Diagnosis
+    from ..lrfind import RangeTest
+    from ..types import FilePath
 
 _NO_PANEL = ("seconds", "lr")
 DPI = 144
 TRAIN, VALIDATION, INK, _GRID = "#4878a8", "#d1622b", "#333333", "#e4e4e4"
 
 
-def learning_curves(history, path, title=None):
+def learning_curves(history: Mapping[str, Sequence[Any]], path: FilePath, title: str | None = None) -> Path:
     """Draw loss, accuracy and metrics, where there are any, against epochs; returns the Path written.
 
     history: a dict of lists, one value per epoch: "loss", "val_loss", "accuracy", "val_accuracy",
@@ -41,7 +51,7 @@ def learning_curves(history, path, title=None):
     return save(figure, path)
 
 
-def new_figure(width, height, title=None):
+def new_figure(width: float, height: float, title: str | None = None) -> Any:
     """A figure of so many inches that needs no display. Raises ImportError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -55,13 +65,13 @@ def new_figure(width, height, title=None):
     return figure
 
 
-def _figure(rows, columns, title=None):
+def _figure(rows: int, columns: int, title: str | None = None) -> tuple[Any, list[Any]]:
     """(figure, its axes in one list). Raises ImportError where matplotlib is missing."""
     figure = new_figure(4.6 * columns + 0.4, 3.9 * rows, title)
     return figure, list(figure.subplots(rows, columns, squeeze=False).ravel())
 
 
-def _log(axes):
+def _log(axes: Any) -> None:
     """A logarithmic axis with ticks at 1 and 3 times the powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -71,13 +81,13 @@ def _log(axes):
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def save(figure, path):
+def save(figure: Any, path: FilePath) -> Path:
     path = Path(path)
     figure.savefig(path, facecolor="white")
     return path
 
 
-def layer_bars(diagnosis, path):
+def layer_bars(diagnosis: Diagnosis, path: FilePath) -> Path:
     """Draw a Diagnosis, layer by layer, into the file ``path``; returns the Path written."""
     figure, (outputs, gradients, shares, updates) = _figure(2, 2)
     layers = diagnosis.layers
@@ -104,14 +114,14 @@ def layer_bars(diagnosis, path):
     return save(figure, path)
 
 
-def _dress(axes, title, across):
+def _dress(axes: Any, title: str, across: str) -> None:
     axes.set_title(title, loc="left", color=INK, fontsize=11)
     axes.set_xlabel(across, color=INK)
     quiet_axes(axes)
     axes.margins(x=0.03, y=0.08)
 
 
-def quiet_axes(axes, grid="y"):
+def quiet_axes(axes: Any, grid: Literal["x", "y", "both"] | None = "y") -> None:
     """Axes without a box: a faint grid, the bottom line, small labels."""
     axes.set_axisbelow(True)
     if grid:
@@ -121,23 +131,23 @@ def quiet_axes(axes, grid="y"):
     axes.tick_params(colors=INK, length=0, labelsize=9)
 
 
-def plain_numbers(axis):
+def plain_numbers(axis: Any) -> None:
     """Tick labels as people write numbers, without a power of ten in the corner."""
     from matplotlib.ticker import FuncFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if abs(v) >= 1e4 else f"{v:g}"))
 
 
-def _has(history, key):
+def _has(history: Mapping[str, Sequence[Any]], key: str) -> bool:
     """A list with at least one finite value (or a None where a validation was not made)."""
     return any(_finite(value) for value in history.get(key) or ())
 
 
-def _finite(value):
+def _finite(value: Any) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _panel(axes, history, key):
+def _panel(axes: Any, history: Mapping[str, Sequence[Any]], key: str) -> None:
     """One quantity: the training curve, the validation curve and its best epoch."""
     series = [("training", key, TRAIN), ("validation", f"val_{key}", VALIDATION)]
     shown = []
@@ -165,7 +175,7 @@ def _panel(axes, history, key):
     axes.legend(loc=corner, frameon=False, fontsize=9, labelcolor=INK)
 
 
-def range_test(found, path, title=None):
+def range_test(found: RangeTest, path: FilePath, title: str | None = None) -> Path:
     """Draw losses against learning rates (a fastbp.lrfind.RangeTest); returns the Path written.
 
     Raises ImportError where matplotlib is missing, ValueError for a suffix matplotlib does not know.

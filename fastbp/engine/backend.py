@@ -3,10 +3,14 @@
 "cpu" opens the CPU's program, "cuda" its twin on an NVIDIA GPU.
 """
 
+from __future__ import annotations
+
 import os
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,13 +19,18 @@ from ..kernels import codes
 from ..network.layout import arena
 from .parallel import Team, region
 
+if TYPE_CHECKING:
+    from ..types import Array, Doubles, Floats
+    from .gpu import GpuSession
+    from .plan import Plan
+
 WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
 FEW = 1 << 12  # numbers of an input up to which copying them costs less than binding it
 FEW_ROWS = 32  # rows up to which threads share columns, if their numbers are FEW * 16 at most
 # of few rows' prediction, about, to decide on threads: a weight read from memory; a multiply-add
 WEIGHT_SECONDS, PRODUCT_SECONDS = 1e-10, 1.7e-11
 ALONE = 2e-4  # seconds below which one thread is as fast: others may be asleep, or on a busy core
-_sessions = weakref.WeakSet()
+_sessions: weakref.WeakSet[Session | GpuSession] = weakref.WeakSet()
 
 
 def _after_fork():
@@ -34,19 +43,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def gpu_info():
+def gpu_info() -> dict[str, str]:
     """{"gpu": ..., "driver": ..., "toolkit": ...}, where there is one."""
     from ..kernels.cuda.device import describe
 
     return describe()
 
 
-def adopt(name, X):
+def adopt(name: str, X: Any) -> Any:
     """X, where it lies on the GPU that device ``name`` is: read there, without a copy."""
     return OnDevice.of(X) if name == "cuda" and lies_on_gpu(X) else X
 
 
-def open_session(name, params, slots, plan, hyper, threads, fixed, work):
+def open_session(
+    name: str, params: Floats, slots: Floats, plan: Plan, hyper: Doubles, threads: int, fixed: bool, work: int
+) -> Session | GpuSession:
     """The session of device ``name`` ("cpu" or "cuda")."""
     if name == "cpu":
         session = Session(params, slots, plan, hyper, threads, fixed=fixed, work=work)
@@ -59,19 +70,19 @@ def open_session(name, params, slots, plan, hyper, threads, fixed, work):
     return session
 
 
-_seconds = {}  # dtype -> seconds that compiling or loading its program took
+_seconds: dict[np.dtype[Any], float] = {}  # dtype -> seconds that compiling or loading its program took
 
 
-def compile_seconds():
+def compile_seconds() -> float:
     """Seconds that this process spent compiling programs or loading them from the disk cache."""
     return sum(_seconds.values())
 
 
-def load(dtype):
+def load(dtype: np.dtype[Any]) -> tuple[Any, int]:
     """The compiled program for a dtype and its K_WORKER; compiled or loaded on first use."""
     from numba import config
 
-    if config.DISABLE_JIT:
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets its options when it starts
         raise RuntimeError(
             "NUMBA_DISABLE_JIT: got 1, takes 0 or nothing: the kernels are compiled and do not run as Python "
             "(formulas do: python -m fastbp.dev formula gelu 0.5)"
@@ -84,7 +95,7 @@ def load(dtype):
     return found
 
 
-def cache_place():
+def cache_place() -> str | None:
     """Folder where the machine code is kept, or None where none can be written. Compiles nothing."""
     from ..kernels import jit
     from ..kernels.cpu import program
@@ -92,13 +103,13 @@ def cache_place():
     return jit.cache_path(program.run)
 
 
-def compiled():
+def compiled() -> bool:
     """Whether there is machine code of these kernels on disk: a first run makes it."""
     place = cache_place()
     return place is not None and any(name.endswith(".nbi") for name in os.listdir(place))
 
 
-def peak_loop(dtype):
+def peak_loop(dtype: np.dtype[Any]) -> tuple[Callable[[int, Array], int], int]:
     """(run(passes, numbers) -> lanes, sums at once): the loop of measure.py, compiled."""
     load(dtype)
     from ..kernels.cpu import measure, program
@@ -106,7 +117,7 @@ def peak_loop(dtype):
     return program.peak, measure.CHAINS
 
 
-def tile(dtype):
+def tile(dtype: np.dtype[Any]) -> str:
     """The shape of the register tile on this machine, in words."""
     from ..kernels.cpu.dense import HEIGHTS
     from ..kernels.cpu.simd import host_target
@@ -118,14 +129,14 @@ def tile(dtype):
     return f"{heights[widest]} rows x {widest} vectors of {lanes} {dtype.name}"
 
 
-def kernel_names():
+def kernel_names() -> list[str]:
     """Every function of the CPU's program that ``listing`` shows."""
     from ..kernels.cpu import listing
 
     return listing.names()
 
 
-def listing(name, dtype, assembly=True):
+def listing(name: str, dtype: str, assembly: bool = True) -> str:
     """The machine code, or the optimized IR, of one function of the CPU's program."""
     load(np.dtype(dtype))
     from ..kernels.cpu import listing
@@ -133,7 +144,7 @@ def listing(name, dtype, assembly=True):
     return listing.listing(name, dtype, assembly)
 
 
-def few_rows(inputs):
+def few_rows(inputs: int) -> int:
     """Rows that are predicted through arrays that stay bound."""
     return max(FEW // inputs, min(FEW_ROWS, 16 * FEW // inputs))
 
@@ -144,7 +155,17 @@ class Session:
     params, slots : arenas (slots may be an empty array); plan : fastbp.engine.plan.Plan.
     """
 
-    def __init__(self, params, slots, plan, hyper, threads, fixed=True, groups=1, work=0):
+    def __init__(
+        self,
+        params: Floats,
+        slots: Floats,
+        plan: Plan,
+        hyper: Doubles,
+        threads: int,
+        fixed: bool = True,
+        groups: int = 1,
+        work: int = 0,
+    ) -> None:
         if threads % groups:
             raise ValueError(f"groups: got {groups}, takes a divisor of {threads} threads")
         self.run, worker = load(params.dtype)
@@ -160,17 +181,21 @@ class Session:
         layers = int(plan.table[codes.P_LAYERS])
         self.sync = arena(codes.SYNC + threads * codes.trace_size(layers), np.int64)
         self.order = np.empty(0, np.int32)
-        self._kept, self._few, self.batch = (), None, int(plan.table[codes.P_BATCH])
+        self.batch = int(plan.table[codes.P_BATCH])
+        self._kept: tuple[Any, ...] = ()
+        self._few: tuple[Any, ...] | None = None
         self._few_team = Team(threads, fixed)
-        self._rates = None
+        self._rates: Doubles | None = None
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
 
-    def set_loss(self, code):
+    def set_loss(self, code: int) -> None:
         """Change the loss's code, between labels and probabilities; the plan has room for either."""
         self.table[codes.P_LOSS] = _native(code, self.params.dtype)
 
-    def bind(self, x, y=None, weight=None, out=None):
+    def bind(
+        self, x: Any, y: Array | None = None, weight: Array | None = None, out: Array | None = None
+    ) -> None:
         """Point the program at data: x (N, inputs), y (N, targets) or None, weight (N,), out (N, O)."""
         numbers = [len(x), 0, 0, *_place(x), *_place(y), _address(weight), _address(out)]
         self.call[codes.K_SAMPLES : codes.K_OUT + 1] = numbers
@@ -180,11 +205,11 @@ class Session:
             self.call[codes.K_OUT_ROW] = out.strides[0] // out.itemsize
         self._kept = (x, y, weight, out)  # addresses are only good while these live
 
-    def seed(self, number):
+    def seed(self, number: int) -> None:
         """The seed of what training steps drop."""
         self.call[codes.K_SEED] = number
 
-    def infer(self, mode, x):
+    def infer(self, mode: int, x: Any) -> tuple[Floats, int]:
         """(outputs (N, O), rows of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs)."""
         if isinstance(x, np.ndarray) and len(x) <= few_rows(x.shape[1]) and x.dtype == self.params.dtype:
             return self._infer_few(mode, x)
@@ -230,16 +255,16 @@ class Session:
             bad = self.results[codes.RESULTS : codes.RESULTS + int(self.results[codes.RESULT_THREADS])].sum()
         return outputs[:count].copy(), int(bad)
 
-    def set_rates(self, table=None):
+    def set_rates(self, table: Doubles | None = None) -> None:
         """Learning rate, momentum, ... of each update of the epoch; None: those of hyper for all."""
         self._rates = table
         self.call[codes.K_RATES] = _address(table)
 
-    def release(self):
+    def release(self) -> None:
         """Let go of the data that was bound."""
         self._kept = ()
 
-    def shuffle(self, seed, epoch):
+    def shuffle(self, seed: int, epoch: int) -> None:
         """Draw the order of an epoch: a function of (seed, epoch, number of samples) alone."""
         count = int(self.call[codes.K_SAMPLES])
         if len(self.order) != count:
@@ -248,7 +273,7 @@ class Session:
         self._go(codes.SHUFFLE, 1)
         self.call[codes.K_ORDER] = 1
 
-    def windows(self, mode, steps, number=0):
+    def windows(self, mode: int, steps: int, number: int = 0) -> Iterator[tuple[int, Any, Any, int]]:
         """Run steps [0, steps) of the bound data in windows of about WINDOW seconds.
 
         number : updates made before step 0. Yields (steps done, loss sum, weight sum, right answers) so far
@@ -280,14 +305,16 @@ class Session:
             if ran < count:
                 return
 
-    def each(self, mode, steps):
+    def each(self, mode: int, steps: int) -> Iterator[int]:
         """Run the steps one at a time; yields the number of each, when layer_rows has its results."""
         for step in range(steps):
             self.call[codes.K_FIRST], self.call[codes.K_LAST] = step, step + 1
             self._go(mode, self.team.threads)
             yield step
 
-    def combined(self, steps, number, combine):
+    def combined(
+        self, steps: int, number: int, combine: Callable[[], object]
+    ) -> Iterator[tuple[int, Any, Any, int]]:
         """As windows(TRAIN, ...), one step at a time: ``combine`` is called between the gradients, which
         lie in ``gradient``, and the update. The plan has a gradient arena."""
         call, results, threads = self.call, self.results, self.team.threads
@@ -313,12 +340,12 @@ class Session:
                 return
 
     @property
-    def gradient(self):
+    def gradient(self) -> Floats:
         """The gradient arena, laid out as the parameters; for plans that have one."""
         start = int(self.table[codes.P_GRADIENT])
         return self.work[start : start + self.params.size]
 
-    def layer_rows(self, layer, rows):
+    def layer_rows(self, layer: int, rows: int) -> tuple[Floats, ...]:
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them: views."""
         row = self.table[codes.HEADER + layer * codes.LAYER_COLUMNS :][: codes.LAYER_COLUMNS]
         width, ld = int(row[codes.L_FAN_OUT]), int(row[codes.L_LDA])

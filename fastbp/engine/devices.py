@@ -1,5 +1,7 @@
 """Which device a name stands for: "cpu", "cuda", or "auto", a GPU where there is one that can be used."""
 
+from __future__ import annotations
+
 import functools
 import os
 import warnings
@@ -9,7 +11,7 @@ from ..errors import unknown
 DEVICES = ("auto", "cpu", "cuda")
 
 
-def device(name):
+def device(name: str) -> str:
     """The device that ``name`` stands for: "cpu" or "cuda".
 
     Raises ValueError for another name, RuntimeError for "cuda" where it cannot be had. "auto" takes a GPU
@@ -37,7 +39,7 @@ def _gpu_in_sight():
 
 
 @functools.cache
-def no_gpu():
+def no_gpu() -> str | None:
     """Why no GPU can be used, and what to do about it; None where one can."""
     try:
         import numba_cuda  # noqa: F401

@@ -1,9 +1,13 @@
 """The session of a GPU: what backend.Session is for the CPU, over kernels/cuda."""
 
+from __future__ import annotations
+
 import os
 import threading
 import time
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,8 +16,12 @@ from ..data.gpuarrays import OnDevice
 from ..kernels import codes
 from ..network.layout import arena
 
+if TYPE_CHECKING:
+    from ..types import Array, Doubles, Floats
+    from .plan import Plan
+
 WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
-_process = None  # in which CUDA was begun
+_process: int | None = None  # in which CUDA was begun
 
 
 def _same_process():
@@ -35,7 +43,7 @@ class GpuSession:
     program: kernels.cuda.program; the others as for backend.Session.
     """
 
-    def __init__(self, program, params, slots, plan, hyper):
+    def __init__(self, program: Any, params: Floats, slots: Floats, plan: Plan, hyper: Doubles) -> None:
         _same_process()
         program.refuse(plan.table, hyper)
         self.program, self.hyper, self.table = program, hyper, plan.table
@@ -43,36 +51,38 @@ class GpuSession:
         users = {code: definition(code) for code in used}
         self._run = program.Run(params, slots, plan.table, plan.work_size, plan.numbers, users)
         self.team = SimpleNamespace(threads=1)  # of the host
-        self.gradient = None  # laid out as the parameters; for plans that have a gradient arena
+        self.gradient: Any = None  # laid out as the parameters; for plans that have a gradient arena
         if plan.table[codes.P_GRADIENT]:
             self.gradient = arena(params.size, params.dtype)
         self.order = np.empty(0, np.int32)
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()
-        self._mode = None  # of the pass that is under way
+        self._mode: int | None = None  # of the pass that is under way
 
     @property
-    def params(self):
+    def params(self) -> Floats:
         """The parameters to run by, on the host: those of the network, or others laid out as they."""
         return self._run.params
 
     @params.setter
-    def params(self, params):
+    def params(self, params: Floats) -> None:
         self._run.params = params
 
-    def seed(self, number):
+    def seed(self, number: int) -> None:
         """The seed of what training steps drop."""
         self._run.seed = number
 
-    def set_rates(self, table=None):
+    def set_rates(self, table: Doubles | None = None) -> None:
         """Learning rate, momentum, ... of each update of the epoch; None: those of hyper for all."""
         self._run.rates = np.empty(0) if table is None else np.ascontiguousarray(table).ravel()
 
-    def set_loss(self, code):
+    def set_loss(self, code: int) -> None:
         """Change the loss's code, between labels and probabilities; the plan has room for either."""
         self.table[codes.P_LOSS] = code
 
-    def bind(self, x, y=None, weight=None, out=None):
+    def bind(
+        self, x: Any, y: Array | None = None, weight: Array | None = None, out: Array | None = None
+    ) -> None:
         """Move data to the GPU, or keep what is there: x (N, inputs), y (N, targets), weight, out (N, O).
 
         x may be sparse rows or shards, which come piece by piece.
@@ -86,7 +96,7 @@ class GpuSession:
             self.table[codes.P_TARGETS] = y.shape[1]
         self._run.bind(x, y, weight, out)
 
-    def infer(self, mode, x):
+    def infer(self, mode: int, x: Any) -> tuple[Any, int]:
         """(outputs (N, O), numbers of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs).
 
         x that lies on the device gives outputs there, in an array of the same library. Other x go down in
@@ -111,11 +121,11 @@ class GpuSession:
         self.release()
         return bad
 
-    def release(self):
+    def release(self) -> None:
         """Let go of the data that was bound."""
         self._run.release()
 
-    def shuffle(self, seed, epoch):
+    def shuffle(self, seed: int, epoch: int) -> None:
         """Draw the order of an epoch: the CPU's for the same seed, epoch and number of samples."""
         count = self._run.feed.samples
         if len(self.order) != count:
@@ -123,7 +133,7 @@ class GpuSession:
         self.program.draw_order(self.order, seed, epoch)
         self._run.feed.shuffled(self.order, self._run.stream)
 
-    def windows(self, mode, steps, number=0):
+    def windows(self, mode: int, steps: int, number: int = 0) -> Iterator[tuple[int, float, float, int]]:
         """Run steps [0, steps) of the bound data in windows of about WINDOW seconds; see backend.Session."""
         run = self._begin(mode, number)
         try:
@@ -145,7 +155,7 @@ class GpuSession:
         finally:
             self._settle()
 
-    def each(self, mode, steps):
+    def each(self, mode: int, steps: int) -> Iterator[int]:
         """Run the steps one at a time; yields the number of each, when layer_rows has its results."""
         run = self._begin(mode, 0)
         try:
@@ -156,7 +166,9 @@ class GpuSession:
         finally:
             self._settle()
 
-    def combined(self, steps, number, combine):
+    def combined(
+        self, steps: int, number: int, combine: Callable[[], object]
+    ) -> Iterator[tuple[int, Any, Any, int]]:
         """As windows(TRAIN, ...), one step at a time: ``combine`` is called between the gradients, which
         lie in ``gradient``, and the update."""
         run = self._begin(codes.TRAIN, number, stored=True)
@@ -175,11 +187,11 @@ class GpuSession:
         finally:
             self._settle()
 
-    def layer_rows(self, layer, rows):
+    def layer_rows(self, layer: int, rows: int) -> tuple[Floats, ...]:
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them: copies."""
         return self._run.layer_rows(layer, rows)
 
-    def timed(self, steps, number):
+    def timed(self, steps: int, number: int) -> list[Any]:
         """(seconds of a step of TRAIN, [(launch, its seconds in each step)]): see Run.pace and Run.timed."""
         found = []
         for measured in (self._run.pace, self._run.timed):

@@ -1,16 +1,25 @@
 """What is done to gradients and weights whatever the optimizer: clipping, penalties, averages, factors."""
 
+from __future__ import annotations
+
 import weakref
 from dataclasses import dataclass, fields
-from numbers import Integral
 from operator import is_
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ABOVE_0, BETWEEN_0_AND_1, FROM_0, number
 from ..kernels import codes
 
-_checked = weakref.WeakKeyDictionary()  # trainer -> its options, what they were made of and its network
+if TYPE_CHECKING:
+    from ..optimizers import Optimizer
+    from ..training.trainer import Trainer
+    from ..types import Doubles
+
+_checked: weakref.WeakKeyDictionary[Any, Any] = (
+    weakref.WeakKeyDictionary()
+)  # trainer -> its options, what they were made of and its network
 
 
 @dataclass
@@ -26,13 +35,13 @@ class Options:
     clip_value: float | None = None
     l1: float = 0.0
     decay_bias: bool = True
-    lr_factors: tuple | None = None
+    lr_factors: tuple[float, ...] | None = None
     max_norm: float | None = None
     accumulate: int = 1
     ema: float | None = None
 
     @classmethod
-    def of(cls, trainer):
+    def of(cls, trainer: Trainer) -> Options:
         """The options of a trainer, checked as they are now; kept while they are the same objects."""
         now = [getattr(trainer, name) for name in cls.__dataclass_fields__]
         known, options = _checked.get(trainer, ([lambda: None], None))
@@ -43,7 +52,7 @@ class Options:
             _checked[trainer] = [*now, weakref.ref(trainer.net)], options
         return options
 
-    def check(self, layers):
+    def check(self, layers: int) -> None:
         for name in ("clip_norm", "clip_layer_norm", "clip_value", "max_norm"):
             if getattr(self, name) is not None:
                 setattr(
@@ -58,7 +67,7 @@ class Options:
         if not isinstance(self.decay_bias, (bool, np.bool_)):
             raise TypeError(f"decay_bias: got {self.decay_bias!r}, takes True or False")
         batches = (
-            lambda v: isinstance(v, Integral) and 1 <= v < 2**31, "a whole number of batches from 1 on"
+            lambda v: isinstance(v, (int, np.integer)) and 1 <= v < 2**31, "a whole number of batches from 1 on"
         )  # fmt: skip
         self.accumulate = int(number("accumulate", self.accumulate, *batches))
         self.decay_bias = bool(self.decay_bias)
@@ -80,28 +89,28 @@ class Options:
         )
 
     @property
-    def stores(self):
+    def stores(self) -> bool:
         """Whether gradients are kept in memory before the update: the second path."""
         return self.clip_norm is not None or self.clip_layer_norm is not None or self.accumulate > 1
 
-    def code(self, optimizer):
+    def code(self, optimizer: Optimizer) -> int:
         """The code of the update: the optimizer's, with the terms that are wanted."""
         full = self.l1 or self.clip_value is not None or self.ema is not None
         return optimizer.rule + codes.FULL if full else optimizer.code
 
-    def updates(self, done, steps):
+    def updates(self, done: int, steps: int) -> int:
         """Updates that ``done`` of ``steps`` batches make: the last ones of an epoch make one too."""
         return -(-done // self.accumulate) if done == steps else done // self.accumulate
 
-    def slots(self, optimizer):
+    def slots(self, optimizer: Optimizer) -> int:
         """Arrays kept beside the parameters; the last one is the average of the weights if there is one."""
         return optimizer.slots + (self.ema is not None)
 
-    def config(self):
+    def config(self) -> dict[str, Any]:
         """{name: value} of what is not as by default: as JSON takes it."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
-    def hyper(self, table, layers):
+    def hyper(self, table: Doubles, layers: int) -> Doubles:
         """The optimizer's table with the options' numbers, and the layers' factors behind."""
         factors = np.ones(layers) if self.lr_factors is None else np.array(self.lr_factors)
         table[codes.H_CLIP_NORM] = self.clip_norm or 0.0

@@ -1,12 +1,20 @@
 """A schedule at work: the learning rate (and momentum) of every update of one fit, epoch by epoch."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..kernels import codes
 from ..schedules import schedule
 
+if TYPE_CHECKING:
+    from ..training.trainer import Trainer
+    from ..types import Doubles, Logs
 
-def plain_rates(trainer, updates):
+
+def plain_rates(trainer: Trainer, updates: int) -> Doubles | None:
     """Pace.table without a schedule: None but for NAdam, whose product of momenta changes."""
     products = trainer.optimizer.products(trainer.steps, updates)
     if products is None:
@@ -26,7 +34,9 @@ class Pace:
     not fit the optimizer.
     """
 
-    def __init__(self, trainer, epochs, updates, rows, seconds=None):
+    def __init__(
+        self, trainer: Trainer, epochs: int | None, updates: int, rows: int, seconds: float | None = None
+    ) -> None:
         self.trainer, self.updates, self.rows, self.epochs = trainer, updates, rows, epochs
         self.schedule = plan = trainer.schedule = schedule(trainer.schedule)
         self.counted = epochs is not None or seconds is not None  # whether these passes are epochs
@@ -54,7 +64,7 @@ class Pace:
                 "can be changed; takes False"
             )
 
-    def table(self):
+    def table(self) -> Doubles | None:
         """(updates, codes.RATES) float64 for the epoch that has begun; None where nothing changes."""
         trainer, plan, table = self.trainer, self.schedule, plain_rates(self.trainer, self.updates)
         if plan is None:
@@ -89,7 +99,7 @@ class Pace:
             )
         return rates
 
-    def after_epoch(self, record):
+    def after_epoch(self, record: Logs) -> None:
         """Tell the schedule what an epoch measured; it may change trainer.lr_scale."""
         if self.schedule is not None:
             trainer = self.trainer

@@ -1,16 +1,24 @@
 """How many threads a window of steps gets, and the right to open a parallel region."""
 
+from __future__ import annotations
+
 import os
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from ..network.mlp import MLP
+    from ..training.trainer import Trainer
+
 _one_region = threading.Lock()  # held while a region runs on a layer that takes one at a time
-_forked_from = None  # threading layer that this process's parent had used before the fork
+_forked_from: str | None = None  # threading layer that this process's parent had used before the fork
 
 
 def _after_fork():
@@ -25,7 +33,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def usable_cores():
+def usable_cores() -> int:
     """Cores that this process may use: affinity and the CPU quota of its cgroup count."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -36,32 +44,32 @@ def usable_cores():
     return cores
 
 
-def max_threads():
+def max_threads() -> int:
     """Threads that numba's parallel regions can have."""
     from numba import config
 
-    return config.NUMBA_NUM_THREADS
+    return config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # numba sets its options when it starts
 
 
 LONE_WORK = 5_000_000  # multiply-adds: 0.1 ms of one core; SciPy's L-BFGS takes about as long between steps
 PARALLEL_WORK = 100_000  # multiply-adds of a step below which a second thread never paid
 
 
-def most_threads(net, batch, threads=None):
+def most_threads(net: MLP, batch: int, threads: int | None = None) -> int:
     """Threads that steps of ``batch`` rows could use: what the user asked for, or by cores and work."""
     if threads is not None:
         return threads
     return max(1, min(usable_cores(), max_threads(), step_work(net, batch) // PARALLEL_WORK))
 
 
-def lone_threads(trainer, rows):
+def lone_threads(trainer: Trainer, rows: int) -> int | None:
     """Threads of steps of all rows with Python between them (L-BFGS): 1 where it takes longer than they
     do, None for what the trainer takes. Then two gain little, and on a busy machine lose much.
     """
     return 1 if trainer.threads is None and step_work(trainer.net, rows) < LONE_WORK else None
 
 
-def step_work(net, batch):
+def step_work(net: MLP, batch: int) -> int:
     """Multiply-adds of a training step, about."""
     return 3 * batch * sum(i * o for i, o, _, _ in net.layers)
 
@@ -81,15 +89,17 @@ class Team:
     SURE = 10_000_000  # multiply-adds of a step from which all cores win on any free machine
     WORSE = 1.3  # slower than at its best by this factor: something else wants a core
 
-    def __init__(self, most, fixed, work=0):
+    def __init__(self, most: int, fixed: bool, work: int = 0) -> None:
         self.most, self.threads, self.fixed = most, most, fixed or most == 1
         self.sure = work >= self.SURE
-        self.recent = {n: deque(maxlen=self.WINDOWS) for n in {1, most}}  # seconds a step
-        self.best = {}
+        self.recent: dict[int, deque[float]] = {
+            n: deque(maxlen=self.WINDOWS) for n in {1, most}
+        }  # seconds a step
+        self.best: dict[int, float] = {}
         self.warm, self.trial = 2, 0
         self.interval, self.due = (self.LAST, np.inf) if self.sure else (self.FIRST, 0.0)
 
-    def choose(self, clock):
+    def choose(self, clock: float) -> tuple[int, bool]:
         """(threads, whether this is a trial) for the window that starts now."""
         if self.fixed:
             return self.most, False
@@ -103,10 +113,10 @@ class Team:
         return (self.other, True) if self.trial else (self.threads, False)
 
     @property
-    def other(self):
+    def other(self) -> int:
         return 1 if self.threads > 1 else self.most
 
-    def record(self, threads, trial, seconds, clock):
+    def record(self, threads: int, trial: bool, seconds: float, clock: float) -> None:
         """A window with ``threads`` took ``seconds`` a step."""
         if self.fixed:
             return
@@ -131,7 +141,7 @@ class Team:
 
 
 @contextmanager
-def region(threads):
+def region(threads: int) -> Iterator[int]:
     """The right to open a parallel region of ``threads``; yields how many it may have, all or one.
 
     One where more would abort or kill the process: GNU OpenMP kills a child that was forked after its

@@ -1,11 +1,19 @@
 """Network + loss + optimizer + batch -> the integer table and the arena sizes of the program."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ..kernels import codes
 from ..network.activations import code as activation_code
 from ..network.layers import runs, threshold
 from ..network.layout import Cursor, align, leading_dimension
+
+if TYPE_CHECKING:
+    from ..network.mlp import MLP
 
 VECTOR_BYTES = 256  # widest panel of any tile, in bytes a row
 
@@ -20,14 +28,23 @@ class Plan:
     """
 
     def __init__(
-        self, net, loss, optimizer, batch, threads, gradient=False, frozen=(), numbers=(), average=False
-    ):
+        self,
+        net: MLP,
+        loss: int,
+        optimizer: int,
+        batch: int,
+        threads: int,
+        gradient: bool = False,
+        frozen: Sequence[int] = (),
+        numbers: Sequence[float] = (),
+        average: bool = False,
+    ) -> None:
         item = net.dtype.itemsize
         layers = len(net.layers)
         numeric = runs(net.sizes[0], {c for c, _, _ in net.embedded}) if net.embedded else []
         behind = codes.HEADER + layers * codes.LAYER_COLUMNS
         size = len(numeric) * codes.RUN_COLUMNS + len(net.embedded) * codes.EMBEDDING_COLUMNS
-        table = np.zeros(behind + size, np.int64)
+        table: Any = np.zeros(behind + size, np.int64)
         place = Cursor(item)
         inputs, outputs = net.sizes[0], net.sizes[-1]
 

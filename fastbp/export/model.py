@@ -16,6 +16,10 @@ _LINKS = {
     None: (codes.MSE, codes.MAE, codes.HUBER, codes.LOG_COSH, codes.QUANTILE, codes.HINGE,
            codes.LABEL_HINGE, codes.COSINE),
 }  # fmt: skip
+NORMS = {  # the arrays of each; a row's mean and deviation are taken, where there are no running ones
+    "layer": ("gains", "shifts"),
+    "batch": ("gains", "shifts", "running_means", "running_vars"),
+}
 LINKS = {code: link for link, group in _LINKS.items() for code in group}
 
 
@@ -103,10 +107,7 @@ def _norm(net, k):
     """The arrays of hidden layer k's norm, or None."""
     if net.norms[k] is None:
         return None
-    arrays = [net.gains[k], net.shifts[k]]
-    if net.norms[k] == "batch":
-        arrays += [net.running_means[k], net.running_vars[k]]
-    return tuple(np.array(a) for a in arrays)
+    return tuple(np.array(getattr(net, name)[k]) for name in NORMS[net.norms[k]])
 
 
 def folded(model):

@@ -4,7 +4,10 @@ Constructors raise ValueError for numbers out of range; Trainer does for a netwo
 fit for targets that do not. In the formulas z is an output, t its target. Gradients, sources: docs/maths.md.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +15,11 @@ from ..data import checks
 from ..errors import ABOVE_0, BELOW_1, BETWEEN_0_AND_1, FROM_0, check_field, unknown
 from ..kernels import codes
 from .base import Loss
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..types import Array, Floats, LossLike
 
 __all__ = [
     "CrossEntropy", "BCEWithLogits", "MSE", "MAE", "Huber", "LogCosh", "Quantile", "PoissonNLL",
@@ -38,12 +46,12 @@ class CrossEntropy(Loss):
     """
 
     label_smoothing: float = 0.0
-    class_weight: tuple | None = None
+    class_weight: Sequence[float] | Array | None = None
     ignore_index: int | None = None
 
     name = "cross_entropy"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_field(self, "label_smoothing", *BELOW_1)
         self._vector("class_weight", lambda a: a >= 0, "numbers from 0 on, one for each class, not all 0")
         if self.class_weight is not None and not any(self.class_weight):
@@ -51,23 +59,23 @@ class CrossEntropy(Loss):
         if self.ignore_index is not None and type(self.ignore_index) is not int:
             raise ValueError(f"CrossEntropy ignore_index: got {self.ignore_index!r}, takes a label or None")
 
-    def check(self, outputs):
+    def check(self, outputs: int) -> None:
         checks.check_classes(outputs)
         self._check_length("class_weight", outputs)
 
-    def _numbers(self, outputs):
+    def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         smooth = self.label_smoothing
         weights = 1.0 if self.class_weight is None else self.class_weight
         return (1.0 - smooth, smooth / outputs), weights
 
-    def targets(self, array, outputs):
+    def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
         labels, array = checks.class_targets(array, outputs, self.ignore_index)
         if labels:
             return codes.SMOOTH_CROSS_ENTROPY if self.label_smoothing else codes.CROSS_ENTROPY, array
         plain = not self.label_smoothing and self.class_weight is None
         return codes.SOFT_CROSS_ENTROPY if plain else codes.SMOOTH_SOFT_CROSS_ENTROPY, array
 
-    def weights(self, weight, y, code):
+    def weights(self, weight: Floats | None, y: Array, code: int) -> Floats | None:
         if code not in codes.LABELS or (self.class_weight is None and not (y < 0).any()):
             return weight
         factor = np.ones(len(y)) if self.class_weight is None else np.asarray(self.class_weight)[y[:, 0]]
@@ -88,37 +96,38 @@ class BCEWithLogits(Loss):
     1.3863
     """
 
-    pos_weight: tuple | None = None
+    pos_weight: float | Sequence[float] | Array | None = None
 
     name = "bce_with_logits"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.pos_weight, (int, float)):
             self.pos_weight = (self.pos_weight,)
         self._vector("pos_weight", lambda a: a > 0, "numbers above 0, one for each output")
 
-    def code(self, outputs):
+    def code(self, outputs: int) -> int:
         return codes.BCE_WITH_LOGITS if self.pos_weight is None else codes.WEIGHTED_BCE
 
-    def check(self, outputs):
+    def check(self, outputs: int) -> None:
         self._check_length("pos_weight", outputs)
 
-    def _numbers(self, outputs):
+    def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (), 1.0 if self.pos_weight is None else self.pos_weight
 
-    def _check_targets(self, array):
+    def _check_targets(self, array: Array) -> None:
         checks.check_range(array, self.name, 0, 1, "numbers from 0 to 1")
 
 
 class _Labels(Loss):
     """A loss for one class a sample or, with one output or ``multi_label``, a yes or no at each output."""
 
-    label_code = None
+    label_code: int
+    multi_label: bool
 
-    def code(self, outputs):
+    def code(self, outputs: int) -> int:
         return codes.LOSSES[self.name] if outputs == 1 or self.multi_label else self.label_code
 
-    def targets(self, array, outputs):
+    def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
         code = self.code(outputs)
         if code not in codes.LABELS:
             return super().targets(array, outputs)
@@ -150,23 +159,23 @@ class Focal(_Labels):
     name = "focal"
     label_code = codes.LABEL_FOCAL
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_field(self, "gamma", *FROM_0)
         if self.alpha is not None:
             check_field(self, "alpha", BETWEEN_0_AND_1[0], "a number between 0 and 1, or None")
 
-    def check(self, outputs):
+    def check(self, outputs: int) -> None:
         if self.alpha is not None and self.code(outputs) in codes.LABELS:
             raise ValueError(
                 f"Focal alpha: got {self.alpha} for {outputs} classes, takes None; alpha weighs yes and no, "
                 "for one output or with multi_label=True"
             )
 
-    def _numbers(self, outputs):
+    def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         yes, no = (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
         return (self.gamma, yes, no), 0.0
 
-    def _check_targets(self, array):
+    def _check_targets(self, array: Array) -> None:
         checks.check_range(array, self.name, 0, 1, "0 and 1")
         if not np.isin(array, (0, 1)).all():
             raise ValueError("y: got numbers between 0 and 1, loss 'focal' takes 0 and 1")
@@ -190,13 +199,13 @@ class Hinge(_Labels):
     name = "hinge"
     label_code = codes.LABEL_HINGE
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_field(self, "margin", *ABOVE_0)
 
-    def _numbers(self, outputs):
+    def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (self.margin,), 0.0
 
-    def _check_targets(self, array):
+    def _check_targets(self, array: Array) -> None:
         if not np.isin(array, (-1, 0, 1)).all():
             raise ValueError("y: got other numbers, loss 'hinge' takes 1 for yes, -1 or 0 for no")
 
@@ -235,10 +244,10 @@ class Huber(Loss):
 
     name = "huber"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_field(self, "delta", *ABOVE_0)
 
-    def _numbers(self, outputs):
+    def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (self.delta,), 0.0
 
 
@@ -264,29 +273,30 @@ class Quantile(Loss):
     0.5
     """
 
-    quantiles: tuple = (0.5,)
+    quantiles: float | Sequence[float] | Array = (0.5,)
 
     name = "quantile"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.quantiles, float):
             self.quantiles = (self.quantiles,)
         if self.quantiles is None:
             self.quantiles = ()
         self._vector("quantiles", lambda a: (a > 0) & (a < 1), "numbers between 0 and 1")
 
-    def check(self, outputs):
-        if outputs % len(self.quantiles):
+    def check(self, outputs: int) -> None:
+        count = np.size(self.quantiles)
+        if outputs % count:
             raise ValueError(
-                f"Quantile quantiles: got {len(self.quantiles)} for a network with {outputs} outputs, takes "
+                f"Quantile quantiles: got {count} for a network with {outputs} outputs, takes "
                 "as many, or a divisor: outputs are targets x quantiles"
             )
 
-    def _numbers(self, outputs):
-        return (), np.tile(self.quantiles, outputs // len(self.quantiles))
+    def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
+        return (), np.tile(self.quantiles, outputs // np.size(self.quantiles))
 
-    def targets(self, array, outputs):
-        count = len(self.quantiles)
+    def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
+        count = np.size(self.quantiles)
         array = checks.rows_of_targets(array, self.name, outputs // count)
         if array.shape[1] == 1:  # one number is read for every quantile
             return self.code(outputs), np.broadcast_to(array, (len(array), outputs))
@@ -303,7 +313,7 @@ class PoissonNLL(Loss):
 
     name = "poisson_nll"
 
-    def _check_targets(self, array):
+    def _check_targets(self, array: Array) -> None:
         checks.check_range(array, self.name, 0, None, "numbers from 0 on")
 
 
@@ -319,7 +329,7 @@ class GammaNLL(Loss):
 
     name = "gamma_nll"
 
-    def _check_targets(self, array):
+    def _check_targets(self, array: Array) -> None:
         if array.min() <= 0:
             raise ValueError(f"y: got {array.min()}, loss 'gamma_nll' takes numbers above 0")
 
@@ -341,20 +351,20 @@ class GaussianNLL(Loss):
 
     name = "gaussian_nll"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_field(self, "eps", *ABOVE_0)
 
-    def check(self, outputs):
+    def check(self, outputs: int) -> None:
         if outputs % 2:
             raise ValueError(
                 f"loss: got 'gaussian_nll' for a network with {outputs} outputs, takes an even number: "
                 "means, then logarithms of variances"
             )
 
-    def _numbers(self, outputs):
+    def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (np.log(self.eps),), 0.0
 
-    def targets(self, array, outputs):
+    def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
         return self.code(outputs), checks.rows_of_targets(array, self.name, outputs // 2)
 
 
@@ -370,14 +380,14 @@ class Cosine(Loss):
     name = "cosine"
 
 
-LOSSES = {
+LOSSES: dict[str, Callable[..., Loss]] = {
     kind.name: kind
     for kind in (CrossEntropy, BCEWithLogits, MSE, MAE, Huber, LogCosh, Quantile, PoissonNLL, GammaNLL,
                  GaussianNLL, Focal, Hinge, Cosine)
 }  # fmt: skip
 
 
-def loss(spec, **hyperparameters):
+def loss(spec: LossLike, **hyperparameters: Any) -> Loss:
     """A Loss from itself, or from a name and its hyperparameters.
 
     Raises ValueError for an unknown name (the nearest known one suggested).

@@ -1,13 +1,22 @@
 """Autoencoders: networks that give back their input through a narrow layer, the code."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ..callbacks import Callback
 from ..data import checks
-from ..errors import number
+from ..errors import BELOW_1, FROM_0, number
 from ..network.mlp import MLP
 from ..training.fitting import split
 from ..training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from ..training.history import History
+    from ..types import Activation, Dtype, Features, Floats, LossLike, Seed
 
 
 class Autoencoder:
@@ -41,20 +50,20 @@ class Autoencoder:
 
     def __init__(
         self,
-        sizes,
+        sizes: Sequence[int],
         *,
-        tied=False,
-        noise=0.0,
-        mask=0.0,
-        activation="relu",
-        code_activation="identity",
-        loss="mse",
-        seed=None,
-        dtype="float32",
-        **options,
-    ):
-        for name, value, high in (("noise", noise, np.inf), ("mask", mask, 1)):
-            number(name, value, lambda v, high=high: 0 <= v < high, f"a number from 0 to below {high}")
+        tied: bool = False,
+        noise: float = 0.0,
+        mask: float = 0.0,
+        activation: Activation = "relu",
+        code_activation: Activation = "identity",
+        loss: LossLike = "mse",
+        seed: Seed = None,
+        dtype: Dtype = "float32",
+        **options: Any,
+    ) -> None:
+        number("noise", noise, FROM_0[0], "a number from 0 to below inf")
+        number("mask", mask, *BELOW_1)
         for name in ("clip_norm", "clip_layer_norm", "lr_factors", "max_norm", "accumulate") if tied else ():
             if options.get(name) is not None:
                 raise ValueError(f"{name}: got it with tied=True, where two layers share their weights")
@@ -79,7 +88,15 @@ class Autoencoder:
             encoder += decoder.T
             decoder[:] = encoder.T
 
-    def fit(self, X, epochs=None, *, validation_data=None, callbacks=None, **options):
+    def fit(
+        self,
+        X: Any,
+        epochs: int | None = None,
+        *,
+        validation_data: Any = None,
+        callbacks: Callback | Iterable[Callback] | None = None,
+        **options: Any,
+    ) -> History:
         """Train for some epochs more; returns History.
 
         X : (N, inputs). validation_data : (M, inputs), evaluated without noise. The rest as in
@@ -100,11 +117,11 @@ class Autoencoder:
             noisy, X, epochs, validation_data=validation_data, callbacks=callbacks, **options
         )
 
-    def encode(self, X):
+    def encode(self, X: Features) -> Floats:
         """(N, code) codes of X (N, inputs), in the network's dtype."""
         return self.trainer.activations(X, self.half - 1)
 
-    def decode(self, code):
+    def decode(self, code: Features) -> Floats:
         """(N, inputs) what the decoder makes of codes (N, code), after the loss's link."""
         if not hasattr(self, "_decoder"):
             names = self.net.activations[self.half :]
@@ -116,7 +133,7 @@ class Autoencoder:
             view[:] = views[f"{name}.{self.half + int(k)}"]
         return self._decoder.predict(code)
 
-    def reconstruct(self, X):
+    def reconstruct(self, X: Features) -> Floats:
         """(N, inputs): decode(encode(X)) of X (N, inputs)."""
         return self.trainer.predict(X)
 

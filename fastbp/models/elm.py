@@ -1,5 +1,10 @@
 """Extreme learning machines: a random hidden layer, and an output layer in closed form."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ..data import checks
@@ -8,6 +13,11 @@ from ..kernels import codes
 from ..losses import MSE, CrossEntropy
 from ..network.mlp import MLP
 from ..training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ..types import Activation, Array, Dtype, Features, Seed, Targets
 
 ROWS = 1 << 14  # whose hidden outputs are held at a time
 
@@ -28,8 +38,15 @@ class ELM:
     """
 
     def __init__(
-        self, sizes, *, task="classification", alpha=1e-3, activation="tanh", seed=None, dtype="float32"
-    ):
+        self,
+        sizes: Sequence[int],
+        *,
+        task: Literal["classification", "regression"] = "classification",
+        alpha: float = 1e-3,
+        activation: Activation = "tanh",
+        seed: Seed = None,
+        dtype: Dtype = "float32",
+    ) -> None:
         if task not in ("classification", "regression"):
             raise ValueError(f"task: got {task!r}, takes 'classification' or 'regression'")
         penalty = number("alpha", alpha, *ABOVE_0)
@@ -44,24 +61,25 @@ class ELM:
         self.net.biases[0][:] = rng.uniform(-1, 1, sizes[1])  # without them all units meet in 0
         self.trainer = Trainer(self.net, "mse", seed=seed)
 
-    def fit(self, X, y):
+    def fit(self, X: Features, y: Targets) -> ELM:
         """Solve for the output layer: X (N, inputs), y (N,) labels or (N,), (N, outputs) numbers.
 
         Exact in float64, in one pass over the data. Returns self. Raises as Trainer.fit does.
         """
         inputs, _, outputs = self.net.sizes
-        X = checks.features(X, inputs, self.net.dtype)
+        rows = checks.features(X, inputs, self.net.dtype)
         classes = self.task == "classification"
         loss = CrossEntropy() if classes else MSE()
-        code, y = checks.targets(y, loss, len(X), outputs, self.net.dtype)
+        code, targets = checks.targets(y, loss, len(rows), outputs, self.net.dtype)
         hidden = self.net.sizes[1]
         products, cross = np.zeros((hidden, hidden)), np.zeros((hidden, outputs))
         # centred on the first block's means: close enough that nothing cancels
-        origin = target_origin = None
+        origin: Any = None
+        target_origin: Any = None
         sums, target_sums = np.zeros(hidden), np.zeros(outputs)
-        for start in range(0, len(X), ROWS):
-            H = self.trainer.activations(X[start : start + ROWS], 0).astype(np.float64)
-            T = self._targets(y[start : start + ROWS], code, outputs)
+        for start in range(0, len(rows), ROWS):
+            H = self.trainer.activations(rows[start : start + ROWS], 0).astype(np.float64)
+            T = self._targets(targets[start : start + ROWS], code, outputs)
             if origin is None:
                 origin, target_origin = H.mean(0), T.mean(0)
             H -= origin
@@ -70,12 +88,12 @@ class ELM:
             cross += H.T @ T
             sums += H.sum(0)
             target_sums += T.sum(0)
-        products -= np.outer(sums, sums) / len(X)
-        cross -= np.outer(sums, target_sums) / len(X)
+        products -= np.outer(sums, sums) / len(rows)
+        cross -= np.outer(sums, target_sums) / len(rows)
         products[np.diag_indices(hidden)] += self.alpha
         beta = np.linalg.solve(products, cross)
         self.net.weights[1][:] = beta
-        mean, target_mean = origin + sums / len(X), target_origin + target_sums / len(X)
+        mean, target_mean = origin + sums / len(rows), target_origin + target_sums / len(rows)
         self.net.biases[1][:] = target_mean - mean @ beta
         return self
 
@@ -85,7 +103,7 @@ class ELM:
             return np.where(y == np.arange(outputs), 1.0, -1.0)
         return y.astype(np.float64) if code == codes.MSE else 2.0 * y - 1
 
-    def predict(self, X):
+    def predict(self, X: Features) -> Array:
         """(N,) labels, or (N, outputs) numbers."""
         values = self.trainer.predict(X)
         return values.argmax(1) if self.task == "classification" else values

@@ -1,14 +1,33 @@
 """Self-training: a classifier teaches itself on rows without labels (Yarowsky 1995; Lee 2013)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ..data import checks
 from ..errors import number, whole
 
+if TYPE_CHECKING:
+    from ..training.history import History
+    from ..training.trainer import Trainer
+    from ..types import Features, Ints, Targets
+
 UNLABELLED = -1
 
 
-def self_training(trainer, X, y, X_unlabelled, *, threshold=0.75, rounds=10, epochs=10, **options):
+def self_training(
+    trainer: Trainer,
+    X: Features,
+    y: Targets,
+    X_unlabelled: Features,
+    *,
+    threshold: float = 0.75,
+    rounds: int = 10,
+    epochs: int = 10,
+    **options: Any,
+) -> tuple[Ints, list[History]]:
     """Train; label the rows that the network is sure of with what it says; again, until none is new.
 
     trainer : with loss cross_entropy. X (N, inputs), y (N,) integer labels; X_unlabelled (M, inputs).
@@ -28,12 +47,12 @@ def self_training(trainer, X, y, X_unlabelled, *, threshold=0.75, rounds=10, epo
         raise ValueError(f"trainer: got loss {trainer.loss.name!r}, takes one with 'cross_entropy'")
     number("threshold", threshold, lambda v: 0.5 <= v < 1, "a probability from 0.5 to below 1")
     rounds, inputs, dtype = whole("rounds", rounds), trainer.net.sizes[0], trainer.net.dtype
-    X, more = checks.features(X, inputs, dtype), checks.features(X_unlabelled, inputs, dtype)
-    y = np.asarray(y).reshape(-1)
+    rows, more = checks.features(X, inputs, dtype), checks.features(X_unlabelled, inputs, dtype)
+    given = np.asarray(y).reshape(-1)
     if "sample_weight" in options:
         raise TypeError("sample_weight: got it, but rows that get labels have none")
     labels = np.full(len(more), UNLABELLED)
-    histories = [trainer.fit(X, y, epochs, **options)]
+    histories = [trainer.fit(rows, given, epochs, **options)]
     for _ in range(rounds):
         waiting = np.flatnonzero(labels == UNLABELLED)
         if not len(waiting):
@@ -44,6 +63,6 @@ def self_training(trainer, X, y, X_unlabelled, *, threshold=0.75, rounds=10, epo
             break
         labels[waiting[sure]] = probability[sure].argmax(axis=1)
         known = labels != UNLABELLED
-        everything = np.concatenate([X, more[known]]), np.concatenate([y, labels[known]])
+        everything = np.concatenate([rows, more[known]]), np.concatenate([given, labels[known]])
         histories.append(trainer.fit(*everything, epochs, **options))
     return labels, histories

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..initializers import fill
 from ..kernels import codes
+from ..printing import text_table
 from . import layers
 from .activations import check as check_activation
 from .layout import Cursor, arena, leading_dimension
@@ -353,10 +354,7 @@ class MLP:
             count = f"{(i + len(self._vectors(k))) * o:,}" + " frozen" * (k in self.frozen)
             rows.append((str(k), f"{i} -> {o}", words, count))
         rows.append(("total", "", self.dtype.name, f"{self.num_parameters:,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows
-        )
+        return text_table(rows, left=len(rows[0]))
 
     def extras(self) -> dict[str, Any]:
         """{argument: value} of what the network has beside dense layers: dropout, norm, ..., if any."""

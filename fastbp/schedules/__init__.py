@@ -11,12 +11,20 @@ time at which a schedule ends, counted from the trainer's first update (over all
 schedule spans one fit, from its beginning to its end.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..errors import unknown
 from .base import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..types import Array, By, Floats, Logs, ScheduleFunction, ScheduleLike
 
 __all__ = [
     "Constant", "Step", "MultiStep", "Exponential", "Cosine", "Polynomial", "OneCycle", "InverseScaling",
@@ -24,7 +32,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _warm(rates, t, lr, warmup):
+def _warm(rates: Array, t: Array, lr: float, warmup: int) -> Floats:
     """Rates behind a linear way up to lr: lr (t + 1) / warmup while t < warmup."""
     return np.where(t < warmup, lr * (t + 1) / warmup, rates) if warmup else rates
 
@@ -38,9 +46,9 @@ class Constant(Schedule):
     """
 
     warmup: int = 0
-    by: str = "step"
+    by: By = "step"
 
-    def rates(self, t, lr, total):
+    def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         return _warm(np.full(len(t), float(lr)), t, lr, self.warmup)
 
 
@@ -54,9 +62,9 @@ class Step(Schedule):
 
     step_size: int
     gamma: float = 0.1
-    by: str = "epoch"
+    by: By = "epoch"
 
-    def rates(self, t, lr, total):
+    def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         return lr * self.gamma ** np.floor(t / self.step_size)
 
 
@@ -68,11 +76,11 @@ class MultiStep(Schedule):
     [1.0, 0.5, 0.5, 0.5, 0.25]
     """
 
-    milestones: tuple
+    milestones: Sequence[int] | Array
     gamma: float = 0.1
-    by: str = "epoch"
+    by: By = "epoch"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         try:
             self.milestones = tuple(sorted(int(m) for m in self.milestones))
@@ -81,7 +89,7 @@ class MultiStep(Schedule):
         if min(self.milestones, default=0) < 0:
             raise ValueError("MultiStep milestones: takes whole numbers from 0 on, such as [30, 80]")
 
-    def rates(self, t, lr, total):
+    def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         return lr * self.gamma ** np.searchsorted(self.milestones, t, "right")
 
 
@@ -94,9 +102,9 @@ class Exponential(Schedule):
     """
 
     gamma: float = 0.95
-    by: str = "epoch"
+    by: By = "epoch"
 
-    def rates(self, t, lr, total):
+    def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         return lr * self.gamma**t
 
 
@@ -119,13 +127,13 @@ class Cosine(Schedule):
     warmup: int = 0
     period: int | None = None
     multiply: int = 1
-    by: str = "step"
+    by: By = "step"
 
     @property
-    def ends(self):
+    def ends(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is
         return self.period is None
 
-    def rates(self, t, lr, total):
+    def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         after = np.maximum(t - self.warmup, 0.0)
         if self.period is None:
             share = np.minimum(after / max(total - self.warmup, 1), 1)
@@ -152,11 +160,11 @@ class Polynomial(Schedule):
     power: float = 1.0
     end_lr: float = 0.0
     warmup: int = 0
-    by: str = "step"
+    by: By = "step"
 
     ends = True
 
-    def rates(self, t, lr, total):
+    def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         left = 1 - np.clip((t - self.warmup) / max(total - self.warmup, 1), 0, 1)
         return _warm(self.end_lr + (lr - self.end_lr) * left**self.power, t, lr, self.warmup)
 
@@ -189,22 +197,22 @@ class OneCycle(Schedule):
     ends = True
 
     @property
-    def cycles_momentum(self):
+    def cycles_momentum(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is
         return self.cycle_momentum
 
-    def _way(self, t, total, low, top, end):
+    def _way(self, t: Array, total: int, low: float, top: float, end: float) -> Floats:
         peak, last = self.pct_start * total - 1, total - 1
         up = np.clip(t / peak, 0, 1) if peak > 0 else np.ones(len(t))
         down = np.clip((t - max(peak, 0)) / max(last - max(peak, 0), 1e-9), 0, 1)
         rising, falling = (1 + np.cos(np.pi * up)) / 2, (1 + np.cos(np.pi * down)) / 2
         return np.where(t <= peak, top + (low - top) * rising, end + (top - end) * falling)
 
-    def rates(self, t, lr, total):
+    def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         top = self.max_lr or lr
         low = top / self.div_factor
         return self._way(t, total, low, top, low / self.final_div_factor)
 
-    def momenta(self, t, total):
+    def momenta(self, t: Array, total: int | Any) -> Floats:
         """The momentum at times t."""
         return self._way(t, total, self.max_momentum, self.base_momentum, self.max_momentum)
 
@@ -220,9 +228,9 @@ class InverseScaling(Schedule):
     """
 
     power_t: float = 0.5
-    by: str = "sample"
+    by: By = "sample"
 
-    def rates(self, t, lr, total):
+    def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         return lr / (t + 1) ** self.power_t
 
 
@@ -242,35 +250,35 @@ class Plateau(Schedule):
     """
 
     monitor: str | None = None
-    mode: str = "min"
+    mode: Literal["min", "max"] = "min"
     factor: float = 0.1
     patience: int = 10
     threshold: float = 1e-4
-    threshold_mode: str = "rel"
+    threshold_mode: Literal["rel", "abs"] = "rel"
     cooldown: int = 0
     min_lr: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name, known in (("mode", ("min", "max")), ("threshold_mode", ("rel", "abs"))):
             if getattr(self, name) not in known:
                 raise unknown(f"{type(self).__name__} {name}", getattr(self, name), known)
 
-    def rates(self, t, lr, total):
+    def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         return np.full(len(t), float(lr))
 
-    def _better(self, value, best):
+    def _better(self, value: float, best: float) -> bool:
         sign = 1 if self.mode == "min" else -1
         margin = self.threshold * abs(best) if self.threshold_mode == "rel" else self.threshold
         return sign * value < sign * best - margin
 
-    def _value(self, record):
+    def _value(self, record: Logs) -> float:
         monitor = self.monitor or ("val_loss" if "val_loss" in record else "loss")
         if monitor not in record:
             raise unknown("Plateau monitor", monitor, record)
         return record[monitor]
 
-    def after_epoch(self, state, record, lr):
+    def after_epoch(self, state: dict[str, Any], record: Logs, lr: float) -> float:
         value, cooling = self._value(record), state.get("cooling", 0)
         better = state.get("best") is None or self._better(value, state["best"])
         bad = 0 if better or cooling else state.get("bad", 0) + 1
@@ -300,10 +308,10 @@ class Adaptive(Schedule):
     n_iter_no_change: int = 10
     monitor: str = "loss"
 
-    def rates(self, t, lr, total):
+    def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         return np.full(len(t), float(lr))
 
-    def after_epoch(self, state, record, lr):
+    def after_epoch(self, state: dict[str, Any], record: Logs, lr: float) -> float:
         if self.monitor not in record:
             raise unknown("Adaptive monitor", self.monitor, record)
         value, best = record[self.monitor], state.get("best")
@@ -319,13 +327,13 @@ class Adaptive(Schedule):
 class Function(Schedule):
     """The user's own: a function of the number of the update, from 0, to the learning rate."""
 
-    def __init__(self, function):
+    def __init__(self, function: ScheduleFunction | str) -> None:
         self.function = function
 
-    def config(self):
+    def config(self) -> dict[str, Any]:
         return {"name": "function", "of": getattr(self.function, "__qualname__", repr(self.function))}
 
-    def rates(self, t, lr, total):
+    def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         if isinstance(self.function, str):
             raise ValueError(
                 f"schedule: was the function {self.function}, which no file keeps: set trainer.schedule again"
@@ -333,7 +341,7 @@ class Function(Schedule):
         return np.array([self.function(int(step)) for step in t], dtype=float)
 
 
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
     kind.__name__.lower(): kind
     for kind in (
         Constant, Step, MultiStep, Exponential, Cosine, Polynomial, OneCycle, InverseScaling, Plateau,
@@ -342,7 +350,7 @@ SCHEDULES = {
 }  # fmt: skip
 
 
-def schedule(spec, **numbers):
+def schedule(spec: ScheduleLike | None, **numbers: Any) -> Schedule | None:
     """A Schedule, or None, from itself, a name or a function.
 
     Raises ValueError for an unknown name (the nearest known one suggested), TypeError otherwise.

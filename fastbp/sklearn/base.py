@@ -3,10 +3,13 @@
 Imports scikit-learn and SciPy, so only fastbp.sklearn imports it.
 """
 
+from __future__ import annotations
+
 import copy
 import functools
 import warnings
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import optimize, sparse
@@ -34,10 +37,14 @@ from ..training.trainer import Trainer
 from . import parameters, tabular
 from .epochs import BetweenEpochs
 
+if TYPE_CHECKING:
+    from ..types import Array, Floats, LossLike
+    from .losses import ChosenLoss
+
 STOCHASTIC = ("sgd", "adam")
 
 
-def _views(name, arrays, doc):
+def _views(name: str, arrays: str, doc: str) -> Any:
     """An attribute ``name`` of a fitted estimator: a list of the network's ``arrays``; what is assigned goes
     into these."""
 
@@ -55,6 +62,29 @@ def _views(name, arrays, doc):
 
 class Estimator(BaseEstimator):
     """Parameters checked, weights drawn, solvers run; subclasses say what targets and scores are."""
+
+    # parameters that both read, and what a fit leaves
+    preset: str | None
+    solver: str
+    loss: LossLike
+    class_weight: Any
+    batch_size: Any
+    device: Any
+    threads: int | None
+    n_jobs: int | None
+    classes_: Array
+    n_features_in_: int
+    n_iter_: int
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: str
+    t_: int
+    loss_: float
+    loss_curve_: list[float]
+    best_loss_: float | None
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
+    _chosen_loss: ChosenLoss
 
     # --- what subclasses tell
 
@@ -129,10 +159,12 @@ class Estimator(BaseEstimator):
 
     # --- fitted attributes that are views of the network
 
-    coefs_ = _views(
+    coefs_: list[Floats] = _views(
         "coefs_", "weights", "Weight matrices (fan_in, fan_out), writable views of the network's."
     )
-    intercepts_ = _views("intercepts_", "biases", "Bias vectors (fan_out,), writable views of the network's.")
+    intercepts_: list[Floats] = _views(
+        "intercepts_", "biases", "Bias vectors (fan_out,), writable views of the network's."
+    )
 
     # --- data
 

@@ -1,5 +1,10 @@
 """What happens between the epochs of an estimator's fit, as scikit-learn has it."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 from ..callbacks import Callback
 from ..optimizers import SGD
 from .tabular import coslog4
@@ -15,9 +20,22 @@ class BetweenEpochs(Callback):
     """
 
     def __init__(
-        self, estimator, trainer, p, *, lr, scale, shift, penalty, squares, score, stalled, seen, rows,
-        held_out,
-    ):  # fmt: skip
+        self,
+        estimator: Any,
+        trainer: Any,
+        p: Any,
+        *,
+        lr: float,
+        scale: float,
+        shift: float,
+        penalty: float,
+        squares: Callable[[], float],
+        score: Callable[..., float],
+        stalled: int,
+        seen: int,
+        rows: int,
+        held_out: Any,
+    ) -> None:
         self.estimator, self.trainer, self.p, self.first_lr = estimator, trainer, p, lr
         self.scale, self.shift, self.score = scale, shift, score
         self.stalled, self.seen, self.held_out = stalled, seen, held_out
@@ -28,14 +46,14 @@ class BetweenEpochs(Callback):
         self.batches = -(-rows // trainer.batch_size)
         self.penalty, self.sum_of_squares = penalty * self.batches, squares
         self.squares = squares() if self.penalty else 0.0
-        self.best = trainer.net.params.copy() if p.early_stopping else None
+        self.best: Any = trainer.net.params.copy() if p.early_stopping else None
         estimator.n_iter_ = 0
         if p.preset is not None:
             self.cycle()
         if held_out is not None and estimator.validation_scores_ is None:
             estimator.validation_scores_ = []
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         estimator, p, loss = self.estimator, self.p, logs["loss"]
         loss = loss * self.scale + self.shift
         if self.penalty:  # its mean over the epoch's steps, as if the norm grew evenly
@@ -60,11 +78,11 @@ class BetweenEpochs(Callback):
         if self.stalled > p.n_iter_no_change and self.stops():
             self.converged = self.trainer.stop_training = True
 
-    def count(self, improved):
+    def count(self, improved: bool) -> None:
         """Epochs in a row without an improvement by tol."""
         self.stalled = 0 if improved else self.stalled + 1
 
-    def validate(self):
+    def validate(self) -> None:
         """Score the held-out part; early stopping keeps the best epoch's weights."""
         estimator, p = self.estimator, self.p
         X, y, weight = self.held_out
@@ -80,12 +98,12 @@ class BetweenEpochs(Callback):
             estimator.best_validation_score_ = score
             self.best[:] = self.trainer.net.params
 
-    def cycle(self):
+    def cycle(self) -> None:
         """The preset's learning rate for the epoch to come."""
         done = (self.estimator.n_iter_ + 0.5) / self.p.max_iter
         self.set_lr(self.first_lr * max(coslog4(done), 1e-6))
 
-    def stops(self):
+    def stops(self) -> bool:
         """No improvement for too long: stop, or, "adaptive", go on with a fifth of lr."""
         p, optimizer = self.p, self.trainer.optimizer
         what = "Validation score" if p.early_stopping else "Training loss"
@@ -101,14 +119,14 @@ class BetweenEpochs(Callback):
             print(text)
         return not slower
 
-    def set_lr(self, lr):
+    def set_lr(self, lr: float) -> None:
         """Change the step length; momentum goes on at the speed that it has, as in scikit-learn."""
         optimizer = self.trainer.optimizer
         if isinstance(optimizer, SGD):
             self.trainer.slots *= optimizer.lr / lr
         optimizer.lr = lr
 
-    def restore(self):
+    def restore(self) -> None:
         """Early stopping ends with the weights of its best epoch."""
         if self.best is not None:
             self.trainer.net.params[:] = self.best

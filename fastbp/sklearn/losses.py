@@ -1,6 +1,9 @@
 """What losses are to the estimators: which they take, how many outputs they have, what predictions are."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +13,11 @@ from ..export import LINKS
 from ..kernels import codes
 from ..losses import LOSSES, Loss
 from ..losses import loss as make_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..types import Array, LossLike
 
 _ACTIVATION = {
     "softmax": "softmax",
@@ -35,16 +43,16 @@ class ChosenLoss:
     theirs: bool = False
 
     @property
-    def out_activation(self):
+    def out_activation(self) -> str:
         return _ACTIVATION[self.link]
 
     @property
-    def half(self):
+    def half(self) -> float:
         """Where an output says yes."""
         return 0.5 if self.link in ("sigmoid", "softmax") else 0.0
 
 
-def for_numbers(given, outputs):
+def for_numbers(given: LossLike, outputs: int) -> ChosenLoss:
     """The ChosenLoss of a regression by ``given``, a name or a Loss, for so many targets."""
     known = [name for name in LOSSES if name not in _OF_CLASSES]
     made = _made(given, ["squared_error", "poisson", *known])
@@ -56,7 +64,7 @@ def for_numbers(given, outputs):
     return ChosenLoss(made, _link(made, columns), columns, theirs=given in ("squared_error", "poisson"))
 
 
-def for_classes(given, labels, multi):
+def for_classes(given: LossLike, labels: int, multi: bool) -> ChosenLoss:
     """The ChosenLoss of a classification; labels : classes, or with ``multi`` answers each sample has."""
     theirs = isinstance(given, str) and given == "log_loss"
     if theirs:
@@ -71,7 +79,8 @@ def for_classes(given, labels, multi):
             raise ValueError(
                 f"loss: got {made} for several answers a sample, takes bce_with_logits, focal or hinge"
             )
-        made = replace(made, multi_label=True) if hasattr(made, "multi_label") else made
+        if not isinstance(made, UserLoss) and hasattr(made, "multi_label"):
+            made = replace(made, multi_label=True)
         columns, one_hot = labels, False
     else:
         columns = labels if labels > 2 or made.name == "cross_entropy" else 1
@@ -80,14 +89,14 @@ def for_classes(given, labels, multi):
     return ChosenLoss(made, _link(made, columns), columns, one_hot, theirs)
 
 
-def has_probabilities(given):
+def has_probabilities(given: LossLike) -> bool:
     """Whether a classifier by this ``loss`` has probabilities: not hinge, nor a user's without a link."""
     if isinstance(given, UserLoss):
         return given.link in ("sigmoid", "softmax")
     return getattr(given, "name", given) != "hinge"
 
 
-def _made(given, known):
+def _made(given: Any, known: Iterable[str]) -> Any:
     if isinstance(given, str):
         if given not in known:
             raise unknown("loss", given, known)
@@ -101,7 +110,7 @@ def _link(loss, columns):
     return LINKS[loss.link_code(columns)]
 
 
-def rows_of_classes(codes_of, columns):
+def rows_of_classes(codes_of: Array, columns: int) -> Array:
     """(N, columns) 0 or 1 from codes (N,)."""
     rows = np.zeros((len(codes_of), columns), np.uint8)
     rows[np.arange(len(codes_of)), codes_of] = 1

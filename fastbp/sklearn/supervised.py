@@ -1,5 +1,10 @@
 """MLPClassifier and MLPRegressor: scikit-learn's own, by name, parameters and attributes."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
 import numpy as np
 from scipy import sparse, special
 from sklearn.base import ClassifierMixin, RegressorMixin
@@ -18,6 +23,12 @@ from . import tabular
 from .base import Estimator
 from .losses import for_classes, for_numbers, has_probabilities, rows_of_classes
 from .parameters import store
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ..callbacks import Callback
+    from ..types import Activation, Array, Device, Features, LossLike, OptimizerLike, SampleWeight, Targets
 
 _PARAMETERS = """
     Parameters
@@ -79,44 +90,51 @@ class MLPClassifier(ClassifierMixin, Estimator):
 
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: Activation | Sequence[Activation] = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        loss="log_loss",
-        class_weight=None,
-        dropout=0.0,
-        optimizer=None,
-        callbacks=None,
-        preset=None,
-        dtype="auto",
-        device="auto",
-        threads=None,
-        n_jobs=None,
-    ):
+        solver: Literal["adam", "sgd", "lbfgs"] = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: Literal["constant", "invscaling", "adaptive"] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        loss: LossLike = "log_loss",
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        optimizer: OptimizerLike | None = None,
+        callbacks: Iterable[Callback] | None = None,
+        preset: Literal["tabular"] | None = None,
+        dtype: Literal["auto", "float32", "float64"] = "auto",
+        device: Device = "auto",
+        threads: int | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         store(locals())
 
-    def fit(self, X, y, sample_weight=None, *, validation_data=None):
+    def fit(
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: SampleWeight = None,
+        *,
+        validation_data: tuple[Features, Targets] | None = None,
+    ) -> MLPClassifier:
         """Train on X (N, features), array, frame or sparse, and labels y (N,) or indicators (N, labels).
 
         sample_weight : (N,) weights >= 0. validation_data : (X, y) scored after each epoch into
@@ -126,7 +144,13 @@ class MLPClassifier(ClassifierMixin, Estimator):
         return self._fit(X, y, sample_weight, validation_data)
 
     @available_if(lambda self: self._check_solver())
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
+    def partial_fit(
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: SampleWeight = None,
+        classes: Sequence[Any] | Array | None = None,
+    ) -> MLPClassifier:
         """One epoch over X, y; classes : all labels there will be, at the first call. Returns self."""
         if _check_partial_fit_first_call(self, classes) and type_of_target(y).startswith("multilabel"):
             del self.classes_  # the indicator's width says what they are
@@ -224,16 +248,18 @@ class MLPClassifier(ClassifierMixin, Estimator):
         right = right.all(axis=1) if self._multi else right
         return float(np.average(right, weights=sample_weight))
 
-    def predict(self, X):
+    def predict(self, X: Features) -> Array:
         """Labels (N,), or indicators (N, labels), of X (N, features)."""
         check_is_fitted(self)
         labels = self._labels(self._outputs(self._features(X, reset=False)))
+        if self._multi and self._sparse_labels:  # typed as what it is for all others
+            return sparse.csr_array(labels)  # type: ignore[return-value]
         if self._multi:
-            return sparse.csr_array(labels) if self._sparse_labels else labels
+            return labels
         return self.classes_[labels]
 
     @available_if(lambda self: has_probabilities(self.loss))
-    def predict_proba(self, X):
+    def predict_proba(self, X: Features) -> Array:
         """Probabilities (N, classes), columns in the order of classes_."""
         check_is_fitted(self)
         outputs = self._outputs(self._features(X, reset=False))
@@ -242,7 +268,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
         return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
 
     @available_if(lambda self: has_probabilities(self.loss))
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Features) -> Array:
         """log of predict_proba."""
         probabilities = self.predict_proba(X)
         return np.log(probabilities, out=probabilities)
@@ -274,43 +300,50 @@ class MLPRegressor(RegressorMixin, Estimator):
 
     def __init__(
         self,
-        loss="squared_error",
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        loss: LossLike = "squared_error",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: Activation | Sequence[Activation] = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        dropout=0.0,
-        optimizer=None,
-        callbacks=None,
-        preset=None,
-        dtype="auto",
-        device="auto",
-        threads=None,
-        n_jobs=None,
-    ):
+        solver: Literal["adam", "sgd", "lbfgs"] = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: Literal["constant", "invscaling", "adaptive"] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dropout: float | Sequence[float] = 0.0,
+        optimizer: OptimizerLike | None = None,
+        callbacks: Iterable[Callback] | None = None,
+        preset: Literal["tabular"] | None = None,
+        dtype: Literal["auto", "float32", "float64"] = "auto",
+        device: Device = "auto",
+        threads: int | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         store(locals())
 
-    def fit(self, X, y, sample_weight=None, *, validation_data=None):
+    def fit(
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: SampleWeight = None,
+        *,
+        validation_data: tuple[Features, Targets] | None = None,
+    ) -> MLPRegressor:
         """Train on X (N, features), array, frame or sparse, and y (N,) or (N, outputs).
 
         sample_weight, validation_data, sparse X : as MLPClassifier.fit has them. Returns self.
@@ -318,7 +351,7 @@ class MLPRegressor(RegressorMixin, Estimator):
         return self._fit(X, y, sample_weight, validation_data)
 
     @available_if(lambda self: self._check_solver())
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X: Features, y: Targets, sample_weight: SampleWeight = None) -> MLPRegressor:
         """One epoch over X, y. Returns self."""
         return self._fit(X, y, sample_weight, incremental=True)
 
@@ -348,7 +381,13 @@ class MLPRegressor(RegressorMixin, Estimator):
             return float("nan")
         return r2_score(y, outputs[:, : self.n_outputs_], sample_weight=sample_weight)
 
-    def predict(self, X, return_std=False):
+    @overload
+    def predict(self, X: Features, return_std: Literal[False] = False) -> Array: ...
+    @overload
+    def predict(self, X: Features, return_std: Literal[True]) -> tuple[Array, Array]: ...
+    @overload
+    def predict(self, X: Features, return_std: bool = False) -> Any: ...
+    def predict(self, X: Features, return_std: bool = False) -> Any:
         """Numbers (N,), or (N, outputs), for X (N, features); with return_std, and the loss gaussian_nll,
         a pair: these and their standard deviations.
         """

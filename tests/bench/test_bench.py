@@ -156,9 +156,9 @@ def test_summary_and_tables(monkeypatch, tmp_path):
         and rows[1][-1] == "torch 3.0x"
         and rows[1][:2] == ["small", "5-9-3, batch 8"]
     )
-    text = report.text_table(rows, left=2).splitlines()
+    text = report.table(rows, left=2).splitlines()
     assert len(text) == 3 and set(text[1]) == {"-", " "} and len(text[1]) >= len(text[2])
-    markdown = report.markdown_table(report.readme_rows([result])).splitlines()
+    markdown = report.table(report.readme_rows([result]), markdown=True).splitlines()
     assert len({line.count("|") for line in markdown}) == 1 and markdown[1].startswith("| :-- | --: |")
     assert any("jax: not timed" in line for line in report.notes([result]))
 

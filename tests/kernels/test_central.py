@@ -10,6 +10,7 @@ import pytest
 from oracle import Oracle, flat, mixed, one_step, shaken
 
 import fastbp as fb
+from fastbp.kernels import codes
 from fastbp.network import activations
 
 KINKS = (0, 1, -1, 3, -3)  # of all activations together; the losses' are draw's
@@ -59,7 +60,7 @@ def check(rng, activation, variant, loss, norm, drops):
         assert abs(slope - gradient @ flat(direction)) < bound, (variant, drops)
 
 
-@pytest.mark.parametrize("norm", [None, "layer", "batch"])
+@pytest.mark.parametrize("norm", [None, *codes.NORMS])
 @pytest.mark.parametrize("activation", activations.NAMES)
 def test_every_loss(rng, activation, norm):
     for variant, loss in (draw.VARIANTS | draw.weighted(OUTPUTS)).items():

@@ -16,7 +16,7 @@ from fastbp.network import activations
 from fastbp.network.layout import arena
 
 
-@pytest.mark.parametrize("norm", [None, "layer", "batch"])
+@pytest.mark.parametrize("norm", [None, *codes.NORMS])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_the_reference_by_central_differences(rng, norm, loss):
     """Norm, skips, embeddings, with the masks of a step held fixed; all activations at once."""
@@ -36,7 +36,7 @@ def test_the_reference_by_central_differences(rng, norm, loss):
 
 @pytest.mark.parametrize("dtype", h.DTYPES)
 @pytest.mark.parametrize("activation", activations.NAMES)
-@pytest.mark.parametrize("norm", [None, "layer", "batch"])
+@pytest.mark.parametrize("norm", [None, *codes.NORMS])
 def test_gradients(rng, norm, activation, dtype):
     """Nothing dropped: trainer.gradients, at ragged widths.
 

@@ -7,6 +7,7 @@ import pytest
 from oracle import Oracle, flat, numeric_gradient, ours, shaken
 
 import fastbp as fb
+from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
 from fastbp.network.gradients import Gradients
 
@@ -21,7 +22,7 @@ def away_from_kinks(rng, net, rows):
             return X
 
 
-@pytest.mark.parametrize("norm", [None, "layer", "batch"])
+@pytest.mark.parametrize("norm", [None, *codes.NORMS])
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 def test_the_reference_by_central_differences(rng, norm, loss):
     """With the masks of a step held fixed, a skip, sample weights: all parameters, slopes among them."""

@@ -131,7 +131,7 @@ def test_other_pages(page, tmp_path, monkeypatch, capsys, rng):
         assert 0 < float(activation) < 5 and 0 < float(loss) < 5  # seconds: compiled, not loaded
 
 
-PAGES = sorted([*DOCS.glob("*.md"), ROOT / "kernels" / "README.md"])
+PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md"), ROOT / "kernels" / "README.md"])
 
 
 def outside_code(page):

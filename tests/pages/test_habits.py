@@ -10,8 +10,8 @@ import pytest
 import fastbp as fb
 from fastbp.training import checkpoint
 
-HERE = Path(__file__).resolve().parent
-ROOT = next(folder for folder in HERE.parents if (folder / "pyproject.toml").is_file())
+ROOT = Path(__file__).resolve().parents[2]
+KEPT = ROOT / "tests" / "support"
 POLICIES = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
 
 
@@ -37,8 +37,8 @@ def test_the_policy_names_the_format():
 @pytest.mark.parametrize("number", range(1, checkpoint.FORMAT + 1))
 def test_a_model_of_each_format_is_read_and_trains_on(number):
     """Of another processor, so not to the bit."""
-    kept = json.loads((HERE / f"format-{number}.json").read_text(encoding="utf-8"))
-    trainer = fb.load(HERE / f"format-{number}.safetensors", device="cpu")
+    kept = json.loads((KEPT / f"format-{number}.json").read_text(encoding="utf-8"))
+    trainer = fb.load(KEPT / f"format-{number}.safetensors", device="cpu")
     np.testing.assert_allclose(trainer.predict(kept["X"]), kept["predictions"], atol=1e-5)
     trainer.fit(kept["X"], kept["y"], epochs=2, verbose=0)
     np.testing.assert_allclose(trainer.predict(kept["X"]), kept["after"], atol=1e-3)
@@ -46,7 +46,7 @@ def test_a_model_of_each_format_is_read_and_trains_on(number):
 
 
 def test_a_newer_format_is_refused_with_both_numbers(tmp_path):
-    content = (HERE / "format-1.safetensors").read_bytes()
+    content = (KEPT / "format-1.safetensors").read_bytes()
     newer = content.replace(rb"{\"format\": 1,", rb"{\"format\": 9,")
     assert newer != content
     (tmp_path / "newer.safetensors").write_bytes(newer)

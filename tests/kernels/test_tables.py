@@ -12,7 +12,7 @@ import pytest
 from fastbp.kernels import tables
 from fastbp.kernels.tables import Table
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FIELDS = [pytest.param(f, id=f.name) for table in Table.all.values() for f in table.fields]
 WRITERS = {tables.PLAN, tables.SESSION, tables.OPTIMIZER, tables.OPTIONS, tables.DATA, tables.PACE,
            tables.CPU, tables.GPU, tables.BOTH}  # fmt: skip
