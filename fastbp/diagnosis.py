@@ -10,7 +10,7 @@ import numpy as np
 
 from .data import checks
 from .engine.options import Options
-from .engine.pace import plain_rates
+from .engine.rates import plain_rates
 from .engine.samples import samples
 from .engine.sessions import bind, open_session, training_windows
 from .errors import whole

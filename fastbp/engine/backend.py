@@ -17,16 +17,15 @@ import numpy as np
 from ..data.gpuarrays import OnDevice, lies_on_gpu
 from ..kernels import codes
 from ..network.layout import arena
-from .parallel import Team, region
+from .parallel import WINDOW, Team, region
 
 if TYPE_CHECKING:
     from ..types import Array, Doubles, Floats
     from .gpu import GpuSession
     from .plan import Plan
 
-WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
-FEW = 1 << 12  # numbers of an input up to which copying them costs less than binding it
-FEW_ROWS = 32  # rows up to which threads share columns, if their numbers are FEW * 16 at most
+COPIED = 1 << 12  # numbers of an input up to which copying them costs less than binding it
+SHARED_ROWS = 32  # rows up to which threads share columns, if their numbers are COPIED * 16 at most
 # of few rows' prediction, about, to decide on threads: a weight read from memory; a multiply-add
 WEIGHT_SECONDS, PRODUCT_SECONDS = 1e-10, 1.7e-11
 ALONE = 2e-4  # seconds below which one thread is as fast: others may be asleep, or on a busy core
@@ -146,7 +145,7 @@ def listing(name: str, dtype: str, assembly: bool = True) -> str:
 
 def few_rows(inputs: int) -> int:
     """Rows that are predicted through arrays that stay bound."""
-    return max(FEW // inputs, min(FEW_ROWS, 16 * FEW // inputs))
+    return max(COPIED // inputs, min(SHARED_ROWS, 16 * COPIED // inputs))
 
 
 class Session:
@@ -246,7 +245,7 @@ class Session:
             threads, trial = self._few_team.choose(start)
             with region(threads) as allowed:
                 call[codes.K_THREADS] = allowed
-                call[codes.K_COLUMNS] = allowed if count <= FEW_ROWS else 1
+                call[codes.K_COLUMNS] = allowed if count <= SHARED_ROWS else 1
                 self._run(call, self.slots)
             end = time.perf_counter()
             self._few_team.record(threads, trial, (end - start) / expected, end)

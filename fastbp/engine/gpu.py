@@ -15,12 +15,12 @@ from ..custom.functions import definition
 from ..data.gpuarrays import OnDevice
 from ..kernels import codes
 from ..network.layout import arena
+from .parallel import WINDOW
 
 if TYPE_CHECKING:
     from ..types import Array, Doubles, Floats
     from .plan import Plan
 
-WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
 _process: int | None = None  # in which CUDA was begun
 
 
@@ -148,12 +148,12 @@ class GpuSession:
                 if count == self.window:
                     self.window = max(1, min(2 * count, int(count * WINDOW / seconds)))
                 if self.done >= steps or self.done < before + count:
-                    self._settle()
+                    self._end_pass()
                 yield self.done, loss, mass, hits
                 if self.done < before + count:
                     return
         finally:
-            self._settle()
+            self._end_pass()
 
     def each(self, mode: int, steps: int) -> Iterator[int]:
         """Run the steps one at a time; yields the number of each, when layer_rows has its results."""
@@ -164,7 +164,7 @@ class GpuSession:
                 self.done = run.read()[0]
                 yield step
         finally:
-            self._settle()
+            self._end_pass()
 
     def combined(
         self, steps: int, number: int, combine: Callable[[], object]
@@ -185,7 +185,7 @@ class GpuSession:
                 if done == step:
                     return
         finally:
-            self._settle()
+            self._end_pass()
 
     def layer_rows(self, layer: int, rows: int) -> tuple[Floats, ...]:
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them: copies."""
@@ -199,7 +199,7 @@ class GpuSession:
             try:
                 found.append(measured(steps))
             finally:
-                self._settle()
+                self._end_pass()
         return found
 
     def _begin(self, mode, number, stored=False):
@@ -209,7 +209,7 @@ class GpuSession:
         self._run.upload(mode, self.hyper, number, stored)
         return self._run
 
-    def _settle(self):
+    def _end_pass(self):
         """End a pass: steps counted, parameters and slots on the host as the last one left them."""
         mode, self._mode = self._mode, None
         if mode is not None:

@@ -66,10 +66,9 @@ class Options:
         self.l1 = number("l1", self.l1, *FROM_0)
         if not isinstance(self.decay_bias, (bool, np.bool_)):
             raise TypeError(f"decay_bias: got {self.decay_bias!r}, takes True or False")
-        batches = (
-            lambda v: isinstance(v, (int, np.integer)) and 1 <= v < 2**31, "a whole number of batches from 1 on"
-        )  # fmt: skip
-        self.accumulate = int(number("accumulate", self.accumulate, *batches))
+        whole = lambda v: isinstance(v, (int, np.integer)) and 1 <= v < 2**31  # noqa: E731
+        takes = "a whole number of batches from 1 on"
+        self.accumulate = int(number("accumulate", self.accumulate, whole, takes))
         self.decay_bias = bool(self.decay_bias)
         if self.ema is not None:
             self.ema = number("ema", self.ema, BETWEEN_0_AND_1[0], "a number between 0 and 1, or None")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..types import Activation, Array, Dtype, Features, Seed, Targets
 
-ROWS = 1 << 14  # whose hidden outputs are held at a time
+BLOCK_ROWS = 1 << 14  # whose hidden outputs are held at a time
 
 
 class ELM:
@@ -77,9 +77,9 @@ class ELM:
         origin: Any = None
         target_origin: Any = None
         sums, target_sums = np.zeros(hidden), np.zeros(outputs)
-        for start in range(0, len(rows), ROWS):
-            H = self.trainer.activations(rows[start : start + ROWS], 0).astype(np.float64)
-            T = self._targets(targets[start : start + ROWS], code, outputs)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            H = self.trainer.activations(rows[start : start + BLOCK_ROWS], 0).astype(np.float64)
+            T = self._targets(targets[start : start + BLOCK_ROWS], code, outputs)
             if origin is None:
                 origin, target_origin = H.mean(0), T.mean(0)
             H -= origin

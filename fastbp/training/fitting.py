@@ -11,7 +11,7 @@ from ..callbacks import Callback, EarlyStopping, TerminateOnNaN
 from ..data import checks
 from ..engine import sessions
 from ..engine.options import Options
-from ..engine.pace import Pace
+from ..engine.rates import Rates
 from ..engine.samples import Samples, samples
 from ..errors import ABOVE_0, BETWEEN_0_AND_1, number, whole
 from ..optimizers import LBFGS
@@ -43,7 +43,7 @@ class Fit:
         if isinstance(trainer.optimizer, LBFGS):
             self.way = lbfgs.prepare(self)
         else:
-            self.way, self.pace = self._epochs, Pace(trainer, self.epochs, self.updates, rows, self.seconds)
+            self.way, self.rates = self._epochs, Rates(trainer, self.epochs, self.updates, rows, self.seconds)
 
     def run(self, session, evaluate):
         """Train on ``session``; evaluate(Samples, metrics) scores the validation samples. Returns History."""
@@ -74,7 +74,7 @@ class Fit:
             began = time.perf_counter()
             self.tell("on_epoch_begin", epoch, {})
             logs = self.measured(self._train(session, epoch), began)
-            self.pace.after_epoch(logs)
+            self.rates.after_epoch(logs)
             self.tell("on_epoch_end", epoch, logs)
             self.history.append(**logs)
             epoch += 1
@@ -105,7 +105,7 @@ class Fit:
         if self.shuffle:
             session.shuffle(trainer.seed, trainer.epochs)
         trainer.epochs += 1
-        self._rates(session)
+        self._set_rates(session)
         before, session.done, scores = trainer.steps, 0, self.samples.scored
         done = hits = 0
         loss = mass = 0.0
@@ -118,7 +118,7 @@ class Fit:
                 self.progress.update(epoch, seen, loss / mass if mass else 0.0, right)
                 if self.seconds is not None and np.isfinite(loss):
                     self._plan(before + options.updates(done, self.steps))
-                    self._rates(session)
+                    self._set_rates(session)
                     if self._left() <= 0:
                         break
             else:
@@ -131,10 +131,10 @@ class Fit:
             logs["accuracy"] = right
         return logs
 
-    def _rates(self, session):
+    def _set_rates(self, session):
         """The optimizer's numbers as they are now: callbacks, and what is planned, may change them."""
         session.hyper[:] = sessions.hyper(self.trainer)
-        session.set_rates(self.pace.table())
+        session.set_rates(self.rates.table())
 
     def _left(self):
         """Seconds that are left for steps: a validation as long as the last one is to come."""

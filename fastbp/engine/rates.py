@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def plain_rates(trainer: Trainer, updates: int) -> Doubles | None:
-    """Pace.table without a schedule: None but for NAdam, whose product of momenta changes."""
+    """Rates.table without a schedule: None but for NAdam, whose product of momenta changes."""
     products = trainer.optimizer.products(trainer.steps, updates)
     if products is None:
         return None
@@ -25,7 +25,7 @@ def plain_rates(trainer: Trainer, updates: int) -> Doubles | None:
     return table
 
 
-class Pace:
+class Rates:
     """The rates of one fit of a trainer, epoch by epoch.
 
     epochs : of the fit; None where ``seconds`` end it (then trainer.planned_steps says how long it
