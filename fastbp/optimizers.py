@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from .errors import number, unknown
+from .errors import ABOVE_0, FROM_0, check_field, number, unknown
 from .kernels import codes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .types import OptimizerLike
 
 __all__ = [
@@ -64,21 +62,18 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         """Every number that is there, against what it may be."""
-        self._check("lr", lambda v: 0 < v < float("inf"), "a number above 0")
+        check_field(self, "lr", *ABOVE_0)
         for name in ("weight_decay", "eps", "lr_decay", "initial_accumulator_value", "momentum_decay"):
             if hasattr(self, name):
-                self._check(name, lambda v: 0 <= v < float("inf"), "a number from 0 on")
+                check_field(self, name, *FROM_0)
         for name in ("momentum", "dampening"):
             if hasattr(self, name):
-                self._check(name, lambda v: 0 <= v <= 1, "a number from 0 to 1")
+                check_field(self, name, lambda v: 0 <= v <= 1, "a number from 0 to 1")
         for name in ("alpha", "rho"):
             if hasattr(self, name):
-                self._check(name, *_BETA)
+                check_field(self, name, *_BETA)
         if hasattr(self, "betas"):
             self._check_betas()
-
-    def _check(self, name: str, good: Callable[[Any], Any], takes: str) -> None:
-        setattr(self, name, number(f"{type(self).__name__} {name}", getattr(self, name), good, takes))
 
     def _check_betas(self) -> None:
         what, takes = f"{type(self).__name__} betas", "two numbers in [0, 1)"
@@ -498,8 +493,8 @@ class LBFGS(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("tolerance_grad", "tolerance_change"):
-            self._check(name, lambda v: 0 <= v < float("inf"), "a number from 0 on")
-        self._check("history_size", lambda v: 1 <= v < 1e6 and v == int(v), "a whole number from 1 on")
+            check_field(self, name, *FROM_0)
+        check_field(self, "history_size", lambda v: 1 <= v < 1e6 and v == int(v), "a whole number from 1 on")
         self.history_size = int(self.history_size)
 
 

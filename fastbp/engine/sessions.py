@@ -12,8 +12,8 @@ from ..kernels import codes
 from ..network.gradients import Gradients
 from . import backend, parallel
 from .options import Options
-from .pace import Updates
 from .plan import Plan
+from .rates import Updates
 
 if TYPE_CHECKING:
     from ..training.trainer import Trainer

@@ -63,7 +63,7 @@ class Updates:
         return self.optimizer.constants(t, lr, momentum) | self.options.constants(t)
 
 
-class Pace:
+class Rates:
     """The rates of one fit of a trainer, epoch by epoch.
 
     epochs : of the fit; None where ``seconds`` end it (then trainer.planned_steps says how long it
