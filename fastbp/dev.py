@@ -36,7 +36,13 @@ OF_KERNELS = (
     "test_team.py",
 )
 FUNCTIONS = ("exp", "expm1_negative", "log_", "log1p_unit", "normal", "sine")  # of formulas.py, of one number
-OF_GPU = ("test_cuda_sim.py", "test_devices.py", "test_devices_more.py", "test_cuda_arrays.py")
+OF_GPU = (
+    "test_cuda_tiles.py",
+    "test_cuda_sim.py",
+    "test_devices.py",
+    "test_devices_more.py",
+    "test_cuda_arrays.py",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
