@@ -7,6 +7,8 @@ profile SIZES         where a training step's time goes
 formula NAME X ...    an activation, a loss or a function of formulas.py in NumPy, without a compiler
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import importlib.util
@@ -15,7 +17,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .errors import unknown
 from .printing import text_table
@@ -32,10 +36,16 @@ OF_KERNELS = (
     "test_team.py",
 )
 FUNCTIONS = ("exp", "expm1_negative", "log_", "log1p_unit", "normal", "sine")  # of formulas.py, of one number
-OF_GPU = ("test_cuda_sim.py", "test_devices.py", "test_devices_more.py", "test_cuda_arrays.py")
+OF_GPU = (
+    "test_cuda_tiles.py",
+    "test_cuda_sim.py",
+    "test_devices.py",
+    "test_devices_more.py",
+    "test_cuda_arrays.py",
+)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
@@ -133,7 +143,7 @@ class Chosen:
     source; a kernel that no test speaks of has, of what its file is about, one test of each kind.
     """
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         from .kernels import codes
         from .optimizers import OPTIMIZERS
 
@@ -146,17 +156,17 @@ class Chosen:
         self.ways = [self.by_parameter] if named else [self.by_parameter, self.by_name, self.by_source]
         self.about = about
 
-    def by_parameter(self, item):
+    def by_parameter(self, item: Any) -> bool:
         _, _, parameters = item.name.partition("[")
         return self.name in re.split(r"[^A-Za-z0-9_]+", parameters)
 
-    def by_name(self, item):
+    def by_name(self, item: Any) -> bool:
         return f"_{self.name}_" in f"{item.originalname}_"
 
-    def by_source(self, item):
-        return re.search(rf"\b{re.escape(self.name)}\b", inspect.getsource(item.function))
+    def by_source(self, item: Any) -> bool:
+        return re.search(rf"\b{re.escape(self.name)}\b", inspect.getsource(item.function)) is not None
 
-    def pytest_collection_modifyitems(self, config, items):
+    def pytest_collection_modifyitems(self, config: Any, items: list[Any]) -> None:
         chosen = [item for item in items if any(way(item) for way in self.ways)]
         if not chosen:
             near = [
@@ -241,7 +251,7 @@ def loss_of(m, loss, z, targets):
     return rows
 
 
-def value_and_slope(m, code, z):
+def value_and_slope(m: Any, code: int, z: Any) -> tuple[Any, Any]:
     """An activation and its derivative, by the maths ``m`` of a device or of NumPy."""
     from .kernels import codes, formulas
 

@@ -14,9 +14,13 @@ Tensors, K being the layer (of embeddings the embedded column):
 Metadata: {"fastbp": JSON of the configuration}. There is no code in it. What is promised: docs/policies.md.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import tempfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +31,10 @@ from ..network.mlp import MLP
 from ..optimizers import OPTIMIZERS
 from ..preparation import Preparation
 from ..schedules import schedule
+
+if TYPE_CHECKING:
+    from ..types import FilePath
+    from .trainer import Trainer
 
 FORMAT = 1
 _PREPARATION = "preparation."
@@ -52,7 +60,7 @@ def _views(trainer):
     return views
 
 
-def save(trainer, path):
+def save(trainer: Trainer, path: FilePath) -> None:
     """Write a trainer to ``path``: a temporary file beside it, flushed to disk, then renamed."""
     from safetensors.numpy import save as to_bytes
 
@@ -95,7 +103,7 @@ def save(trainer, path):
         raise
 
 
-def load(make, path, device, threads):
+def load(make: Callable[..., Trainer], path: FilePath, device: str, threads: int | None) -> Trainer:
     """make(net, loss=..., ...), a Trainer, as ``save`` wrote it; see trainer.load."""
     from safetensors import SafetensorError, safe_open
 
