@@ -341,7 +341,7 @@ def copy(folder):
     """The parts of the tree that complete.py looks at."""
     ignored = shutil.ignore_patterns("__pycache__", "*.npz.*")
     for part in ("fastbp", "kernels", "docs", "bench", "tests"):
-        shutil.copytree(ROOT / part, folder / part, ignore=ignored)
+        shutil.copytree(ROOT / part, folder / part, symlinks=True, ignore=ignored)
     shutil.copy(ROOT / "README.md", folder)
     return folder
 
