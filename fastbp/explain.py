@@ -10,6 +10,7 @@ import numpy as np
 
 from .engine import backend, parallel
 from .engine.options import Options
+from .engine.pace import Updates
 from .engine.sessions import open_session
 from .kernels import codes
 from .machine import Peak, copy_bandwidth
@@ -26,7 +27,7 @@ PHASES = {
     codes.T_GATHER: ("gather", "rows copied and converted into the batch"),
     codes.T_LOSS: ("loss", "loss, its gradient, sample weights"),
     codes.T_WAIT: ("wait", "barriers: waiting for the other threads"),
-    codes.T_CONSTANTS: ("constants", "bias corrections, running statistics"),
+    codes.T_CONSTANTS: ("constants", "constants of the update, running statistics"),
     codes.T_CLIP: ("clip", "norms and the update from the gradient arena"),
     codes.T_EMBED: ("embeddings", "gradient and update of their tables"),
     codes.T_CONSTRAIN: ("constrain", "norms of the weights into each unit"),
@@ -143,7 +144,7 @@ def _opened(trainer, code, X, y, threads=None):
     params[:] = net.params
     second = Options.of(trainer).stores
     session = open_session(trainer, trainer.batch_size, code, slots, second, net.frozen, params, threads)
-    session.hyper[codes.H_LR] = 1e-12  # stay where it is
+    session.updates = Updates.of(trainer, lr=1e-12)  # stay where it is
     session.bind(X, y)
     session.shuffle(0, 0)
     return session

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .engine.options import Options
+from .engine.pace import Updates
 from .engine.samples import samples
 from .engine.sessions import bind, open_session
 from .errors import ABOVE_0, number
@@ -76,22 +77,18 @@ def lr_find(
     if isinstance(trainer.optimizer, LBFGS):
         raise ValueError("optimizer: got LBFGS, which has no learning rate")
     given = samples(trainer, X, y, sample_weight)
-    table = np.zeros((int(steps), codes.RATES))
-    table[:, 0] = np.geomspace(start, end, int(steps))
-    table[:, 1] = trainer.optimizer.inertia
-    products = trainer.optimizer.products(trainer.steps, len(table))
-    table[:, 2] = 0.0 if products is None else products
-    losses = np.array(_losses(trainer, given, table))
+    rates = np.geomspace(start, end, int(steps))
+    losses = np.array(_losses(trainer, given, rates))
     smoothed = _smooth(losses)
     hopeless = np.flatnonzero(smoothed > HOPELESS * np.minimum.accumulate(smoothed))
     count = hopeless[0] + 1 if len(hopeless) else len(losses)
     if count < 3:
         raise ValueError(f"start: got {start}, at which the loss explodes at once; takes a smaller one")
-    lr, losses, smoothed = table[:count, 0].copy(), losses[:count], smoothed[:count]
+    lr, losses, smoothed = rates[:count].copy(), losses[:count], smoothed[:count]
     return RangeTest(lr, losses, smoothed, _steepest(lr, smoothed))
 
 
-def _losses(trainer, given, table):
+def _losses(trainer, given, rates):
     """The mean loss of each update's batches, as it was before the update; ends where it is not finite."""
     batch, every = min(trainer.batch_size, given.rows), Options.of(trainer).accumulate
     params, slots = (arena(a.size, a.dtype) for a in (trainer.net.params, trainer.slots))
@@ -100,11 +97,11 @@ def _losses(trainer, given, table):
     session = open_session(trainer, batch, given.code, slots, second, frozen, params, trainer.num_threads)
     bind(trainer, session, given)
     whole, losses, epoch = -(-given.rows // batch), [], 0
-    while len(losses) < len(table):
+    while len(losses) < len(rates):
         session.shuffle(trainer.seed, trainer.epochs + epoch)
         first = len(losses)
-        session.set_rates(table[first:])
-        steps, before, sums = min(whole, every * (len(table) - first)), 0, np.zeros(2)
+        session.updates = Updates.of(trainer, lr=rates[first:])
+        steps, before, sums = min(whole, every * (len(rates) - first)), 0, np.zeros(2)
         session.window = every
         for done, loss, mass, _ in session.windows(codes.TRAIN, steps, trainer.steps + first):
             session.window = every

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..types import Array, Doubles, Floats
     from .gpu import GpuSession
     from .plan import Plan
+    from .rates import Updates
 
 COPIED = 1 << 12  # numbers of an input up to which copying them costs less than binding it
 SHARED_ROWS = 32  # rows up to which threads share columns, if their numbers are COPIED * 16 at most
@@ -151,7 +152,8 @@ def few_rows(inputs: int) -> int:
 class Session:
     """Buffers and tables of one network with one plan; each call runs a window of steps.
 
-    params, slots : arenas (slots may be an empty array); plan : fastbp.engine.plan.Plan.
+    params, slots : arenas (slots may be an empty array); plan : fastbp.engine.plan.Plan. updates : the
+    Updates of the next training steps (rates.py).
     """
 
     def __init__(
@@ -184,7 +186,8 @@ class Session:
         self._kept: tuple[Any, ...] = ()
         self._few: tuple[Any, ...] | None = None
         self._few_team = Team(threads, fixed)
-        self._rates: Doubles | None = None
+        self.updates: Updates | None = None
+        self._constants: Doubles | None = None
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
 
@@ -254,11 +257,6 @@ class Session:
             bad = self.results[codes.RESULTS : codes.RESULTS + int(self.results[codes.RESULT_THREADS])].sum()
         return outputs[:count].copy(), int(bad)
 
-    def set_rates(self, table: Doubles | None = None) -> None:
-        """Learning rate, momentum, ... of each update of the epoch; None: those of hyper for all."""
-        self._rates = table
-        self.call[codes.K_RATES] = _address(table)
-
     def release(self) -> None:
         """Let go of the data that was bound."""
         self._kept = ()
@@ -287,7 +285,7 @@ class Session:
             single = call[codes.K_SAMPLES] == 1  # a row is one thread's; it says nothing of batches
             threads, trial = (1, False) if single else team.choose(start)
             count = min(max(1, self.window // 4) if trial else self.window, steps - self.done)
-            call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + count
+            self._tell(mode, self.done, self.done + count)
             results[codes.RESULT_STEPS] = 0
             try:
                 self._go(mode, threads)
@@ -307,7 +305,7 @@ class Session:
     def each(self, mode: int, steps: int) -> Iterator[int]:
         """Run the steps one at a time; yields the number of each, when layer_rows has its results."""
         for step in range(steps):
-            self.call[codes.K_FIRST], self.call[codes.K_LAST] = step, step + 1
+            self._tell(mode, step, step + 1)
             self._go(mode, self.team.threads)
             yield step
 
@@ -320,7 +318,7 @@ class Session:
         self.done = hits = 0
         call[codes.K_STEP] = number
         while self.done < steps:
-            call[codes.K_FIRST], call[codes.K_LAST] = self.done, self.done + 1
+            self._tell(codes.APPLY, self.done, self.done + 1)
             self._go(codes.COLLECT, threads, self.gradient)
             sums = results[[codes.RESULT_LOSS, codes.RESULT_WEIGHT]]
             hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.RESULT_THREADS])].sum())
@@ -352,6 +350,14 @@ class Session:
             self.work[row[at] : row[at] + rows * ld].reshape(rows, ld)[:, :width]
             for at in (codes.L_A, codes.L_DELTA)
         )
+
+    def _tell(self, mode: int, begin: int, end: int) -> None:
+        """Let the call be about steps [begin, end), and have the constants of their updates at hand."""
+        call = self.call
+        call[codes.K_FIRST], call[codes.K_LAST] = begin, end
+        if mode in (codes.TRAIN, codes.APPLY):
+            _, self._constants = self.updates.window(int(call[codes.K_STEP]), begin, end)
+            call[codes.K_CONSTANTS] = _address(self._constants)
 
     def _go(self, mode, threads, slots=None):
         if mode in (codes.TRAIN, codes.APPLY) and self.table[codes.P_OPTIMIZER] == codes.STORE:

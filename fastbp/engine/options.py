@@ -15,7 +15,7 @@ from ..kernels import codes
 if TYPE_CHECKING:
     from ..optimizers import Optimizer
     from ..training.trainer import Trainer
-    from ..types import Doubles
+    from ..types import Doubles, PerUpdate
 
 _checked: weakref.WeakKeyDictionary[Any, Any] = (
     weakref.WeakKeyDictionary()
@@ -109,14 +109,23 @@ class Options:
         """{name: value} of what is not as by default: as JSON takes it."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
-    def hyper(self, table: Doubles, layers: int) -> Doubles:
-        """The optimizer's table with the options' numbers, and the layers' factors behind."""
-        factors = np.ones(layers) if self.lr_factors is None else np.array(self.lr_factors)
+    def constants(self, t: Any) -> dict[int, PerUpdate]:
+        """{codes.C_...: value} of updates t, as Optimizer.constants: what all optimizers share."""
+        found: dict[int, PerUpdate] = {codes.C_L1: self.l1, codes.C_CLIP: self.clip_value or np.inf}
+        if self.ema is not None:
+            share = 1.0 - self.ema * (t != 1)  # all of the weights at the first update, as torch's swa_utils
+            found[codes.C_AVERAGE] = share
+            if self.max_norm is None:  # else the average is of what the limit leaves
+                found[codes.C_EMA] = share
+        return found
+
+    def hyper(self, layers: int) -> Doubles:
+        """The program's table (codes.H_...), and behind it the layers' factors, float64."""
+        table = np.zeros(codes.HYPER + layers)
         table[codes.H_CLIP_NORM] = self.clip_norm or 0.0
         table[codes.H_CLIP_LAYER] = self.clip_layer_norm or 0.0
-        table[codes.H_CLIP_VALUE] = self.clip_value or 0.0
-        table[codes.H_L1], table[codes.H_MAX_NORM] = self.l1, self.max_norm or 0.0
-        table[codes.H_ACCUMULATE], table[codes.H_EMA] = self.accumulate, self.ema or 0.0
+        table[codes.H_MAX_NORM], table[codes.H_ACCUMULATE] = self.max_norm or 0.0, self.accumulate
         table[codes.H_BARE_BIAS] = not self.decay_bias
         table[codes.H_PER_LAYER] = not self.decay_bias or self.lr_factors is not None
-        return np.concatenate([table, factors])
+        table[codes.HYPER :] = 1.0 if self.lr_factors is None else self.lr_factors
+        return table
