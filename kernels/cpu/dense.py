@@ -488,10 +488,9 @@ def dense_backward(out, a, delta, w, code, area, room, bypass):
 
 
 @jit
-def step(rule, rows, vectors, gradient, w, at, constants):
-    """What ``rule`` does with a gradient: ``update`` of the weights and slots from place ``at`` on."""
-    update(rule.code, rows, vectors, gradient, Matrix(shift(w.pointer, at), w.stride),
-           Matrix(shift(rule.slots.pointer, at), rule.slots.stride), constants)  # fmt: skip
+def slots_at(rule, place):
+    """The optimizer's arrays from a place on."""
+    return Matrix(shift(rule.slots.pointer, place), rule.slots.stride)
 
 
 @jit
@@ -525,7 +524,10 @@ def narrow_update(w, rule, x, delta, batch, rows, room):
             k += count
         pack_transposed(w.fan_out, 1, width, Matrix(room.tile, width), room.zeros, gradient)
         first, end = max(i, rows.begin), min(i + width, rows.end)
-        step(rule, end - first, 1, rows_from(gradient, first - i), w, first * w.stride, rule.constants)
+        at = first * w.stride
+        here = Matrix(shift(w.pointer, at), w.stride)
+        update(rule.code, end - first, 1, rows_from(gradient, first - i), here, slots_at(rule, at),
+               rule.constants)  # fmt: skip
         i += width
 
 
@@ -624,14 +626,11 @@ def update_rows(w, rule, x, delta, area_rows, columns, piece, room):
                            np.int64(1)))  # fmt: skip
                 r += tall
             k, block = k + count, block + 1
-        gradient = Matrix(room.tile, width)
+        code, slots = rule.code, slots_at(rule, at)
         if goes_on:
-            sums = Matrix(shift(room.sums, at), np.int64(0))
-            update(
-                codes.STORE, rows, vectors, gradient, Matrix(shift(w.pointer, at), w.stride), sums, constants
-            )
-        else:
-            step(rule, rows, vectors, gradient, w, at, constants)
+            code, slots = codes.STORE, Matrix(shift(room.sums, at), 0)
+        update(code, rows, vectors, Matrix(room.tile, width), Matrix(shift(w.pointer, at), w.stride), slots,
+               constants)  # fmt: skip
         j += width
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from .. import codes
 from ..jit import jit
 from .data import convert_row
-from .dense import step
+from .dense import slots_at, update
 from .layers import dropout
 from .plan import call_of, embedded_from, embedding_at, header_of, layer_at, run_at, share_of, whole_vectors
 from .records import Draw, Matrix, Origin
@@ -69,7 +69,7 @@ def drop_input_gradients(net, drops, rows):
     """The gradient of the embedded columns, some rows, through the inputs' dropout."""
     head, column = header_of(net.plan), embedded_from(net.plan)
     dx = Matrix(shift(net.work, head.dx + rows.begin * head.lddx), head.lddx)
-    vectors = whole_vectors(net.work, layer_at(net.plan, 0).fan_in - column)
+    vectors = whole_vectors(net.work, layer_at(net.plan, np.int64(0)).fan_in - column)
     draw = Draw(call_of(net.call).seed, drops, 0, head.dropout)
     dropout(rows.end - rows.begin, vectors, dx, dx.pointer, Origin(rows.begin, column), draw)
 
@@ -99,4 +99,5 @@ def embedding_update(net, rule, batch, stored, crew):
                 add_row(this.width, shift(gradient, category * this.ld), shift(dx, row * head.lddx))
         if not stored:
             fresh = Matrix(shift(gradient, first * this.ld), 0)
-            step(rule, 1, vectors, fresh, Matrix(net.params, 0), at, rule.constants)
+            update(rule.code, 1, vectors, fresh, Matrix(shift(net.params, at), 0), slots_at(rule, at),
+                   rule.constants)  # fmt: skip

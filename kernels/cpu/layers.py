@@ -8,7 +8,7 @@ from llvmlite import ir
 
 from .. import codes, formulas
 from ..jit import jit
-from .dense import ACTIVATE, activate, add_rows, each_vector, packed_rows, step
+from .dense import ACTIVATE, activate, add_rows, each_vector, packed_rows, slots_at, update
 from .norms import batch_norm, column_dots, column_sums, layer_norm
 from .plan import call_of, header_of, layer_at, whole_vectors
 from .records import Draw, Matrix, Origin
@@ -153,7 +153,6 @@ def vector_update(net, this, rule, batch, rows, buffer):
     work, lanes = net.work, lanes_of(net.work)
     most, vectors = codes.TILE // lanes, whole_vectors(work, this.fan_out)
     slopes = this.rows - this.fan_in - 2 if this.late == codes.PRELU else -1
-    gradient, w = Matrix(buffer, 0), Matrix(shift(net.params, this.w), 0)
     for r in range(rows.begin, rows.end):
         source = this.hat if r == 0 else this.slope
         place = (this.fan_in + 1 + r) * this.ldw
@@ -165,7 +164,8 @@ def vector_update(net, this, rule, batch, rows, buffer):
                             shift(work, this.low + c))  # fmt: skip
             else:
                 column_sums(batch, count, buffer, Matrix(shift(work, source + c), this.lda))
-            step(rule, 1, count, gradient, w, place + c, rule.bias_constants)
+            w = Matrix(shift(net.params, this.w + place + c), 0)
+            update(rule.code, 1, count, Matrix(buffer, 0), w, slots_at(rule, place + c), rule.bias_constants)
             first += count
 
 
@@ -174,6 +174,6 @@ def drop_inputs(net, drops, rows):
     """Dropout of the batch's rows of inputs."""
     head = header_of(net.plan)
     x = Matrix(shift(net.work, head.x + rows.begin * head.ldx), head.ldx)
-    vectors = whole_vectors(net.work, layer_at(net.plan, 0).fan_in)
+    vectors = whole_vectors(net.work, layer_at(net.plan, np.int64(0)).fan_in)
     draw = Draw(call_of(net.call).seed, drops, 0, head.dropout)
     dropout(rows.end - rows.begin, vectors, x, x.pointer, Origin(rows.begin, 0), draw)

@@ -2,6 +2,8 @@
 
 from collections import namedtuple
 
+import numpy as np
+
 from .. import codes, tables
 from ..jit import jit
 from .records import Matrix, Slice, Weights
@@ -56,7 +58,7 @@ def embedding_at(plan, index):
 @jit
 def embedded_from(plan):
     """Where in a row of inputs the first embedding begins."""
-    return embedding_at(plan, 0).place
+    return embedding_at(plan, np.int64(0)).place
 
 
 @jit

@@ -36,6 +36,7 @@ from .dense import (
     dense_forward,
     dense_update,
     pack_panels,
+    slots_at,
     tile_height,
 )
 from .embeddings import drop_input_gradients, embedding_update, gather_mixed
@@ -232,7 +233,7 @@ def backward(net, crew, batch, share):
 @jit
 def embedded_backward(net, crew, batch, share):
     """The gradient of the embedded columns, which are the last of layer 0's inputs."""
-    work, head, this = net.work, header_of(net.plan), layer_at(net.plan, 0)
+    work, head, this = net.work, header_of(net.plan), layer_at(net.plan, np.int64(0))
     numeric = embedded_from(net.plan)
     width = this.fan_in - numeric
     w = Weights(shift(net.params, this.w + numeric * this.ldw), this.ldw, width, this.fan_out)
@@ -337,7 +338,8 @@ def weight_gradients(net, crew, rule, batch):
         parts = max(1, min(MOST_PARTS, total * lanes_of(net.work) * batch.rows // (threads * PART_WORK)))
     if batch.rows > codes.LONG:  # each part goes through the whole batch
         parts = min(parts, LONG_PARTS)
-    asked = -1  # the layer whose deltas of other threads were asked for last
+    # the layer whose deltas of other threads were asked for last; literals would compile all of this twice
+    asked = np.int64(-1)
     for turn in range(threads if parts > 1 else 1):
         owner = crew.thread + turn if crew.thread + turn < threads else crew.thread + turn - threads
         claims = codes.SYNC + owner * trace_size(layers) + codes.T_CLAIMED
@@ -360,12 +362,12 @@ def weight_part(net, crew, rule, batch, line, asked):
         # rows that start in [begin, end)
         row = min(this.rows, max(0, (begin + vectors - 1) // vectors))
         last = min(this.rows, max(0, (end + vectors - 1) // vectors))
-        slots = Matrix(shift(rule.slots.pointer, this.w), rule.slots.stride)
-        mine = Rule(rule.code, slots, rule.arrays, layer_constants(crew.scratch, net.hyper, index, 1),
-                    layer_constants(crew.scratch, net.hyper, index, 2))  # fmt: skip
+        constants = layer_constants(crew.scratch, net.hyper, index, np.int64(1))
+        behind = layer_constants(crew.scratch, net.hyper, index, np.int64(2))
+        mine = Rule(rule.code, slots_at(rule, this.w), rule.arrays, constants, behind)
         if last > this.fan_in + 1 and last > row:  # gain and shift of a norm, slopes of prelu
-            behind = Slice(max(0, row - this.fan_in - 1), last - this.fan_in - 1)
-            vector_update(net, this, mine, batch.rows, behind, shift(crew.scratch, S_TILE))
+            others = Slice(max(0, row - this.fan_in - 1), last - this.fan_in - 1)
+            vector_update(net, this, mine, batch.rows, others, shift(crew.scratch, S_TILE))
             last = this.fan_in + 1
         if row < last:
             asked = layer_update(net, crew, mine, batch, index, Slice(row, last), asked)
@@ -392,7 +394,7 @@ def layer_update(net, crew, rule, batch, index, rows, asked):
     """``weight_part`` of rows of weights, and of the bias, of layer ``index``.
 
     What other threads wrote is asked for first, deltas once for all parts of a layer: not those of layer
-    ``asked``. Returns the layer that was last. A wide layer's deltas are packed, and stay so for its next part.
+    ``asked``. Returns the layer that was last. A wide layer's deltas are packed, also for its next part.
     """
     work, this, room = net.work, layer_at(net.plan, index), room_of(net, crew)
     vectors = whole_vectors(work, this.fan_out)
@@ -454,7 +456,7 @@ def change_weights(net, crew, task, batch, update):
     head, rule = header_of(net.plan), rule_of(net, crew, task, task.trains and update.part > 0)
     weight_gradients(net, crew, rule, batch)
     if head.embeddings != 0 and head.lowest == 0:
-        of_tables = layer_constants(crew.scratch, net.hyper, 0, 1)
+        of_tables = layer_constants(crew.scratch, net.hyper, np.int64(0), np.int64(1))
         own = Rule(rule.code, rule.slots, rule.arrays, of_tables, rule.bias_constants)
         embedding_update(net, own, batch.rows, task.stores, crew)
         lap(crew.trace, codes.T_EMBED)
@@ -468,7 +470,7 @@ def change_weights(net, crew, task, batch, update):
 
 
 @jit
-def settle_weights(net, crew, task, batch, update):
+def after_update(net, crew, task, batch, update):
     """What follows an update: running statistics, limits on the weights, their average."""
     if task.learns and header_of(net.plan).meets != 0:
         track_running(net, batch.rows, crew)
@@ -604,7 +606,7 @@ def worker(net, sync, thread, threads):
                 loss_sum, done = norm, done - 1
                 break
             if isfinite(loss):
-                settle_weights(net, crew, task, batch, update)
+                after_update(net, crew, task, batch, update)
         barrier(sync, threads)
         lap(crew.trace, codes.T_WAIT)
     float_mode(0, before)

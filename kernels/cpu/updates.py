@@ -34,7 +34,7 @@ def parameter_group(plan, index):
         this = layer_at(plan, index)
         return this.w, this.rows * this.ldw, this.frozen == 0
     this = embedding_at(plan, index - layers)
-    return this.table, this.categories * this.ld, layer_at(plan, 0).frozen == 0
+    return this.table, this.categories * this.ld, layer_at(plan, np.int64(0)).frozen == 0
 
 
 @jit
@@ -107,8 +107,10 @@ def apply(net, crew, factor):
         if index < header_of(plan).layers:
             this = layer_at(plan, index)
             owner, bare = index, start + this.fan_in * this.ldw
-        apply_block(net, own, first, min(last, bare), layer_constants(crew.scratch, hyper, owner, 1))
-        apply_block(net, own, max(first, bare), last, layer_constants(crew.scratch, hyper, owner, 2))
+        constants = layer_constants(crew.scratch, hyper, owner, np.int64(1))
+        apply_block(net, own, first, min(last, bare), constants)
+        constants = layer_constants(crew.scratch, hyper, owner, np.int64(2))
+        apply_block(net, own, max(first, bare), last, constants)
 
 
 @jit
@@ -228,7 +230,7 @@ def stored_update(net, crew, norms, factor):
     if norms:
         square_sums(net, crew)
         barrier(crew.sync, crew.threads)
-        norm = factor * sqrt(square_norm(net, -1))
+        norm = factor * sqrt(square_norm(net, np.int64(-1)))
         if not isfinite(norm):
             return norm
         if get(net.hyper, codes.H_CLIP_NORM) > 0.0:
