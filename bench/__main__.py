@@ -27,7 +27,7 @@ examples:
   python -m bench --kernels                activations, losses, updates, products, each alone
   python -m bench --estimators             scores and times of scikit-learn's estimators and fastbp's"""
 
-PARTS = {  # modules with a main(args)
+PARTS = {  # modules of parts/
     "startup": "measure start-up",
     "predict": "measure inference",
     "scale": "measure cost against size",
@@ -44,7 +44,7 @@ def main(argv=None):
     args = _arguments(argv)
     try:
         chosen = next((name for name in PARTS if getattr(args, name)), None)
-        part = importlib.import_module(f"bench.{chosen}").main if chosen else _steps
+        part = importlib.import_module(f"bench.parts.{chosen}").main if chosen else _steps
         return part(args)
     except ValueError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -55,7 +55,7 @@ def main(argv=None):
 
 
 def _arguments(argv):
-    from .machine import usable_cores
+    from .steps.machine import usable_cores
 
     parser = argparse.ArgumentParser(
         prog="python -m bench",
@@ -95,11 +95,11 @@ def _arguments(argv):
 
 def _steps(args):
     """The main benchmark: a training step on each case."""
-    from . import machine, plots, report
-    from .cases import select
-    from .compare import RUN_SECONDS, compare
-    from .peers import chosen
-    from .workers import Worker
+    from .steps import machine, plots, report
+    from .steps.cases import select
+    from .steps.compare import RUN_SECONDS, compare
+    from .steps.peers import chosen
+    from .steps.workers import Worker
 
     cases, names = select(args.cases), chosen(args)
     rounds = args.rounds or (5 if args.quick else 9)
@@ -116,11 +116,11 @@ def _steps(args):
     print()
     print("\n".join(report.machine_lines(described, results, bandwidth)))
     print(f"\none training step, median of {rounds} interleaved runs; 3.0x: fastbp takes a third of it")
-    print(report.text_table(report.step_rows(results), left=2))
+    print(report.table(report.step_rows(results), left=2))
     print()
     print("\n".join(report.notes(results)))
     if args.markdown:
-        print(f"\n{report.markdown_table(report.readme_rows(results), left=2)}")
+        print(f"\n{report.table(report.readme_rows(results), markdown=True, left=2)}")
     content = {"machine": described, "bandwidth": bandwidth, "rounds": rounds, "results": results}
     path = report.write_json(args.json or f"{args.out}/bench.json", content)
     pictures = plots.draw(content, args.out, args.roofline)

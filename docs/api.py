@@ -1,6 +1,6 @@
 """Write docs/api.md, the API reference, from the docstrings: python docs/api.py
 
-tests/test_docs.py holds the page to the docstrings, and runs their examples after the lines of BEFORE.
+tests/pages/test_docs.py holds the page to the docstrings, and runs their examples after the lines of BEFORE.
 """
 
 import importlib
@@ -17,7 +17,7 @@ MODULES = (  # what is public is in the __all__ of each; of fastbp's own what no
 ).split()
 HEAD = """\
 # API reference
-Written by `python docs/api.py` from the docstrings; tests/test_docs.py holds it to them and runs their
+Written by `python docs/api.py` from the docstrings; tests/pages/test_docs.py holds it to them and runs their
 examples, each after these lines:
 """
 BEFORE = """\

@@ -12,6 +12,8 @@ import sys
 from datetime import date
 from pathlib import Path
 
+from fastbp.printing import markdown_table
+
 from .side_by_side import duration, facts, said
 
 HERE = Path(__file__).parent
@@ -57,10 +59,6 @@ def stated(args):
     )
 
 
-def markdown(rows):
-    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], [":--"] * len(rows[0]), *rows[1:]])
-
-
 def scores(found):
     """The first table: score and time of fastbp, of scikit-learn's network, of the others."""
     rows = [["example", "score", "fastbp", "scikit-learn's MLP", "faster", "beside them"]]
@@ -74,7 +72,7 @@ def scores(found):
             f"{theirs['seconds'] / ours['seconds']:.1f}x",
             "; ".join(f"{row['name']}: {both(row)}" for row in others),
         ])  # fmt: skip
-    return markdown(rows)
+    return markdown_table(rows, left=len(rows[0]))
 
 
 def both(row):
@@ -88,7 +86,7 @@ def sources(found):
     for name in found:
         about = facts((HERE / f"{name}.py").read_text("utf-8").split('"""')[1])
         rows.append([name, *(about[key] for key in keys)])
-    return markdown(rows)
+    return markdown_table(rows, left=len(rows[0]))
 
 
 def write(page, path=HERE / "README.md"):

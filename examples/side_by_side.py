@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import fastbp as fb
+from fastbp.printing import text_table
 
 try:
     from sklearn.exceptions import ConvergenceWarning
@@ -97,10 +98,9 @@ def said(row):
 def text(result):
     """A comparison as lines for the terminal."""
     better = "less" if result["lower"] else "more"
-    lines = [result["title"], f"{result['score']} ({better} is better), time to train and score"]
-    for row in result["rows"]:
-        lines.append(f"  {row['name']:<42} {said(row):>15}  {duration(row['seconds'])}")
-    return "\n".join(lines)
+    rows = [(f"  {row['name']}", said(row), duration(row["seconds"])) for row in result["rows"]]
+    head = f"{result['title']}\n{result['score']} ({better} is better), time to train and score"
+    return f"{head}\n{text_table(rows, left=(0, 2))}"
 
 
 def figure(value):

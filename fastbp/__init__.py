@@ -9,11 +9,14 @@
 
 from importlib import import_module as _import_module
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING
 
-# In a plain checkout kernels/ stands beside fastbp/; installed, it is fastbp/kernels.
+# In a plain checkout kernels/ stands beside fastbp/; installed, it is fastbp/kernels. A checkout has a link
+# of that name too, by which editors and type checkers find it; a program does not depend on links.
 _here = _Path(__file__).resolve().parent
-if not (_here / "kernels").is_dir() and (_here.parent / "kernels" / "codes.py").is_file():
-    __path__.append(str(_here.parent))
+_installed = (_here / "kernels").is_dir() and not (_here / "kernels").is_symlink()
+if not _installed and (_here.parent / "kernels" / "codes.py").is_file():
+    __path__.insert(0, str(_here.parent))
 
 from . import data, initializers, losses, schedules  # noqa: E402
 from .callbacks import (  # noqa: E402
@@ -26,9 +29,8 @@ from .callbacks import (  # noqa: E402
     TensorBoard,
     TerminateOnNaN,
 )
-from .checkpoint import load  # noqa: E402
-from .history import History  # noqa: E402
-from .mlp import MLP  # noqa: E402
+from .models.self_training import self_training  # noqa: E402
+from .network.mlp import MLP  # noqa: E402
 from .optimizers import (  # noqa: E402
     LBFGS,
     SGD,
@@ -42,21 +44,29 @@ from .optimizers import (  # noqa: E402
     RAdam,
     RMSprop,
 )
-from .self_training import self_training  # noqa: E402
-from .trainer import Trainer  # noqa: E402
+from .training.history import History  # noqa: E402
+from .training.trainer import Trainer, load  # noqa: E402
 
 # what many programs never need: a fifth of the time that importing takes
 _LATER = {
-    "Autoencoder": "autoencoder",
-    "ELM": "elm",
-    "activation": "functions",
+    "Autoencoder": "models.autoencoder",
+    "ELM": "models.elm",
+    "activation": "custom.functions",
     "from_torch": "export",
-    "loss": "functions",
+    "loss": "custom.functions",
     "math": "math",
 }
 
 
-def __getattr__(name):
+if TYPE_CHECKING:  # for editors and type checkers the same names, at once
+    from . import math
+    from .custom.functions import activation, loss
+    from .export import from_torch
+    from .models.autoencoder import Autoencoder
+    from .models.elm import ELM
+
+
+def __getattr__(name: str) -> object:
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = _import_module(f".{_LATER[name]}", __name__)
@@ -64,7 +74,7 @@ def __getattr__(name):
     return found
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
 
 

@@ -5,12 +5,25 @@ about every 50 ms only. Constructors raise ValueError for numbers out of range; 
 that it does not measure.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import sys
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .errors import unknown
+from .engine import averages
+from .errors import BETWEEN_0_AND_1, number, unknown
 from .metrics import larger_is_better
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .drawing.tensorboard import EventFile
+    from .training.trainer import Trainer
+    from .types import FilePath, Logs
+
+    Mode: TypeAlias = Literal["auto", "min", "max"]
 
 __all__ = [
     "Callback", "EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "CSVLogger", "TensorBoard",
@@ -18,6 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 MODES = ("auto", "min", "max")
+_FROM_0 = (lambda v: v >= 0, "a number from 0 on")  # inf too: never
 
 
 class Callback:
@@ -36,18 +50,18 @@ class Callback:
     (3, 'callback')
     """
 
-    trainer = None
+    trainer: Trainer = None  # type: ignore[assignment]  # fit sets it before the first call
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | Any = None) -> None:
         """Before the first epoch."""
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs | Any = None) -> None:
         """After the last epoch, whatever ended the fit but an error."""
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs | Any = None) -> None:
         """Before an epoch."""
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
         """After an epoch: its numbers are in logs."""
 
 
@@ -57,15 +71,15 @@ class _Monitor(Callback):
     mode "auto": larger is better for accuracies, AUC, F1, R2 and their kin, smaller for the rest.
     """
 
-    def __init__(self, monitor, mode, min_delta=0.0):
+    def __init__(self, monitor: str, mode: Mode, min_delta: float = 0.0) -> None:
         owner = type(self).__name__
         if mode not in MODES:
             raise unknown(f"{owner} mode", mode, MODES)
-        _number(owner, "min_delta", min_delta, 0)
+        number(f"{owner} min_delta", min_delta, *_FROM_0)
         self.monitor, self.mode, self.min_delta = monitor, mode, abs(min_delta)
         self.sign = 1 if mode == "max" or mode == "auto" and larger_is_better(monitor) else -1
 
-    def value(self, logs):
+    def value(self, logs: Logs) -> float:
         """The monitored number. Raises ValueError where this fit does not measure it."""
         if self.monitor not in logs:
             hint = "; val_... comes with validation_data" if self.monitor.startswith("val_") else ""
@@ -75,19 +89,11 @@ class _Monitor(Callback):
             )
         return logs[self.monitor]
 
-    def better(self, value, best):
+    def better(self, value: float, best: float | None) -> bool:
         """Better than best by more than min_delta; anything but NaN is better than None."""
         if best is None:
             return not math.isnan(value)
         return self.sign * (value - best) > self.min_delta
-
-
-def _number(owner, name, value, least, most=math.inf):
-    good = isinstance(value, (int, float)) and least <= value <= most
-    if not good:
-        to = f" to {most}" if most < math.inf else " on"
-        raise ValueError(f"{owner} {name}: got {value!r}, takes a number from {least}{to}")
-    return value
 
 
 class EarlyStopping(_Monitor):
@@ -103,28 +109,32 @@ class EarlyStopping(_Monitor):
     (4, 0)
     """
 
+    best: float | None
+    best_weights: Any
+
     def __init__(
         self,
-        monitor="val_loss",
-        min_delta=0.0,
-        patience=0,
-        verbose=0,
-        mode="auto",
-        baseline=None,
-        restore_best_weights=False,
-        start_from_epoch=0,
-    ):
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: Mode = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ) -> None:
         super().__init__(monitor, mode, min_delta)
-        self.patience = _number("EarlyStopping", "patience", patience, 0)
-        self.start_from_epoch = _number("EarlyStopping", "start_from_epoch", start_from_epoch, 0)
+        number("EarlyStopping patience", patience, *_FROM_0)
+        number("EarlyStopping start_from_epoch", start_from_epoch, *_FROM_0)
+        self.patience, self.start_from_epoch = patience, start_from_epoch
         self.verbose, self.baseline, self.restore_best_weights = verbose, baseline, restore_best_weights
         self.on_train_begin()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | Any = None) -> None:
         self.best = self.best_weights = None
         self.wait = self.stopped_epoch = self.best_epoch = 0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
         if epoch < self.start_from_epoch:
             return
         value = self.value(logs)
@@ -132,18 +142,18 @@ class EarlyStopping(_Monitor):
         if self.better(value, self.best):
             self.best, self.best_epoch = value, epoch
             if self.restore_best_weights:
-                self.best_weights = self.trainer._snapshot()
+                self.best_weights = averages.snapshot(self.trainer)
             if self.baseline is None or self.better(value, self.baseline):
                 self.wait = 0
                 return
         if self.wait >= self.patience and epoch > 0:
             self.stopped_epoch, self.trainer.stop_training = epoch, True
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs | Any = None) -> None:
         if self.verbose and self.stopped_epoch:
             print(f"epoch {self.stopped_epoch + 1}: early stopping", file=sys.stderr)
         if self.best_weights is not None:
-            self.trainer._restore(self.best_weights)
+            averages.restore(self.trainer, self.best_weights)
             self.best_weights = None
 
 
@@ -157,12 +167,21 @@ class ModelCheckpoint(_Monitor):
     1
     """
 
-    def __init__(self, filepath, monitor="val_loss", verbose=0, save_best_only=False, mode="auto"):
+    best: float | None
+
+    def __init__(
+        self,
+        filepath: FilePath,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        mode: Mode = "auto",
+    ) -> None:
         super().__init__(monitor, mode)
         self.filepath, self.verbose, self.save_best_only = os.fspath(filepath), verbose, save_best_only
         self.best = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
         if self.save_best_only:
             value = self.value(logs)
             if not self.better(value, self.best):
@@ -191,30 +210,32 @@ class ReduceLROnPlateau(_Monitor):
     [0.001, 0.001, 0.0005, 0.00025]
     """
 
+    best: float | None
+
     def __init__(
         self,
-        monitor="val_loss",
-        factor=0.1,
-        patience=10,
-        verbose=0,
-        mode="auto",
-        min_delta=1e-4,
-        cooldown=0,
-        min_lr=0.0,
-    ):
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: Mode = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
         super().__init__(monitor, mode, min_delta)
-        if not (isinstance(factor, (int, float)) and 0 < factor < 1):
-            raise ValueError(f"ReduceLROnPlateau factor: got {factor!r}, takes a number between 0 and 1")
-        self.factor, self.verbose = factor, verbose
-        self.patience = _number("ReduceLROnPlateau", "patience", patience, 0)
-        self.cooldown = _number("ReduceLROnPlateau", "cooldown", cooldown, 0)
-        self.min_lr = _number("ReduceLROnPlateau", "min_lr", min_lr, 0)
+        number("ReduceLROnPlateau factor", factor, *BETWEEN_0_AND_1)
+        self.factor, self.patience, self.cooldown, self.min_lr = factor, patience, cooldown, min_lr
+        self.verbose = verbose
+        number("ReduceLROnPlateau patience", patience, *_FROM_0)
+        number("ReduceLROnPlateau cooldown", cooldown, *_FROM_0)
+        number("ReduceLROnPlateau min_lr", min_lr, *_FROM_0)
         self.on_train_begin()
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | Any = None) -> None:
         self.best, self.wait, self.cooling = None, 0, 0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
         value, trainer = self.value(logs), self.trainer
         logs["lr"] = old = trainer.optimizer.lr * trainer.lr_scale
         if self.cooling:
@@ -242,11 +263,13 @@ class CSVLogger(Callback):
     'epoch,loss,accuracy,seconds'
     """
 
-    def __init__(self, filename, separator=",", append=False):
+    keys: list[str] | None
+
+    def __init__(self, filename: FilePath, separator: str = ",", append: bool = False) -> None:
         self.filename, self.separator, self.append = os.fspath(filename), separator, append
         self.keys = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | Any = None) -> None:
         self.keys = None
         if self.append and os.path.exists(self.filename):
             with open(self.filename, newline="") as file:
@@ -255,8 +278,8 @@ class CSVLogger(Callback):
         else:
             open(self.filename, "w").close()  # fails now, not after an epoch
 
-    def on_epoch_end(self, epoch, logs=None):
-        lines = []
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
+        lines: list[list[Any]] = []
         if self.keys is None:
             self.keys = list(logs)
             lines.append(["epoch", *self.keys])
@@ -272,14 +295,16 @@ class TensorBoard(Callback):
     >>> history = trainer.fit(X, y, epochs=2, callbacks=[fb.TensorBoard("logs")])  # logs/train/events.out...
     """
 
-    def __init__(self, log_dir="logs"):
+    writers: dict[str, EventFile]
+
+    def __init__(self, log_dir: FilePath = "logs") -> None:
         self.log_dir, self.writers = os.fspath(log_dir), {}
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs | Any = None) -> None:
         self.writers = {}
 
-    def on_epoch_end(self, epoch, logs=None):
-        from .tensorboard import EventFile
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
+        from .drawing.tensorboard import EventFile
 
         for name, value in logs.items():
             run = "validation" if name.startswith("val_") else "train"
@@ -299,7 +324,7 @@ class TerminateOnNaN(Callback):
     (True, True)
     """
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
         for name in ("loss", "val_loss"):
             if not math.isfinite(logs.get(name, 0.0)):
                 print(f"epoch {epoch + 1}: {name} is {logs[name]}, terminating training", file=sys.stderr)
@@ -317,7 +342,13 @@ class LambdaCallback(Callback):
     [0, 1, 2]
     """
 
-    def __init__(self, on_epoch_begin=None, on_epoch_end=None, on_train_begin=None, on_train_end=None):
+    def __init__(
+        self,
+        on_epoch_begin: Callable[[int, Logs], object] | None = None,
+        on_epoch_end: Callable[[int, Logs], object] | None = None,
+        on_train_begin: Callable[[Logs], object] | None = None,
+        on_train_end: Callable[[Logs], object] | None = None,
+    ) -> None:
         for name, function in list(locals().items()):
             if name != "self" and function is not None:
                 if not callable(function):

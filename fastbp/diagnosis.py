@@ -1,15 +1,25 @@
 """How well signals flow through a network: activations forwards, gradients backwards, updates."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import data
+from .data import checks
+from .engine.options import Options
+from .engine.samples import samples
+from .engine.sessions import bind, open_session, training_windows
 from .errors import whole
 from .kernels import codes
-from .layout import arena
-from .options import Options
-from .pace import plain_rates
+from .network.layout import arena
+from .printing import text_table
+
+if TYPE_CHECKING:
+    from .training.trainer import Trainer
+    from .types import Features, FilePath, SampleWeight, Targets
 
 __all__ = ["Diagnosis", "LayerReport"]
 
@@ -57,66 +67,63 @@ class Diagnosis:
 
     loss: float
     rows: int
-    layers: list
-    warnings: list
+    layers: list[LayerReport]
+    warnings: list[str]
 
-    def __str__(self):
-        head = f"{'layer':<18}{'activation':<12}{'mean':>10}{'std':>10}{'dead':>7}{'sat.':>7}"
-        lines = [
-            f"loss {self.loss:.6g} on {self.rows} rows",
-            head + f"{'delta':>10}{'|dW|':>10}{'dW mean':>11}{'dW std':>10}{'|W|':>10}{'update':>10}",
-        ]
+    def __str__(self) -> str:
+        rows = ["layer activation mean std dead sat. delta |dW| dW_mean dW_std |W| update".split()]
+        rows[0] = [head.replace("_", " ") for head in rows[0]]
         for r in self.layers:
-            lines.append(
-                f"{r.name:<18}{r.activation:<12}{r.mean:>10.3g}{r.std:>10.3g}{100 * r.dead:>6.0f}%"
-                f"{100 * r.saturated:>6.0f}%{r.delta:>10.3g}{r.gradient:>10.3g}{r.gradient_mean:>11.2g}"
-                f"{r.gradient_std:>10.3g}{r.weight:>10.3g}{r.update:>10.2g}"
-            )
-        return "\n".join([*lines, *(f"! {w}" for w in self.warnings or ())])
+            numbers = (r.delta, r.gradient, r.gradient_mean, r.gradient_std, r.weight, r.update)
+            rows.append([r.name, r.activation, f"{r.mean:.3g}", f"{r.std:.3g}", f"{r.dead:.0%}",
+                         f"{r.saturated:.0%}", *(f"{number:.3g}" for number in numbers)])  # fmt: skip
+        warnings = (f"! {w}" for w in self.warnings or ())
+        loss = f"loss {self.loss:.6g} on {self.rows} rows"
+        return "\n".join([loss, text_table(rows, left=2), *warnings])
 
-    def plot(self, path):
+    def plot(self, path: FilePath) -> Path:
         """Draw it into an image file; returns the Path. Raises ImportError without matplotlib."""
-        from .plots import layer_bars
+        from .drawing.plots import layer_bars
 
         return layer_bars(self, path)
 
 
-def diagnose(trainer, X, y, sample_weight=None, rows=1024):
+def diagnose(
+    trainer: Trainer, X: Features, y: Targets, sample_weight: SampleWeight = None, rows: int = 1024
+) -> Diagnosis:
     """A Diagnosis of a trainer on at most ``rows`` rows, evenly spaced; see Trainer.diagnose."""
     rows, net = whole("rows", rows, 2), trainer.net
-    X, code, y = trainer._checked(X, y)
-    weight = data.weights(sample_weight, len(X), net.dtype)
-    if len(X) < 2:
+    given = samples(trainer, X, y, sample_weight)
+    if given.rows < 2:
         raise ValueError("X: got 1 row, takes two or more: a unit that never changes is dead")
-    if len(X) > rows:
-        take = np.linspace(0, len(X) - 1, rows).astype(np.int64)
-        X, y = X[take], y[take]
-        weight = None if weight is None else data.weights(weight[take], rows, net.dtype)
-    rows = len(X)
+    if given.rows > rows:
+        given = given.part(np.linspace(0, given.rows - 1, rows).astype(np.int64))
+        given = given._replace(weight=checks.weights(given.weight, rows, net.dtype))
+    rows = given.rows
     grads = arena(net.params.size, net.dtype)
-    session = trainer._open(rows, code, grads)
-    trainer._bind(session, X, code, y, weight)
+    session = open_session(trainer, rows, given.code, grads)
+    bind(trainer, session, given)
     with np.errstate(all="ignore"):  # a broken network is what this is for
         [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
-        updates = _updates(trainer, X, code, y, weight)
+        updates = _updates(trainer, given)
         reports = []
         for k in range(len(net.layers)):
-            values = (a.astype(np.float64) for a in session.layer_rows(k, rows))
-            reports.append(_report(net, k, *values, net.views(grads, k)[0].astype(np.float64), updates[k]))
+            outputs, deltas = (a.astype(np.float64) for a in session.layer_rows(k, rows))
+            dw = net.views(grads, k)[0].astype(np.float64)
+            reports.append(_report(net, k, outputs, deltas, dw, updates[k]))
         loss = float(loss / mass) if mass else 0.0
         return Diagnosis(loss, rows, reports, _warnings(trainer, loss, reports))
 
 
-def _updates(trainer, X, code, y, weight):
+def _updates(trainer, given):
     """For each layer the norm of the next step's change of W, made on copies."""
     net = trainer.net
     params, slots = (arena(a.size, net.dtype) for a in (net.params, trainer.slots))
     params[:], slots[:] = net.params, trainer.slots
     second = Options.of(trainer).stores or trainer.gradient_hook is not None
-    session = trainer._open(len(X), code, slots, second, net.frozen, params)
-    trainer._bind(session, X, code, y, weight)
-    session.set_rates(plain_rates(trainer, 1))
-    [(done, *_)] = trainer._windows(session, 1, trainer.steps)
+    session = open_session(trainer, given.rows, given.code, slots, second, net.frozen, params)
+    bind(trainer, session, given)
+    [(done, *_)] = training_windows(trainer, session, 1, trainer.steps)
     if not done:
         return [np.nan] * len(net.layers)
     count = range(len(net.layers))

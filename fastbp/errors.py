@@ -1,11 +1,17 @@
 """What errors have in common: the argument, what came, what it takes."""
 
+from __future__ import annotations
+
 import difflib
 import numbers
 import operator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 
-def unknown(what, got, known):
+def unknown(what: str, got: object, known: Iterable[Any]) -> ValueError:
     """A ValueError for a name that is not among the known ones, suggesting the nearest.
 
     what: the argument's name; got: what came, of any type; known: the names it takes.
@@ -23,7 +29,7 @@ def unknown(what, got, known):
     return ValueError(f"{what}: got {got!r}{hint} Known: {', '.join(known) or '(none)'}")
 
 
-def whole(name, value, least=1, most=2**63 - 1):
+def whole(name: str, value: Any, least: int = 1, most: int = 2**63 - 1) -> int:
     """``value`` as an int from ``least`` to ``most``; raises TypeError or ValueError naming ``name``."""
     takes = f"takes a whole number from {least}" + (" on" if most >= 2**62 else f" to {most}")
     try:
@@ -35,7 +41,7 @@ def whole(name, value, least=1, most=2**63 - 1):
     return number
 
 
-def number(what, got, good, takes):
+def number(what: str, got: Any, good: Callable[[Any], Any], takes: str) -> float:
     """``got`` as a float where it is a number that good(number) likes; a ValueError otherwise.
 
     >>> from fastbp.errors import number
@@ -46,3 +52,15 @@ def number(what, got, good, takes):
     if not isinstance(got, numbers.Real) or isinstance(got, bool) or not good(got):
         raise ValueError(f"{what}: got {got!r}, takes {takes}")
     return float(got)
+
+
+def check_field(owner: Any, name: str, good: Callable[[Any], Any], takes: str) -> None:
+    """Make a dataclass's field the float that it is; a ValueError naming class and field otherwise."""
+    setattr(owner, name, number(f"{type(owner).__name__} {name}", getattr(owner, name), good, takes))
+
+
+# What ``number`` and ``check_field`` take last: the test, and its words.
+ABOVE_0 = (lambda v: 0 < v < float("inf"), "a number above 0")
+FROM_0 = (lambda v: 0 <= v < float("inf"), "a number from 0 on")
+BETWEEN_0_AND_1 = (lambda v: 0 < v < 1, "a number between 0 and 1")
+BELOW_1 = (lambda v: 0 <= v < 1, "a number from 0 to below 1")

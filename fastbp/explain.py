@@ -1,15 +1,24 @@
 """Where the time of a training step goes: phases, rates, shares of the peak, and why."""
 
+from __future__ import annotations
+
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import backend, parallel
+from .engine import backend, parallel
+from .engine.options import Options
+from .engine.pace import Updates
+from .engine.sessions import open_session
 from .kernels import codes
-from .layout import arena
 from .machine import Peak, copy_bandwidth
-from .options import Options
+from .network.layout import arena
+from .printing import text_table
+
+if TYPE_CHECKING:
+    from .training.trainer import Trainer
 
 __all__ = ["Explanation", "Row"]
 
@@ -18,12 +27,12 @@ PHASES = {
     codes.T_GATHER: ("gather", "rows copied and converted into the batch"),
     codes.T_LOSS: ("loss", "loss, its gradient, sample weights"),
     codes.T_WAIT: ("wait", "barriers: waiting for the other threads"),
-    codes.T_CONSTANTS: ("constants", "bias corrections, running statistics"),
+    codes.T_CONSTANTS: ("constants", "constants of the update, running statistics"),
     codes.T_CLIP: ("clip", "norms and the update from the gradient arena"),
     codes.T_EMBED: ("embeddings", "gradient and update of their tables"),
     codes.T_CONSTRAIN: ("constrain", "norms of the weights into each unit"),
 }
-PARTS = {codes.PHASE_FORWARD: "forward", codes.PHASE_BACKWARD: "dX", codes.PHASE_UPDATE: "dW + update"}
+LAYER_PHASES = {codes.PHASE_FORWARD: "forward", codes.PHASE_BACKWARD: "dX", codes.PHASE_UPDATE: "dW + update"}
 
 
 @dataclass
@@ -38,7 +47,7 @@ class Row:
     flops: float = 0.0
     bytes: float = 0.0
     kernel: str = ""
-    grid: tuple = ()
+    grid: tuple[int, ...] = ()
     threads: int = 0
     why: str = ""
 
@@ -64,15 +73,14 @@ class Explanation:
     seconds: float
     peak: float
     bandwidth: float
-    rows: list
+    rows: list[Row]
 
     @property
-    def flops(self):
+    def flops(self) -> float:
         """Of a step: two for each multiply-add of the three products."""
         return sum(r.flops for r in self.rows)
 
-    def __str__(self):
-        gpu = any(r.kernel for r in self.rows)
+    def __str__(self) -> str:
         lines = [
             f"{self.net}, batch {self.batch}: {1e6 * self.seconds:.1f} us a step, "
             f"{self.flops / self.seconds / 1e9:.0f} GFLOP/s, "
@@ -80,22 +88,22 @@ class Explanation:
             f"threads: {self.threads} ({self.why}); tile: {self.tile}; "
             f"memory: {self.bandwidth:.0f} GB/s copied",
             "",
-            f"{'phase':<22}{'us':>10}{'share':>8}{'GFLOP/s':>10}{'of peak':>9}{'MB':>9}"
-            + (f"  {'kernel':<22}{'blocks':>14}{'threads':>9}  tile" if gpu else ""),
         ]
+        gpu = any(r.kernel for r in self.rows)
+        launched = ["kernel", "blocks", "threads", "tile"] if gpu else []
+        rows = [["phase", "us", "share", "GFLOP/s", "of peak", "MB", *launched]]
         for r in self.rows:
             rate = r.flops / r.seconds / 1e9 if r.flops and r.seconds else 0
-            lines.append(
-                f"{r.name:<22}{1e6 * r.seconds:>10.2f}{100 * r.seconds / self.seconds:>7.1f}%"
-                + (f"{rate:>10.0f}{100 * rate / self.peak:>8.0f}%" if rate else " " * 19)
-                + (f"{r.bytes / 1e6:>9.3f}" if r.bytes else " " * 9 * bool(r.kernel))
-                + (f"  {r.kernel:<22}{' x '.join(map(str, r.grid)):>14}{r.threads:>9}" if r.kernel else "")
-                + (f"  {r.why}" if r.why else "")
-            )
-        return "\n".join(line.rstrip() for line in lines)
+            cells = [r.name, f"{1e6 * r.seconds:.2f}", f"{r.seconds / self.seconds:.1%}"]
+            cells += [f"{rate:.0f}", f"{rate / self.peak:.0%}"] if rate else ["", ""]
+            cells.append(f"{r.bytes / 1e6:.3f}" if r.bytes else "")
+            if gpu:
+                cells += [r.kernel, " x ".join(map(str, r.grid)), str(r.threads or ""), r.why]
+            rows.append(cells)
+        return "\n".join([*lines, text_table(rows, left=(0, 6, 9))])
 
 
-def explain(trainer, seconds=0.5):
+def explain(trainer: Trainer, seconds: float = 0.5) -> Explanation:
     """Run training steps on random data with copies of the weights; returns an Explanation.
 
     The trainer is not changed. ``seconds``: about how long to measure.
@@ -135,8 +143,8 @@ def _opened(trainer, code, X, y, threads=None):
     params, slots = arena(net.params.size, net.dtype), arena(trainer.slots.size, net.dtype)
     params[:] = net.params
     second = Options.of(trainer).stores
-    session = trainer._open(trainer.batch_size, code, slots, second, net.frozen, params, threads)
-    session.hyper[codes.H_LR] = 1e-12  # stay where it is
+    session = open_session(trainer, trainer.batch_size, code, slots, second, net.frozen, params, threads)
+    session.updates = Updates.of(trainer, lr=1e-12)  # stay where it is
     session.bind(X, y)
     session.shuffle(0, 0)
     return session
@@ -186,7 +194,7 @@ def _rows(net, batch, code, ticks, step, slots):
     embedded = sum(width for _, _, width in net.embedded)
     for k, (i, o, _, _) in enumerate(net.layers):
         work, moved = 2.0 * batch * i * o, _bytes(net, batch, k, slots)
-        for part, name in PARTS.items():
+        for part, name in LAYER_PHASES.items():
             spent = ticks[codes.TRACE + codes.PHASES * k + part] * scale
             if part == codes.PHASE_BACKWARD and k == 0 and embedded and 0 not in net.frozen:
                 rows.append(Row(f"layer 0 {name}", spent, work * embedded / i))
@@ -247,7 +255,7 @@ def _launched(net, batch, one, seconds, slots, program):
         *_, parts, kept = one.arguments
         row.bytes = net.params.size * item * (parts + (1 if kept else 2 * (1 + slots)))
     elif one.products:
-        part = next(part for part, text in PARTS.items() if text == name)
+        part = next(part for part, text in LAYER_PHASES.items() if text == name)
         trained = [k for k in range(len(net.layers)) if k not in net.frozen]
         for k in trained if one.layer is None else [one.layer]:
             fan_in, fan_out = net.layers[k][:2]

@@ -4,12 +4,23 @@ An initializer is a function (rng, (fan_in, fan_out)) -> weights of that shape; 
 Constructors raise ValueError for numbers out of range.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from math import sqrt
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .errors import unknown
+from .errors import ABOVE_0, check_field, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .network.mlp import MLP
+    from .types import Activation, Doubles, InitializerFunction, InitializerLike
+
+    Draw: TypeAlias = Callable[[np.random.Generator, tuple[int, int]], Doubles]
 
 __all__ = [
     "he_uniform", "he_normal", "xavier_uniform", "xavier_normal", "lecun_uniform", "lecun_normal",
@@ -17,11 +28,11 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _bounded(variance, normal):
+def _bounded(variance: float, normal: bool) -> Draw:
     """Draws of this variance: normal, or uniform in +-sqrt(3 variance)."""
     deviation = sqrt(variance)
 
-    def draw(rng, shape):
+    def draw(rng: np.random.Generator, shape: tuple[int, int]) -> Doubles:
         if normal:
             return deviation * rng.standard_normal(shape)
         bound = sqrt(3.0) * deviation
@@ -30,11 +41,11 @@ def _bounded(variance, normal):
     return draw
 
 
-def _scaled(words, source, variance):
+def _scaled(words: str, source: str, variance: Callable[[int, int], float]) -> tuple[Draw, Draw]:
     """(uniform, normal): weights (fan_in, fan_out) drawn with variance(fan_in, fan_out)."""
 
-    def made(normal):
-        def initializer(rng, shape):
+    def made(normal: bool) -> Draw:
+        def initializer(rng: np.random.Generator, shape: tuple[int, int]) -> Doubles:
             return _bounded(variance(*shape), normal)(rng, shape)
 
         initializer.__doc__ = (
@@ -57,11 +68,6 @@ lecun_uniform, lecun_normal = _scaled(
 )
 
 
-def _check(owner, name, value):
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise ValueError(f"{owner} {name}: got {value!r}, takes a number above 0")
-
-
 @dataclass
 class Uniform:
     """Uniform in [-bound, bound].
@@ -72,10 +78,10 @@ class Uniform:
 
     bound: float = 0.05
 
-    def __post_init__(self):
-        _check("Uniform", "bound", self.bound)
+    def __post_init__(self) -> None:
+        check_field(self, "bound", *ABOVE_0)
 
-    def __call__(self, rng, shape):
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, int]) -> Doubles:
         return rng.uniform(-self.bound, self.bound, shape)
 
 
@@ -89,10 +95,10 @@ class Normal:
 
     std: float = 0.05
 
-    def __post_init__(self):
-        _check("Normal", "std", self.std)
+    def __post_init__(self) -> None:
+        check_field(self, "std", *ABOVE_0)
 
-    def __call__(self, rng, shape):
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, int]) -> Doubles:
         return self.std * rng.standard_normal(shape)
 
 
@@ -109,17 +115,17 @@ class Orthogonal:
 
     gain: float = 1.0
 
-    def __post_init__(self):
-        _check("Orthogonal", "gain", self.gain)
+    def __post_init__(self) -> None:
+        check_field(self, "gain", *ABOVE_0)
 
-    def __call__(self, rng, shape):
+    def __call__(self, rng: np.random.Generator, shape: tuple[int, int]) -> Doubles:
         long, short = max(shape), min(shape)
         q, r = np.linalg.qr(rng.standard_normal((long, short)))
         q *= np.where(np.diag(r) < 0, -1.0, 1.0)
         return self.gain * (q if shape[0] >= shape[1] else q.T)
 
 
-def zeros(rng, shape):
+def zeros(rng: np.random.Generator, shape: tuple[int, int]) -> Doubles:
     """Zeros: all units of a hidden layer stay alike; for comparisons and output layers.
 
     >>> fb.MLP([2, 2], initializer="zeros").weights[0].tolist()
@@ -128,7 +134,7 @@ def zeros(rng, shape):
     return np.zeros(shape)
 
 
-INITIALIZERS = {
+INITIALIZERS: dict[str, InitializerFunction] = {
     "he_uniform": he_uniform,
     "he_normal": he_normal,
     "xavier_uniform": xavier_uniform,
@@ -144,7 +150,7 @@ _HE = ("relu", "leaky_relu", "prelu", "elu", "celu", "gelu", "gelu_tanh", "silu"
        "hardswish")  # fmt: skip
 
 
-def by_activation(name):
+def by_activation(name: Activation) -> InitializerFunction:
     """What fits an activation: He et al. (ICCV 2015) for relu and its kin, LeCun's for selu (Klambauer et
     al., NIPS 2017), uniform of variance 2 / fan_in for sin (Sitzmann et al., NeurIPS 2020), else Glorot and
     Bengio (AISTATS 2010).
@@ -157,7 +163,7 @@ def by_activation(name):
     return lecun_normal if name == "selu" else xavier_uniform
 
 
-def initializer(spec):
+def initializer(spec: InitializerLike | None) -> InitializerFunction | None:
     """A function (rng, (fan_in, fan_out)) -> weights for a name or such a function; None for None.
 
     Raises ValueError for an unknown name, TypeError otherwise.
@@ -174,7 +180,7 @@ def initializer(spec):
     )
 
 
-def fill(net, spec, rng):
+def fill(net: MLP, spec: InitializerLike | None, rng: np.random.Generator) -> None:
     """Give ``net`` its initial weights; see MLP. Raises ValueError or TypeError, naming the argument."""
     if isinstance(spec, (list, tuple)):
         _copy(net, spec)
@@ -188,7 +194,7 @@ def fill(net, spec, rng):
         w[:], b[:] = values, 0
 
 
-def _copy(net, pairs):
+def _copy(net: MLP, pairs: Any) -> None:
     if len(pairs) != len(net.weights):
         raise ValueError(f"initializer: got {len(pairs)} layers, takes {len(net.weights)} pairs (W, b)")
     for i, pair in enumerate(pairs):

@@ -1,15 +1,25 @@
 """The learning-rate range test of Smith (WACV 2017): losses while the rate grows from step to step."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import data
-from .errors import number
+from .engine.options import Options
+from .engine.pace import Updates
+from .engine.samples import samples
+from .engine.sessions import bind, open_session
+from .errors import ABOVE_0, number
 from .kernels import codes
-from .layout import arena
+from .network.layout import arena
 from .optimizers import LBFGS
-from .options import Options
+
+if TYPE_CHECKING:
+    from .training.trainer import Trainer
+    from .types import Doubles, Features, FilePath, SampleWeight, Targets
 
 __all__ = ["RangeTest"]
 
@@ -29,65 +39,69 @@ class RangeTest:
     True
     """
 
-    lr: np.ndarray
-    losses: np.ndarray
-    smoothed: np.ndarray
+    lr: Doubles
+    losses: Doubles
+    smoothed: Doubles
     suggestion: float
 
-    def plot(self, path, title=None):
+    def plot(self, path: FilePath, title: str | None = None) -> Path:
         """Draw losses against rates into an image file. Raises ImportError without matplotlib."""
-        from .plots import range_test
+        from .drawing.plots import range_test
 
         return range_test(self, path, title)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         span = f"lr {self.lr[0]:.2g} to {self.lr[-1]:.2g}"
         return f"RangeTest({len(self.lr)} steps, {span}; suggestion {self.suggestion:.2g})"
 
 
-def lr_find(trainer, X, y, *, start=1e-7, end=10.0, steps=100, sample_weight=None):
+def lr_find(
+    trainer: Trainer,
+    X: Features,
+    y: Targets,
+    *,
+    start: float = 1e-7,
+    end: float = 10.0,
+    steps: int = 100,
+    sample_weight: SampleWeight = None,
+) -> RangeTest:
     """Train ``steps`` updates on a copy of the weights, the rate growing from start to end; a RangeTest.
 
     The trainer is not changed. X, y, sample_weight as in fit; more than an epoch goes through the
     samples again. It ends early where the loss explodes. Raises ValueError for start, end or steps that
     do not fit, and where already the first updates lead nowhere.
     """
-    number("start", start, lambda v: 0 < v < float("inf"), "a number above 0")
+    number("start", start, *ABOVE_0)
     number("end", end, lambda v: start < v < float("inf"), f"a number above start, {start}")
     number("steps", steps, lambda v: 3 <= v < 1e9 and v == int(v), "a whole number from 3 on")
     if isinstance(trainer.optimizer, LBFGS):
         raise ValueError("optimizer: got LBFGS, which has no learning rate")
-    X, code, y = trainer._checked(X, y)
-    weight = data.weights(sample_weight, len(X), trainer.net.dtype)
-    table = np.zeros((int(steps), codes.RATES))
-    table[:, 0] = np.geomspace(start, end, int(steps))
-    table[:, 1] = trainer.optimizer.inertia
-    products = trainer.optimizer.products(trainer.steps, len(table))
-    table[:, 2] = 0.0 if products is None else products
-    losses = np.array(_losses(trainer, X, code, y, weight, table))
+    given = samples(trainer, X, y, sample_weight)
+    rates = np.geomspace(start, end, int(steps))
+    losses = np.array(_losses(trainer, given, rates))
     smoothed = _smooth(losses)
     hopeless = np.flatnonzero(smoothed > HOPELESS * np.minimum.accumulate(smoothed))
     count = hopeless[0] + 1 if len(hopeless) else len(losses)
     if count < 3:
         raise ValueError(f"start: got {start}, at which the loss explodes at once; takes a smaller one")
-    lr, losses, smoothed = table[:count, 0].copy(), losses[:count], smoothed[:count]
+    lr, losses, smoothed = rates[:count].copy(), losses[:count], smoothed[:count]
     return RangeTest(lr, losses, smoothed, _steepest(lr, smoothed))
 
 
-def _losses(trainer, X, code, y, weight, table):
+def _losses(trainer, given, rates):
     """The mean loss of each update's batches, as it was before the update; ends where it is not finite."""
-    batch, every = min(trainer.batch_size, len(X)), Options.of(trainer).accumulate
+    batch, every = min(trainer.batch_size, given.rows), Options.of(trainer).accumulate
     params, slots = (arena(a.size, a.dtype) for a in (trainer.net.params, trainer.slots))
     params[:], slots[:] = trainer.net.params, trainer.slots
     second, frozen = Options.of(trainer).stores, trainer.net.frozen
-    session = trainer._open(batch, code, slots, second, frozen, params, trainer.num_threads)
-    trainer._bind(session, X, code, y, weight)
-    whole, losses, epoch = -(-len(X) // batch), [], 0
-    while len(losses) < len(table):
+    session = open_session(trainer, batch, given.code, slots, second, frozen, params, trainer.num_threads)
+    bind(trainer, session, given)
+    whole, losses, epoch = -(-given.rows // batch), [], 0
+    while len(losses) < len(rates):
         session.shuffle(trainer.seed, trainer.epochs + epoch)
         first = len(losses)
-        session.set_rates(table[first:])
-        steps, before, sums = min(whole, every * (len(table) - first)), 0, np.zeros(2)
+        session.updates = Updates.of(trainer, lr=rates[first:])
+        steps, before, sums = min(whole, every * (len(rates) - first)), 0, np.zeros(2)
         session.window = every
         for done, loss, mass, _ in session.windows(codes.TRAIN, steps, trainer.steps + first):
             session.window = every

@@ -1,12 +1,19 @@
 """The machine: what it is and what it can do at most, the yardstick of every rate that is shown."""
 
+from __future__ import annotations
+
 import os
 import platform
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .types import Dtype
 
 __all__ = ["Peak", "copy_bandwidth", "cpu_model", "caches"]
 
@@ -14,9 +21,9 @@ PASSES = 500_000  # of all chains: 3 to 4 ms
 COPY_BYTES = 1 << 26  # more than the caches that a process gets for itself
 
 
-def together(threads, work):
+def together(threads: int, work: Callable[[int], object]) -> float:
     """Seconds from the first start to the last end of work(k) on ``threads`` Python threads at once."""
-    barrier, spans = threading.Barrier(threads), [None] * threads
+    barrier, spans = threading.Barrier(threads), [(0.0, 0.0)] * threads
     allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
     def call(k):
@@ -47,8 +54,8 @@ class Peak:
     True
     """
 
-    def __init__(self, threads, dtype="float32"):
-        from .backend import peak_loop
+    def __init__(self, threads: int, dtype: Dtype = "float32") -> None:
+        from .engine.backend import peak_loop
 
         self.threads = threads
         self._run, chains = peak_loop(np.dtype(dtype))
@@ -57,14 +64,14 @@ class Peak:
         self.lanes = self._run(1, self._numbers[0])
         self._work = 2e-9 * chains * self.lanes
 
-    def gflops(self, threads=None, tries=3, passes=PASSES):
+    def gflops(self, threads: int | None = None, tries: int = 3, passes: int = PASSES) -> float:
         """The best of a few tries, GFLOP/s of all threads together (default: all)."""
         threads = threads or self.threads
         seconds = min(together(threads, lambda k: self._run(passes, self._numbers[k])) for _ in range(tries))
         return threads * self._work * passes / seconds
 
 
-def copy_bandwidth(threads, tries=5):
+def copy_bandwidth(threads: int, tries: int = 5) -> float:
     """GB/s of copying, read and written bytes together, the best of a few tries.
 
     >>> machine.copy_bandwidth(1, tries=1) > 0
@@ -77,7 +84,7 @@ def copy_bandwidth(threads, tries=5):
     return 2e-9 * 4 * size * threads / min(seconds[1:])  # the first touches the pages
 
 
-def cpu_model():
+def cpu_model() -> str:
     """The processor's name as the system tells it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -88,7 +95,7 @@ def cpu_model():
     return platform.processor() or platform.machine()
 
 
-def caches():
+def caches() -> dict[str, str]:
     """{"L1d": "32K", ...} of the first core, as Linux tells it; empty elsewhere."""
     found = {}
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):

@@ -9,16 +9,28 @@ one-hot targets. A quotient 0 / 0 is 0, as in scikit-learn. sample_weight (N,) >
 float and raise ValueError for shapes that do not fit each other. Formulas: docs/maths.md.
 """
 
+from __future__ import annotations
+
 import re
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import unknown
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import ArrayLike
+
+    from .types import Array, Doubles, MetricFunction, MetricsLike
+
 __all__ = ["accuracy", "top_k", "auc", "precision", "recall", "f1", "log_loss", "r2", "mae", "mse", "rmse"]
 
 
-def _pair(y_true, prediction, sample_weight):
+def _pair(
+    y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[Any, Any, Doubles, Doubles]:
     """(labels or None, y (N, C) or None, prediction (N, C), weights (N,)), float64 but for labels."""
     y, p = np.asarray(y_true), np.asarray(prediction, np.float64)
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
@@ -35,11 +47,11 @@ def _pair(y_true, prediction, sample_weight):
     return None, columns[0].astype(np.float64), columns[1], weight
 
 
-def _mean(values, weight):
+def _mean(values: Array, weight: Doubles) -> float:
     return float(np.dot(weight, values) / weight.sum()) if weight.sum() else 0.0
 
 
-def accuracy(y_true, prediction, sample_weight=None):
+def accuracy(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Share of right answers; of all answers of all outputs where there are several yes or no.
 
     >>> metrics.accuracy([0, 1], [[0.8, 0.2], [0.6, 0.4]]), metrics.accuracy([1.0, 0.0], [0.7, 0.2])
@@ -50,7 +62,9 @@ def accuracy(y_true, prediction, sample_weight=None):
     return _mean(right, weight)
 
 
-def top_k(y_true, prediction, sample_weight=None, k=5):
+def top_k(
+    y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None, k: int = 5
+) -> float:
     """Share of samples whose class is among the k most probable; ties count against it.
 
     >>> metrics.top_k([0, 1], [[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]], k=2)
@@ -63,7 +77,7 @@ def top_k(y_true, prediction, sample_weight=None, k=5):
     return _mean((p >= own).sum(1) <= k, weight)
 
 
-def _binary_auc(positive, score, weight):
+def _binary_auc(positive: Array, score: Doubles, weight: Doubles) -> float:
     """P(score of a yes > score of a no) + P(equal) / 2 (Mann and Whitney 1947); nan without either."""
     _, place = np.unique(score, return_inverse=True)
     yes, no = (np.bincount(place, weight * side) for side in (positive, ~positive))
@@ -71,7 +85,7 @@ def _binary_auc(positive, score, weight):
     return float(np.dot(yes, np.cumsum(no) - 0.5 * no) / total) if total else float("nan")
 
 
-def auc(y_true, prediction, sample_weight=None):
+def auc(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Area under the receiver operating characteristic; the mean over the classes, each against the
     rest, or over the outputs. nan where a class has no sample, or all.
 
@@ -85,7 +99,7 @@ def auc(y_true, prediction, sample_weight=None):
     return float(np.mean([_binary_auc(*c, weight) for c in zip(positive.T, p.T, strict=True)]))
 
 
-def _counts(y_true, prediction, sample_weight):
+def _counts(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Array, ...]:
     """(hits, said, true) weights for each class or output; of the class 1 alone where there are two."""
     labels, y, p, weight = _pair(y_true, prediction, sample_weight)
     if y is not None:
@@ -103,11 +117,11 @@ def _counts(y_true, prediction, sample_weight):
     return tuple(c[present] for c in counts)
 
 
-def _ratio(over, under):
+def _ratio(over: Doubles, under: Doubles) -> float:
     return float(np.mean(np.divide(over, under, out=np.zeros(len(over)), where=under > 0)))
 
 
-def precision(y_true, prediction, sample_weight=None):
+def precision(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Share of the yes that were right; macro mean over 3 or more classes, or the outputs.
 
     >>> metrics.precision([1.0, 0.0, 0.0, 1.0], [0.9, 0.8, 0.1, 0.2])
@@ -117,7 +131,7 @@ def precision(y_true, prediction, sample_weight=None):
     return _ratio(hits, said)
 
 
-def recall(y_true, prediction, sample_weight=None):
+def recall(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Share of the true ones that were found; macro mean over 3 or more classes, or the outputs.
 
     >>> metrics.recall([1.0, 0.0, 0.0, 1.0], [0.9, 0.2, 0.1, 0.2])
@@ -127,7 +141,7 @@ def recall(y_true, prediction, sample_weight=None):
     return _ratio(hits, true)
 
 
-def f1(y_true, prediction, sample_weight=None):
+def f1(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """2 precision recall / (precision + recall); macro mean over 3 or more classes, or the outputs.
 
     >>> metrics.f1([1.0, 0.0, 0.0, 1.0], [0.9, 0.8, 0.1, 0.2])
@@ -137,7 +151,7 @@ def f1(y_true, prediction, sample_weight=None):
     return _ratio(2 * hits, said + true)
 
 
-def log_loss(y_true, prediction, sample_weight=None):
+def log_loss(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """-log of the probability given to what is true, in nats, mean over samples (and outputs).
 
     >>> round(metrics.log_loss([0, 1], [[0.5, 0.5], [0.75, 0.25]]), 4)
@@ -152,14 +166,16 @@ def log_loss(y_true, prediction, sample_weight=None):
     return _mean(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean(1), weight)
 
 
-def _numbers(name, y_true, prediction, sample_weight):
+def _numbers(
+    name: str, y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[Doubles, Doubles, Doubles]:
     labels, y, p, weight = _pair(y_true, prediction, sample_weight)
     if y is None:
         raise ValueError(f"{name}: got class labels and {p.shape[1]} probabilities, takes numbers to predict")
     return y, p, weight
 
 
-def r2(y_true, prediction, sample_weight=None):
+def r2(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """1 - residual / total sum of squares, mean over the outputs; a constant output: 1 if met, else 0.
 
     >>> metrics.r2([1.0, 2.0, 3.0], [1.0, 2.0, 4.0])
@@ -172,7 +188,7 @@ def r2(y_true, prediction, sample_weight=None):
     return float(np.mean(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), constant)))
 
 
-def mae(y_true, prediction, sample_weight=None):
+def mae(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Mean absolute error, over samples and outputs.
 
     >>> metrics.mae([1.0, 2.0], [1.0, 4.0])
@@ -182,7 +198,7 @@ def mae(y_true, prediction, sample_weight=None):
     return _mean(np.abs(y - p).mean(1), weight)
 
 
-def mse(y_true, prediction, sample_weight=None):
+def mse(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Mean squared error, over samples and outputs.
 
     >>> metrics.mse([1.0, 2.0], [1.0, 4.0])
@@ -192,7 +208,7 @@ def mse(y_true, prediction, sample_weight=None):
     return _mean(((y - p) ** 2).mean(1), weight)
 
 
-def rmse(y_true, prediction, sample_weight=None):
+def rmse(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Root of each output's mean squared error, mean over the outputs.
 
     >>> metrics.rmse([1.0, 2.0], [3.0, 4.0])
@@ -206,19 +222,19 @@ METRICS = {f.__name__: f for f in (accuracy, top_k, auc, f1, precision, recall, 
 LARGER = ("accuracy", "acc", "top_", "auc", "f1", "precision", "recall", "r2", "score")  # is better
 
 
-def larger_is_better(name):
+def larger_is_better(name: str) -> bool:
     """Whether a larger value of what History calls ``name`` is better: by its name, as Keras does."""
     return name.removeprefix("val_").startswith(LARGER) or name.endswith("acc")
 
 
-def _top(k):
-    def metric(y_true, prediction, sample_weight=None):
+def _top(k: int) -> MetricFunction:
+    def metric(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         return top_k(y_true, prediction, sample_weight, k)
 
     return metric
 
 
-def table(metrics):
+def table(metrics: MetricsLike | None) -> dict[str, MetricFunction]:
     """{name: function} from None, one metric or several: names ("auc", "top_3") and functions.
 
     Raises ValueError for an unknown name, suggesting the nearest, TypeError for what is neither.
@@ -240,7 +256,12 @@ def table(metrics):
     return result
 
 
-def measure(functions, y_true, prediction, sample_weight=None):
+def measure(
+    functions: Mapping[str, MetricFunction],
+    y_true: Array,
+    prediction: Array,
+    sample_weight: Array | None = None,
+) -> dict[str, float]:
     """{name: value} of a ``table``. One column becomes (N,); a function gets weights if there are any."""
     y, p = (a[:, 0] if a.ndim == 2 and a.shape[1] == 1 else a for a in (y_true, prediction))
     weight = {} if sample_weight is None else {"sample_weight": sample_weight}

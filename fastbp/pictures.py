@@ -4,9 +4,21 @@ Each takes plain arrays and a path, whose suffix says the format (.png, .svg, .p
 all raise ImportError where matplotlib is missing.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from .plots import INK, TRAIN, VALIDATION, new_figure, plain_numbers, quiet_axes, save
+from .drawing.plots import INK, TRAIN, VALIDATION, new_figure, plain_numbers, quiet_axes, save
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import ArrayLike
+
+    from .types import Array, FilePath, Ints
 
 __all__ = [
     "confusion", "confusion_matrix", "predicted_against_true", "histograms", "filters",
@@ -17,7 +29,7 @@ _MOST = 30  # classes that are shown one by one
 _POINTS = 4000  # dots that a picture can take
 
 
-def confusion(true, predicted, classes):
+def confusion(true: ArrayLike, predicted: ArrayLike, classes: Sequence[Any]) -> Ints:
     """(C, C) counts: row the true class, column the predicted one; both as places in classes.
 
     >>> pictures.confusion([0, 1, 1], [0, 1, 0], ["cat", "dog"]).tolist()
@@ -28,7 +40,7 @@ def confusion(true, predicted, classes):
     return counts
 
 
-def confusion_matrix(true, predicted, classes, path):
+def confusion_matrix(true: ArrayLike, predicted: ArrayLike, classes: Sequence[Any], path: FilePath) -> Path:
     """Counts of true against predicted classes; shades are shares of a true class. At most 30 classes.
 
     true, predicted : (N,) places in ``classes``. Raises ValueError for more classes than can be read.
@@ -59,7 +71,9 @@ def confusion_matrix(true, predicted, classes, path):
     return save(figure, path)
 
 
-def predicted_against_true(true, predicted, path, name="target"):
+def predicted_against_true(
+    true: ArrayLike, predicted: ArrayLike, path: FilePath, name: str = "target"
+) -> Path:
     """A dot for each sample (at most 4000, evenly taken), and the line where they are equal.
 
     >>> pictures.predicted_against_true([1.0, 2.0], [1.1, 1.9], "prices.png", "price").name
@@ -82,7 +96,7 @@ def predicted_against_true(true, predicted, path, name="target"):
     return save(figure, path)
 
 
-def histograms(weights, gradients, path):
+def histograms(weights: Sequence[ArrayLike], gradients: Sequence[ArrayLike] | None, path: FilePath) -> Path:
     """How weights and gradients are spread, layer by layer.
 
     weights : W (fan_in, fan_out) of each layer; gradients : dW likewise, or None.
@@ -106,7 +120,7 @@ def histograms(weights, gradients, path):
     return save(figure, path)
 
 
-def filters(W, path, shape=None, most=40):
+def filters(W: Array, path: FilePath, shape: tuple[int, int] | None = None, most: int = 40) -> Path:
     """The first layer's weights as images: of the units with the largest ones, at most ``most``.
 
     W : (fan_in, units); shape : (rows, columns) of an image, default square. Blue is negative, red
@@ -133,7 +147,15 @@ def filters(W, path, shape=None, most=40):
     return save(figure, path)
 
 
-def decision_boundary(predict, X, labels, classes, path, names=("x 0", "x 1"), points=200):
+def decision_boundary(
+    predict: Callable[[Array], Array],
+    X: Array,
+    labels: ArrayLike,
+    classes: Sequence[Any],
+    path: FilePath,
+    names: Sequence[str] = ("x 0", "x 1"),
+    points: int = 200,
+) -> Path:
     """What is predicted over the plane of two features, and the samples on it.
 
     predict : (M, 2) -> (M,) places in classes; X : (N, 2), labels : (N,) places in classes.

@@ -1,6 +1,15 @@
 """Getting data ready to train on: hold out a part, bring features to one scale, fold it back."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from .types import Array, Doubles, Ints
 
 __all__ = ["stratified_split", "Standardizer"]
 
@@ -8,7 +17,7 @@ _SPLIT = 0x53504C49  # any number that nobody seeds with
 _CHUNK = 1 << 20  # values converted to float64 at a time (8 MB), whatever the array's size
 
 
-def stratified_split(y, fraction, seed=0):
+def stratified_split(y: ArrayLike, fraction: float, seed: int = 0) -> tuple[Ints, Ints]:
     """Split samples into a training and a test part: (train_idx, test_idx), both sorted int64.
 
     y: (N,) or (N, n_out). Integer, bool and string labels (N,) are split class by class: each
@@ -65,24 +74,24 @@ class Standardizer:
     [[1.0, 1.0]]
     """
 
-    def __init__(self, X, common=False):
+    def __init__(self, X: ArrayLike, common: bool = False) -> None:
         X = np.asarray(X)
         if X.ndim != 2 or not len(X):
             raise ValueError(f"X: got shape {X.shape}; takes (samples, features), samples >= 1")
         rows = max(1, _CHUNK // max(1, X.shape[1]))
         parts = [slice(i, i + rows) for i in range(0, len(X), rows)]
         # Two passes: E[x^2] - E[x]^2 would cancel for columns far from zero, such as years.
-        self.mean = sum(X[p].sum(axis=0, dtype=np.float64) for p in parts) / len(X)
-        variance = sum(np.square(X[p] - self.mean).sum(axis=0) for p in parts) / len(X)
+        mean = sum(X[p].sum(axis=0, dtype=np.float64) for p in parts) / len(X)
+        variance = sum(np.square(X[p] - mean).sum(axis=0) for p in parts) / len(X)
         constant = X.min(axis=0) == X.max(axis=0)
         # The mean of equal values may be off by a rounding: then say so exactly.
-        self.mean = np.where(constant, X[0], self.mean)
+        self.mean: Doubles = np.where(constant, X[0], mean)
         variance = np.where(constant, 0.0, variance)
         if common:
             variance = np.full_like(variance, variance.mean() if variance.size else 0.0)
-        self.scale = np.sqrt(np.where(variance > 0, variance, 1.0))
+        self.scale: Doubles = np.sqrt(np.where(variance > 0, variance, 1.0))
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> NDArray[np.float32]:
         """(X - mean) / scale as float32, a new array."""
         X = np.asarray(X)
         out = np.empty(X.shape, np.float32)
@@ -91,7 +100,7 @@ class Standardizer:
             out[i : i + rows] = (X[i : i + rows] - self.mean) / self.scale
         return out
 
-    def fold_into_input(self, W, b):
+    def fold_into_input(self, W: Array, b: Array) -> None:
         """Make a first layer trained on scaled features take raw ones; overwrites W and b.
 
         ((x - mean) / scale) @ W + b = x @ (W / scale) + (b - (mean / scale) @ W).
@@ -101,7 +110,7 @@ class Standardizer:
         b[...] = b - self.mean @ W64
         W[...] = W64
 
-    def fold_into_output(self, W, b):
+    def fold_into_output(self, W: Array, b: Array) -> None:
         """Make a last, linear layer trained on scaled targets give raw ones; overwrites W and b.
 
         (a @ W + b) * scale + mean = a @ (W * scale) + (b * scale + mean).

@@ -1,7 +1,7 @@
 """The user's own scalar functions: lists of nodes, evaluated by any device's maths.
 
 A node is (operation, operand, ...): operands are numbers of earlier nodes, for "input" the argument's
-number, for "constant" the value. fastbp/tracing.py makes them from Python functions.
+number, for "constant" the value. fastbp/custom/tracing.py makes them from Python functions.
 """
 
 from math import inf, nan

@@ -119,6 +119,11 @@ def jit(function):
     return dispatcher
 
 
+def is_part(function):
+    """Whether it was compiled by ``jit``."""
+    return getattr(getattr(function, "_compiler", None), "pipeline_class", None) is _PartCompiler
+
+
 def program(parallel=False, python=True):
     """Compile something whole, without the GIL, its machine code kept on disk.
 

@@ -29,7 +29,7 @@ def pytest_configure(config):
 def pytest_generate_tests(metafunc):
     """Who takes ``device`` runs on each that is here: the simulator's alone, in a run of its own."""
     if "device" in metafunc.fixturenames:
-        from fastbp import devices
+        from fastbp.engine import devices
 
         if SIMULATED:
             import simulator  # noqa: F401

@@ -4,10 +4,13 @@ Exit codes: 0 done, 2 bad input (one line on stderr, no traceback), 130 interrup
 reads the output any more (`fastbp predict ... | head`).
 """
 
+from __future__ import annotations
+
 import argparse
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 
 _TRAIN = """\
 Train a multi-layer perceptron on DATA, test it on a part held out, write the model and a picture.
@@ -67,7 +70,7 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message} (see {self.prog} --help)")
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: this process's arguments); returns the exit code."""
     try:
         parser = _parser()
@@ -81,7 +84,7 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at the end complains
         return 141
     except SystemExit as end:  # argparse after --help or --version
-        return end.code or 0
+        return int(end.code or 0)
     except KeyboardInterrupt:
         print("fastbp: interrupted", file=sys.stderr)
         return 130

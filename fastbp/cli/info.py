@@ -1,19 +1,27 @@
 """`fastbp info`, `cache` and `bench`: the machine, the machine code on disk, the measurements."""
 
+from __future__ import annotations
+
 import importlib
 import json
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .. import __version__, backend, devices, parallel
-from .train import print_rows
+from .. import __version__
+from ..engine import backend, devices, parallel
+from ..printing import print_rows
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 PRECISIONS = ("float32", "float64")
 
 
-def info(args):
+def info(args: Namespace) -> int:
     """A short report: for questions such as why one machine is slower than another."""
     rows = {**machine_rows(), **_speed(), **_cache_rows()}
     if args.json:
@@ -23,7 +31,7 @@ def info(args):
     return 0
 
 
-def machine_rows():
+def machine_rows() -> dict[str, str]:
     """{label: text}: versions, processor, threads, GPU; measures and compiles nothing."""
     return {**_versions(), **_machine()}
 
@@ -114,7 +122,7 @@ def _cache_rows():
     return {"cache": str(place), "cached": _size(_files())}
 
 
-def cache(args):
+def cache(args: Namespace) -> int:
     """Remove the machine code on disk, or compile all of it now."""
     files = _files()
     if args.action == "clear":
@@ -136,17 +144,14 @@ def cache(args):
 # --- the benchmark
 
 
-def bench(args):
-    """Run the repository's benchmark with the arguments that follow."""
+def bench(args: Namespace) -> int:
+    """Run ``python -m bench`` of the clone that this package lies in, with the arguments that follow."""
     root = Path(__file__).resolve().parents[2]
-    if (root / "bench" / "cases.py").is_file():
-        sys.path.insert(0, str(root))
-    try:
-        command = importlib.import_module("bench.__main__")
-        importlib.import_module("bench.cases")
-    except ImportError:
+    if not (root / "bench" / "steps" / "cases.py").is_file():
         raise ValueError(
-            "bench: the measurements are not installed with the package: run fastbp bench in a clone of the "
-            "repository (pip install -e '.[compare]')"
-        ) from None
-    return command.main(args.arguments)
+            "bench: the measurements are not installed with the package: run python -m bench in a clone of "
+            "the repository (pip install -e '.[compare]')"
+        )
+    path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "bench", *args.arguments]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": path}).returncode

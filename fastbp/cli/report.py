@@ -1,16 +1,23 @@
 """A run as one HTML page that needs nothing else: scores, curves, pictures, configuration, machine."""
 
+from __future__ import annotations
+
 import base64
 import html
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import __version__, pictures
-from ..options import Options
-from ..plots import DPI, learning_curves
+from ..drawing.plots import DPI, learning_curves
+from ..engine.options import Options
 from .info import machine_rows
+
+if TYPE_CHECKING:
+    from ..training.trainer import Trainer
+    from ..types import FilePath
 
 _GRADIENT_ROWS = 1024  # of the training data, for the histogram of gradients
 
@@ -26,7 +33,16 @@ figcaption, p { color: #777; font-size: .9rem } p { margin-top: .2rem } pre { ov
 """
 
 
-def write(path, trainer, title, chosen, scores, train, test, seconds):
+def write(
+    path: FilePath,
+    trainer: Trainer,
+    title: str,
+    chosen: dict[str, str],
+    scores: dict[str, str],
+    train: tuple[Any, Any],
+    test: tuple[Any, Any],
+    seconds: float,
+) -> Path:
     """Write the report of a run of ``fastbp train``.
 
     chosen, scores : what was chosen and how well it does, {label: text}. train, test : (X, y) raw, as

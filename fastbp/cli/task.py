@@ -1,11 +1,17 @@
 """What the target of `fastbp train` asks for: labels or numbers, and the loss that fits."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-VALUES = ("mse", "mae", "huber", "log_cosh")  # losses of numbers
-LOSSES = ("cross_entropy", "bce_with_logits", *VALUES)
+if TYPE_CHECKING:
+    from ..types import Array
+
+NUMBER_LOSSES = ("mse", "mae", "huber", "log_cosh")  # losses of numbers
+LOSSES = ("cross_entropy", "bce_with_logits", *NUMBER_LOSSES)
 
 
 @dataclass(frozen=True)
@@ -19,25 +25,25 @@ class Task:
     why: str
     y: np.ndarray
     n_out: int
-    classes: list | None = None
+    classes: list[Any] | None = None
 
     @property
-    def regression(self):
-        return self.loss in VALUES
+    def regression(self) -> bool:
+        return self.loss in NUMBER_LOSSES
 
-    def raw(self, y):
+    def raw(self, y: Array) -> Array:
         """The target as the data has it: what the trained model takes."""
         if self.classes is None:
             return y
         return np.array(self.classes)[y]
 
 
-def task_of(y, classes, loss):
+def task_of(y: Array, classes: list[Any] | None, loss: str | None) -> Task:
     """The loss that fits the target, or the one asked for if it fits; else ValueError."""
     why = "as asked"
     if loss is None:
         loss, why = _fitting_loss(y, classes)
-    if loss in VALUES:
+    if loss in NUMBER_LOSSES:
         if classes is not None:
             raise ValueError(f"--loss: {loss} takes numbers, the target is text; use cross_entropy")
         y = y.reshape(len(y), -1).astype(np.float64)
@@ -58,13 +64,13 @@ def task_of(y, classes, loss):
         )
     if classes is None:
         values, y = np.unique(y, return_inverse=True)
-        classes = values.tolist()
+        classes = list(values.tolist())
     if len(classes) < 2:
         raise ValueError(f"target: one class only, {str(classes[0])!r}; takes at least 2 to tell apart")
     return Task(loss, why, y.astype(np.int64), len(classes), classes)
 
 
-def _fitting_loss(y, classes):
+def _fitting_loss(y: Array, classes: list[Any] | None) -> tuple[str, str]:
     """(loss, why) for a target when none was asked for."""
     if classes is not None:
         return "cross_entropy", "the target is text"
@@ -83,8 +89,8 @@ def _fitting_loss(y, classes):
     return "mse", f"{distinct} different integers; for labels: --loss cross_entropy"
 
 
-def _one_hot(y):
-    return y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()
+def _one_hot(y: Array) -> bool:
+    return bool(y.shape[1] > 1 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all())
 
 
 def _binary_task(y, classes, why):
@@ -100,7 +106,7 @@ def _binary_task(y, classes, why):
     return Task("bce_with_logits", why, index.astype(np.int64), 1, classes or values.tolist())
 
 
-def outcome(task):
+def outcome(task: Task) -> str:
     if task.regression and task.n_out == 1:
         return f"a number, {task.y.min():.6g} to {task.y.max():.6g}"
     if task.classes is None:

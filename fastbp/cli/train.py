@@ -1,21 +1,32 @@
 """`fastbp train`: read, hold out, prepare, train, test, write, report."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import backend, datasets, files, losses
+from .. import datasets, files, losses
+from ..data.frames import Frame
+from ..engine import backend
 from ..errors import unknown
-from ..files.frames import Frame
 from ..optimizers import OPTIMIZERS
 from ..preparation import Preparation
 from ..prepare import stratified_split
+from ..printing import print_rows
 from ..schedules import SCHEDULES
-from .task import LOSSES, VALUES, outcome, task_of
+from .task import LOSSES, NUMBER_LOSSES, outcome, task_of
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from ..training.trainer import Trainer
+    from ..types import Array
 
 _OPTIMIZERS = [name for name in OPTIMIZERS if name != "lbfgs"]  # whose steps are epochs
 _NEEDS = {"step": "step_size", "multistep": "milestones"}  # schedules that no name alone gives
@@ -24,7 +35,7 @@ _EPOCHS, _WATCHED = 20, 0.1  # defaults: of --epochs, and of --validation-fracti
 _SPLIT_SEED = 0  # not --seed: runs with other seeds are then tested on the same samples
 
 
-def train(args):
+def train(args: Namespace) -> int:
     """Carry out the parsed command line `args`; returns the exit code, 0 or 130 (interrupted)."""
     _known("--optimizer", args.optimizer, _OPTIMIZERS)
     _known("--loss", args.loss or "mse", LOSSES)
@@ -177,7 +188,7 @@ def _outputs(out, name):
 
 def _check_report(report):
     """Fails before training where the report could not be drawn or written."""
-    from ..plots import new_figure
+    from ..drawing.plots import new_figure
 
     new_figure(1, 1)
     folder = Path(report).parent
@@ -223,7 +234,7 @@ def _alone(X, kept, held):
     return alone
 
 
-def rows_of(X, index):
+def rows_of(X: Any, index: Array) -> Any:
     """Rows of an array, a Frame or a sparse matrix."""
     return X.rows(index) if isinstance(X, Frame) else X[index]
 
@@ -274,10 +285,10 @@ def _trainer(args, n_in, task, y, batch_size):
 # --- after training ---
 
 
-def score(trainer, X, y):
+def score(trainer: Trainer, X: Any, y: Any) -> dict[str, Any]:
     """How a model does on raw samples: accuracy and loss, or RMSE, MAE and R2 in the target's units."""
     scores = {"samples": len(y)}
-    if trainer.loss.name not in VALUES:
+    if trainer.loss.name not in NUMBER_LOSSES:
         result = trainer.evaluate(X, y)
         return scores | {name: float(result[name]) for name in ("accuracy", "loss") if name in result}
     y = np.asarray(y, np.float64).reshape(len(y), -1)
@@ -289,7 +300,7 @@ def score(trainer, X, y):
     }  # fmt: skip
 
 
-def score_rows(scores, part=""):
+def score_rows(scores: dict[str, Any], part: str = "") -> list[tuple[str, str]]:
     """``score``'s numbers as lines of a table."""
     if "rmse" in scores:
         r2 = "undefined: a constant target" if scores["r2"] is None else f"{scores['r2']:.4f}"
@@ -303,11 +314,6 @@ def score_rows(scores, part=""):
         return [(f"{part}loss", f"{scores['loss']:.4g}")]
     right = f"{scores['accuracy']:.4f}  ({round(scores['accuracy'] * n):,} of {n:,})"
     return [(f"{part}accuracy", right), (f"{part}loss", f"{scores['loss']:.4g}")]
-
-
-def print_rows(rows):
-    for label, value in rows:
-        print(f"{label:<15} {value}")
 
 
 def _time_rows(trainer, seconds, n):
@@ -328,7 +334,7 @@ def _picture(history, path, title):
     """(where the picture is, or None; why there is none)."""
     if not history.get("loss"):
         return (None, "no epoch was finished")
-    from ..plots import learning_curves
+    from ..drawing.plots import learning_curves
 
     try:
         return (str(learning_curves(history, path, title)), None)

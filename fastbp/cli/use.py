@@ -1,17 +1,24 @@
 """`fastbp predict`, `evaluate` and `export`: what is done with a model that `train` wrote."""
 
+from __future__ import annotations
+
 import csv
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import files
-from ..checkpoint import load
+from ..data.frames import Frame
 from ..export import described, state_dict
-from ..files.frames import Frame
-from .train import print_rows, score, score_rows
+from ..printing import print_rows
+from ..training.trainer import load
+from .train import score, score_rows
+
+if TYPE_CHECKING:
+    from argparse import Namespace
 
 
 def _model(args):
@@ -32,7 +39,7 @@ def _text(trainer):
     return () if preparation is None else [preparation.names[i] for i in preparation.categories]
 
 
-def predict(args):
+def predict(args: Namespace) -> int:
     """Write a table of predictions: labels and probabilities, or numbers; a row for each of DATA's."""
     trainer = _model(args)
     preparation = trainer.preparation
@@ -82,7 +89,7 @@ def _write_csv(stream, names, table, delimiter=","):
     writer.writerows([f"{v:.7g}" if isinstance(v, float) else v for v in row] for row in table)
 
 
-def evaluate(args):
+def evaluate(args: Namespace) -> int:
     """Score a model on DATA, which holds the target too."""
     trainer = _model(args)
     preparation = trainer.preparation
@@ -106,7 +113,7 @@ def evaluate(args):
     return 0
 
 
-def export(args):
+def export(args: Namespace) -> int:
     """Write a model as ONNX, C or a torch state_dict: each file beside the model, or where it was told."""
     wanted = [name for name in ("onnx", "c", "torch") if getattr(args, name) is not None]
     if not wanted:

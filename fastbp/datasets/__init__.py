@@ -1,15 +1,23 @@
 """Data sets shipped inside the package: small, real, with source and licence in README.md here."""
 
+from __future__ import annotations
+
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import unknown
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..types import Ints
+
 __all__ = ["load", "load_digits", "names"]
 
 
-def load_digits():
+def load_digits() -> tuple[NDArray[np.uint8], Ints]:
     """Handwritten digits: X uint8 (1797, 64), y int64 (1797,).
 
     A row of X is an 8x8 image, row by row, values 0 (paper) to 16 (ink); y is the digit, 0 to 9.
@@ -25,7 +33,7 @@ def load_digits():
 _LOADERS = {"digits": load_digits}
 
 
-def names():
+def names() -> list[str]:
     """The names `load` takes, in alphabetical order.
 
     >>> datasets.names()
@@ -34,7 +42,7 @@ def names():
     return sorted(_LOADERS)
 
 
-def load(name):
+def load(name: str) -> tuple[NDArray[np.uint8], Ints]:
     """The data set of this name as (X, y); raises ValueError with the nearest name for another.
 
     >>> X, y = datasets.load("digits")

@@ -1,15 +1,26 @@
 """MLPAutoencoder: a network that learns to give back its input through a narrow layer."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import sparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from ..mlp import MLP
-from ..trainer import Trainer
+from ..network.mlp import MLP
+from ..training.trainer import Trainer
 from .base import Estimator
-from .goal import for_numbers
+from .losses import for_numbers
 from .parameters import store
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ..callbacks import Callback
+    from ..types import Activation, Array, Device, Features, OptimizerLike, SampleWeight
 
 
 class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
@@ -33,41 +44,41 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
 
     def __init__(
         self,
-        hidden_layer_sizes=(100, 10),
-        activation="relu",
+        hidden_layer_sizes: int | Sequence[int] = (100, 10),
+        activation: Activation | Sequence[Activation] = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        dropout=0.0,
-        optimizer=None,
-        callbacks=None,
-        dtype="auto",
-        device="auto",
-        threads=None,
-        n_jobs=None,
-    ):
+        solver: Literal["adam", "sgd", "lbfgs"] = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: Literal["constant", "invscaling", "adaptive"] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dropout: float | Sequence[float] = 0.0,
+        optimizer: OptimizerLike | None = None,
+        callbacks: Iterable[Callback] | None = None,
+        dtype: Literal["auto", "float32", "float64"] = "auto",
+        device: Device = "auto",
+        threads: int | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         store(locals())
 
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X: Features, y: object = None, sample_weight: SampleWeight = None) -> MLPAutoencoder:
         """Train on X (N, features); y is ignored. Returns self."""
         return self._fit(X, None, sample_weight)
 
@@ -75,7 +86,7 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
         X = self._features(X, reset=reset)
         X = X.toarray() if sparse.issparse(X) else X
         self.n_outputs_ = X.shape[1]
-        self._goal = for_numbers("squared_error", self.n_outputs_)
+        self._chosen_loss = for_numbers("squared_error", self.n_outputs_)
         return X, X
 
     def _sizes(self, inputs):
@@ -105,23 +116,27 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
     def _n_features_out(self):
         return self._trainer.net.sizes[len(self._trainer.net.layers) // 2]
 
-    def transform(self, X):
+    def transform(self, X: Features) -> Array:
         """The code (N, code) of X (N, features)."""
         check_is_fitted(self)
         X = self._features(X, reset=False)
         return self._trainer.activations(X, len(self._trainer.net.layers) // 2 - 1)
 
-    def inverse_transform(self, X):
+    def inverse_transform(self, X: Features) -> Array:
         """(N, features) rebuilt from codes X (N, code)."""
         check_is_fitted(self)
         return self._decoder().forward(check_array(X))
 
-    def reconstruct(self, X):
+    def reconstruct(self, X: Features) -> Array:
         """X (N, features) through both halves."""
         check_is_fitted(self)
         return self._outputs(self._features(X, reset=False))
 
-    def score(self, X, y=None, sample_weight=None):
+    def score(self, X: Features, y: object = None, sample_weight: SampleWeight = None) -> float:
         """Minus the mean squared error of the reconstruction; y is ignored."""
-        outputs = self.reconstruct(X)
-        return self._score_of(outputs, X.toarray() if sparse.issparse(X) else np.asarray(X), sample_weight)
+        outputs, given = self.reconstruct(X), self._dense(X)
+        return self._score_of(outputs, given, sample_weight)
+
+    @staticmethod
+    def _dense(X):
+        return X.toarray() if sparse.issparse(X) else np.asarray(X)

@@ -3,10 +3,13 @@
 Imports scikit-learn and SciPy, so only fastbp.sklearn imports it.
 """
 
+from __future__ import annotations
+
 import copy
 import functools
 import warnings
 from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import optimize, sparse
@@ -23,21 +26,25 @@ from sklearn.utils.validation import (
 )
 from threadpoolctl import ThreadpoolController
 
-from .. import data
-from ..activations import check as check_activation
-from ..mlp import MLP
-from ..objective import Objective
+from ..engine.parallel import max_threads
+from ..engine.samples import samples
+from ..network.activations import check as check_activation
+from ..network.mlp import MLP
 from ..optimizers import SGD, Adam
 from ..optimizers import optimizer as make_optimizer
-from ..parallel import max_threads
-from ..trainer import Trainer
+from ..training.objective import Objective
+from ..training.trainer import Trainer
 from . import parameters, tabular
-from .course import Course
+from .epochs import BetweenEpochs
+
+if TYPE_CHECKING:
+    from ..types import Array, Floats, LossLike
+    from .losses import ChosenLoss
 
 STOCHASTIC = ("sgd", "adam")
 
 
-def _views(name, arrays, doc):
+def _views(name: str, arrays: str, doc: str) -> Any:
     """An attribute ``name`` of a fitted estimator: a list of the network's ``arrays``; what is assigned goes
     into these."""
 
@@ -56,10 +63,33 @@ def _views(name, arrays, doc):
 class Estimator(BaseEstimator):
     """Parameters checked, weights drawn, solvers run; subclasses say what targets and scores are."""
 
+    # parameters that both read, and what a fit leaves
+    preset: str | None
+    solver: str
+    loss: LossLike
+    class_weight: Any
+    batch_size: Any
+    device: Any
+    threads: int | None
+    n_jobs: int | None
+    classes_: Array
+    n_features_in_: int
+    n_iter_: int
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: str
+    t_: int
+    loss_: float
+    loss_curve_: list[float]
+    best_loss_: float | None
+    validation_scores_: list[float] | None
+    best_validation_score_: float | None
+    _chosen_loss: ChosenLoss
+
     # --- what subclasses tell
 
     def _targets(self, X, y, incremental, reset):
-        """(X, y) validated; y as Trainer.fit takes it. Sets _goal, n_outputs_, out_activation_."""
+        """(X, y) validated; y as Trainer.fit takes it. Sets _chosen_loss, n_outputs_, out_activation_."""
         raise NotImplementedError
 
     def _score_of(self, outputs, y, sample_weight):
@@ -79,7 +109,7 @@ class Estimator(BaseEstimator):
         return None
 
     def _sizes(self, inputs):
-        return [inputs, *self._hidden(), self._goal.columns]
+        return [inputs, *self._hidden(), self._chosen_loss.columns]
 
     # --- parameters
 
@@ -100,7 +130,7 @@ class Estimator(BaseEstimator):
         names = self._names()
         return names * len(self._hidden()) if isinstance(self._p.activation, str) else names
 
-    def _settle(self):
+    def _set_parameters(self):
         """Set _p: the parameters that hold for this fit, checked. A preset's stand where the user left
         the default.
         """
@@ -129,10 +159,12 @@ class Estimator(BaseEstimator):
 
     # --- fitted attributes that are views of the network
 
-    coefs_ = _views(
+    coefs_: list[Floats] = _views(
         "coefs_", "weights", "Weight matrices (fan_in, fan_out), writable views of the network's."
     )
-    intercepts_ = _views("intercepts_", "biases", "Bias vectors (fan_out,), writable views of the network's.")
+    intercepts_: list[Floats] = _views(
+        "intercepts_", "biases", "Bias vectors (fan_out,), writable views of the network's."
+    )
 
     # --- data
 
@@ -162,7 +194,7 @@ class Estimator(BaseEstimator):
     # --- fitting
 
     def _fit(self, X, y, sample_weight=None, validation_data=None, incremental=False):
-        self._settle()
+        self._set_parameters()
         self._hidden()
         first = "_trainer" not in vars(self) or (not self._p.warm_start and not incremental)
         X, y = self._targets(X, y, incremental, first)
@@ -193,7 +225,7 @@ class Estimator(BaseEstimator):
         self.n_layers_ = len(sizes)
         net = MLP(sizes, self._activations(), dropout=self._p.dropout, seed=0, dtype=self._net_dtype(X))
         self._draw(net, random)
-        self._trainer = Trainer(net, self._goal.loss)
+        self._trainer = Trainer(net, self._chosen_loss.loss)
         if self._p.solver in STOCHASTIC:
             self.loss_curve_, self._no_improvement_count = [], 0
             stops = self._p.early_stopping
@@ -217,7 +249,7 @@ class Estimator(BaseEstimator):
         scikit-learn sums log losses over outputs; of squared errors it takes the gradient of half the
         sum and reports half the mean.
         """
-        n, name = self.n_outputs_, self._goal.loss.name if self._goal.theirs else None
+        n, name = self.n_outputs_, self._chosen_loss.loss.name if self._chosen_loss.theirs else None
         return {"bce_with_logits": (n, n), "poisson_nll": (n, n), "mse": (n / 2, 0.5)}.get(name, (1, 1))
 
     def _optimizer(self, decay):
@@ -248,7 +280,7 @@ class Estimator(BaseEstimator):
             seed = int(random.randint(np.iinfo(np.int32).max))
             own = self._p.optimizer is None  # then alpha is its weight_decay, which spares the biases
             self._trainer = Trainer(
-                self._trainer.net, self._goal.loss, optimizer, batch,
+                self._trainer.net, self._chosen_loss.loss, optimizer, batch,
                 device=self._p.device, threads=self._threads(), seed=seed, decay_bias=not own,
             )  # fmt: skip
         else:
@@ -278,28 +310,34 @@ class Estimator(BaseEstimator):
         if self._p.early_stopping and held_out is None:
             X, y, weight, held_out = self._split(X, y, weight, random)
         self._open(X, random, not (incremental and self._trainer.steps), weight)
-        self._shift = self._constant(y, weight)
+        between = BetweenEpochs(
+            self, self._trainer, self._p, lr=self._first_lr, scale=self._scales()[1],
+            shift=self._constant(y, weight), penalty=self._penalty, squares=self._squares,
+            score=self._score_of, stalled=self._no_improvement_count, seen=rows, rows=X.shape[0],
+            held_out=held_out,
+        )  # fmt: skip
         y = self._softened(y)
-        course = Course(self, rows, X.shape[0], held_out)
         epochs = 1 if incremental else self._p.max_iter
         try:
             history = self._trainer.fit(
                 X, y, epochs, shuffle=bool(self._p.shuffle), sample_weight=weight,
-                callbacks=[course, *(self._p.callbacks or ())], verbose=0,
+                callbacks=[between, *(self._p.callbacks or ())], verbose=0,
             )  # fmt: skip
         except FloatingPointError as error:
             if not self._p.early_stopping:
                 raise ValueError(NOT_FINITE) from error
             self.validation_scores_.append(float("nan"))
         else:
-            if history.epochs == epochs and not (course.converged or incremental or self._p.preset):
+            if history.epochs == epochs and not (between.converged or incremental or self._p.preset):
                 warnings.warn(
                     f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
                     "optimization hasn't converged yet.",
                     ConvergenceWarning,
                     stacklevel=4,
                 )
-        course.restore()
+        finally:
+            self._no_improvement_count = between.stalled
+        between.restore()
 
     def _split(self, X, y, weight, random):
         """(X, y, weight, (X, y, weight) held out): scikit-learn's split for early stopping."""
@@ -329,8 +367,7 @@ class Estimator(BaseEstimator):
         k, scale = self._scales()
         net = self._trainer.net
         total = X.shape[0] if weight is None else weight.sum()
-        made = data.weights(weight, X.shape[0], net.dtype)
-        evaluate = Objective(self._trainer, *self._trainer._checked(X, y), made)
+        evaluate = Objective(self._trainer, samples(self._trainer, X, y, weight))
         shift = self._constant(y, weight)
 
         def objective(flat):

@@ -1,8 +1,11 @@
 """The estimators' constructor parameters: their ranges, which are scikit-learn's, and how they are kept."""
 
+from __future__ import annotations
+
 import functools
 from inspect import signature
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -61,17 +64,17 @@ TAKES = {
 
 
 @functools.cache
-def defaults(kind):
+def defaults(kind: Any) -> dict[str, Any]:
     """{parameter: default} of an estimator's class."""
     return {name: p.default for name, p in signature(kind.__init__).parameters.items() if name != "self"}
 
 
-def store(values):
+def store(values: dict[str, Any]) -> None:
     """Set what __init__ was given, as it came: ``values`` is its locals()."""
     vars(values["self"]).update({k: v for k, v in values.items() if k not in ("self", "__class__")})
 
 
-def check(given):
+def check(given: dict[str, Any]) -> None:
     """Raise ValueError for the first of {parameter: value} that is out of its range."""
     for name, (good, takes) in TAKES.items():
         if name in given and not good(given[name]):

@@ -1,5 +1,10 @@
 """MLPClassifier and MLPRegressor: scikit-learn's own, by name, parameters and attributes."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
 import numpy as np
 from scipy import sparse, special
 from sklearn.base import ClassifierMixin, RegressorMixin
@@ -16,8 +21,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from . import tabular
 from .base import Estimator
-from .goal import for_classes, for_numbers, has_probabilities, rows_of_classes
+from .losses import for_classes, for_numbers, has_probabilities, rows_of_classes
 from .parameters import store
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from ..callbacks import Callback
+    from ..types import Activation, Array, Device, Features, LossLike, OptimizerLike, SampleWeight, Targets
 
 _PARAMETERS = """
     Parameters
@@ -79,44 +90,51 @@ class MLPClassifier(ClassifierMixin, Estimator):
 
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: Activation | Sequence[Activation] = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        loss="log_loss",
-        class_weight=None,
-        dropout=0.0,
-        optimizer=None,
-        callbacks=None,
-        preset=None,
-        dtype="auto",
-        device="auto",
-        threads=None,
-        n_jobs=None,
-    ):
+        solver: Literal["adam", "sgd", "lbfgs"] = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: Literal["constant", "invscaling", "adaptive"] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        loss: LossLike = "log_loss",
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        optimizer: OptimizerLike | None = None,
+        callbacks: Iterable[Callback] | None = None,
+        preset: Literal["tabular"] | None = None,
+        dtype: Literal["auto", "float32", "float64"] = "auto",
+        device: Device = "auto",
+        threads: int | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         store(locals())
 
-    def fit(self, X, y, sample_weight=None, *, validation_data=None):
+    def fit(
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: SampleWeight = None,
+        *,
+        validation_data: tuple[Features, Targets] | None = None,
+    ) -> MLPClassifier:
         """Train on X (N, features), array, frame or sparse, and labels y (N,) or indicators (N, labels).
 
         sample_weight : (N,) weights >= 0. validation_data : (X, y) scored after each epoch into
@@ -126,7 +144,13 @@ class MLPClassifier(ClassifierMixin, Estimator):
         return self._fit(X, y, sample_weight, validation_data)
 
     @available_if(lambda self: self._check_solver())
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
+    def partial_fit(
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: SampleWeight = None,
+        classes: Sequence[Any] | Array | None = None,
+    ) -> MLPClassifier:
         """One epoch over X, y; classes : all labels there will be, at the first call. Returns self."""
         if _check_partial_fit_first_call(self, classes) and type_of_target(y).startswith("multilabel"):
             del self.classes_  # the indicator's width says what they are
@@ -157,18 +181,18 @@ class MLPClassifier(ClassifierMixin, Estimator):
         if reset:
             self._multi, self._sparse_labels = multi, sparse.issparse(y)
         labels = y.shape[1] if multi else len(self.classes_)
-        self._goal = for_classes(self.loss, labels, multi)
-        self.n_outputs_, self.out_activation_ = self._goal.columns, self._goal.out_activation
+        self._chosen_loss = for_classes(self.loss, labels, multi)
+        self.n_outputs_, self.out_activation_ = self._chosen_loss.columns, self._chosen_loss.out_activation
         if multi:
             return X, (y.toarray() if sparse.issparse(y) else y).astype(np.uint8)
         places = np.searchsorted(self.classes_, y)
-        if self._goal.one_hot:
+        if self._chosen_loss.one_hot:
             return X, rows_of_classes(places, self.n_outputs_)
         return X, places.astype(np.uint8).reshape(-1, 1) if self.n_outputs_ == 1 else places.astype(np.int32)
 
     def _places(self, y):
         """Places of the classes (N,), from what _targets returns."""
-        return y.argmax(axis=1) if self._goal.one_hot else y.ravel()
+        return y.argmax(axis=1) if self._chosen_loss.one_hot else y.ravel()
 
     def _weights(self, sample_weight, X, y):
         weight = super()._weights(sample_weight, X, y)
@@ -191,10 +215,10 @@ class MLPClassifier(ClassifierMixin, Estimator):
         return by_class if weight is None else weight * by_class
 
     def _softened(self, y):
-        if self._p.preset is None or not self._goal.theirs:
+        if self._p.preset is None or not self._chosen_loss.theirs:
             return y
-        share, outputs = tabular.SMOOTHING, self.n_outputs_
-        if self._goal.loss.name == "cross_entropy":
+        share, outputs = tabular.LABEL_SMOOTHING, self.n_outputs_
+        if self._chosen_loss.loss.name == "cross_entropy":
             return (1 - share) * np.eye(outputs)[y] + share / outputs
         return (1 - share) * y + share / 2
 
@@ -210,7 +234,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
 
     def _labels(self, outputs):
         """Codes of classes (N,), or indicators (N, labels), from probabilities."""
-        yes = outputs > self._goal.half
+        yes = outputs > self._chosen_loss.half
         if self._multi:
             return yes.astype(int)
         if self.n_outputs_ == 1:
@@ -224,25 +248,27 @@ class MLPClassifier(ClassifierMixin, Estimator):
         right = right.all(axis=1) if self._multi else right
         return float(np.average(right, weights=sample_weight))
 
-    def predict(self, X):
+    def predict(self, X: Features) -> Array:
         """Labels (N,), or indicators (N, labels), of X (N, features)."""
         check_is_fitted(self)
         labels = self._labels(self._outputs(self._features(X, reset=False)))
+        if self._multi and self._sparse_labels:  # typed as what it is for all others
+            return sparse.csr_array(labels)  # type: ignore[return-value]
         if self._multi:
-            return sparse.csr_array(labels) if self._sparse_labels else labels
+            return labels
         return self.classes_[labels]
 
     @available_if(lambda self: has_probabilities(self.loss))
-    def predict_proba(self, X):
+    def predict_proba(self, X: Features) -> Array:
         """Probabilities (N, classes), columns in the order of classes_."""
         check_is_fitted(self)
         outputs = self._outputs(self._features(X, reset=False))
-        if self._goal.one_hot and self._goal.link == "sigmoid":  # one against the rest
+        if self._chosen_loss.one_hot and self._chosen_loss.link == "sigmoid":  # one against the rest
             outputs /= np.maximum(outputs.sum(axis=1, keepdims=True), np.finfo(outputs.dtype).tiny)
         return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
 
     @available_if(lambda self: has_probabilities(self.loss))
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: Features) -> Array:
         """log of predict_proba."""
         probabilities = self.predict_proba(X)
         return np.log(probabilities, out=probabilities)
@@ -274,43 +300,50 @@ class MLPRegressor(RegressorMixin, Estimator):
 
     def __init__(
         self,
-        loss="squared_error",
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        loss: LossLike = "squared_error",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: Activation | Sequence[Activation] = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        dropout=0.0,
-        optimizer=None,
-        callbacks=None,
-        preset=None,
-        dtype="auto",
-        device="auto",
-        threads=None,
-        n_jobs=None,
-    ):
+        solver: Literal["adam", "sgd", "lbfgs"] = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: Literal["constant", "invscaling", "adaptive"] = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dropout: float | Sequence[float] = 0.0,
+        optimizer: OptimizerLike | None = None,
+        callbacks: Iterable[Callback] | None = None,
+        preset: Literal["tabular"] | None = None,
+        dtype: Literal["auto", "float32", "float64"] = "auto",
+        device: Device = "auto",
+        threads: int | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         store(locals())
 
-    def fit(self, X, y, sample_weight=None, *, validation_data=None):
+    def fit(
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: SampleWeight = None,
+        *,
+        validation_data: tuple[Features, Targets] | None = None,
+    ) -> MLPRegressor:
         """Train on X (N, features), array, frame or sparse, and y (N,) or (N, outputs).
 
         sample_weight, validation_data, sparse X : as MLPClassifier.fit has them. Returns self.
@@ -318,7 +351,7 @@ class MLPRegressor(RegressorMixin, Estimator):
         return self._fit(X, y, sample_weight, validation_data)
 
     @available_if(lambda self: self._check_solver())
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X: Features, y: Targets, sample_weight: SampleWeight = None) -> MLPRegressor:
         """One epoch over X, y. Returns self."""
         return self._fit(X, y, sample_weight, incremental=True)
 
@@ -328,9 +361,9 @@ class MLPRegressor(RegressorMixin, Estimator):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
-        self._goal = for_numbers(self.loss, self.n_outputs_)
-        self.out_activation_ = self._goal.out_activation
-        if self._p.preset is None or self._goal.link == "exp":
+        self._chosen_loss = for_numbers(self.loss, self.n_outputs_)
+        self.out_activation_ = self._chosen_loss.out_activation
+        if self._p.preset is None or self._chosen_loss.link == "exp":
             self._unit = None
         elif reset:
             y = y.astype(np.float64)
@@ -348,12 +381,18 @@ class MLPRegressor(RegressorMixin, Estimator):
             return float("nan")
         return r2_score(y, outputs[:, : self.n_outputs_], sample_weight=sample_weight)
 
-    def predict(self, X, return_std=False):
+    @overload
+    def predict(self, X: Features, return_std: Literal[False] = False) -> Array: ...
+    @overload
+    def predict(self, X: Features, return_std: Literal[True]) -> tuple[Array, Array]: ...
+    @overload
+    def predict(self, X: Features, return_std: bool = False) -> Any: ...
+    def predict(self, X: Features, return_std: bool = False) -> Any:
         """Numbers (N,), or (N, outputs), for X (N, features); with return_std, and the loss gaussian_nll,
         a pair: these and their standard deviations.
         """
         check_is_fitted(self)
-        if return_std and self._goal.link != "gaussian":
+        if return_std and self._chosen_loss.link != "gaussian":
             raise ValueError(f"return_std: got {return_std} with the loss {self.loss}, takes 'gaussian_nll'")
         outputs, k = self._outputs(self._features(X, reset=False)), self.n_outputs_
         parts = [outputs[:, :k], np.sqrt(outputs[:, k:])] if return_std else [outputs[:, :k]]

@@ -4,16 +4,23 @@ D. Holzmüller, L. Grinsztajn and I. Steinwart, Better by Default: Strong Pre-Tu
 Tabular Data, NeurIPS 2024. Imports scikit-learn, so only the estimators import it.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import _check_feature_names, _check_n_features, check_array, check_is_fitted
+
+if TYPE_CHECKING:
+    from ..types import Array, Features
 
 __all__ = ["TabularPreprocessor"]
 
 MAX_CATEGORIES = 64  # of one column; the rarer ones together are a row of zeros, as are unknown ones
 
 
-def preset(given, defaults, classifies):
+def preset(given: dict[str, Any], defaults: dict[str, Any], classifies: bool) -> dict[str, Any]:
     """The parameters ``given`` with the preset's where the user left the default."""
     values = TABULAR | (CLASSIFIER if classifies else REGRESSOR)
     return given | {k: v for k, v in values.items() if k in given and given[k] == defaults[k]}
@@ -29,12 +36,12 @@ TABULAR = {
     "n_iter_no_change": np.inf,
     "dtype": "float32",
 }
-SMOOTHING = 0.1  # of labels, towards all classes alike (Szegedy et al., CVPR 2016)
+LABEL_SMOOTHING = 0.1  # of labels, towards all classes alike (Szegedy et al., CVPR 2016)
 CLASSIFIER = {"activation": "silu", "learning_rate_init": 0.003}
 REGRESSOR = {"learning_rate_init": 0.003}
 
 
-def coslog4(done):
+def coslog4(done: float) -> float:
     """The learning rate's factor after the share ``done`` of the epochs: (1 - cos 2 pi log2(1 + 15 t)) / 2.
 
     Four cosine cycles, each twice as long as the one before (Holzmüller et al., section 3).
@@ -42,7 +49,7 @@ def coslog4(done):
     return 0.5 * (1 - np.cos(2 * np.pi * np.log2(1 + 15 * done)))
 
 
-def smooth_clip(x):
+def smooth_clip(x: Array) -> Array:
     """x / sqrt(1 + (x / 3)**2): near x for small x, never beyond +-3."""
     return x / np.sqrt(1 + (x / 3) ** 2)
 
@@ -66,7 +73,7 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
     (['size', 'size_missing', 'kind_a', 'kind_b', 'kind_c'], (3, 5))
     """
 
-    def fit(self, X, y=None):
+    def fit(self, X: Features, y: object = None) -> TabularPreprocessor:
         """Learn categories, medians and quartiles. Returns self."""
         _check_feature_names(self, X, reset=True)
         columns = _columns(X)
@@ -87,7 +94,7 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
             self.factor_[j] = 1 / span if span > 0 else 0.0
         return self
 
-    def transform(self, X):
+    def transform(self, X: Features) -> Array:
         """(N, inputs) float32, from -3 to 3."""
         check_is_fitted(self)
         _check_feature_names(self, X, reset=False)
@@ -110,7 +117,7 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
                 parts.append(np.isnan(number).astype(float))
         return np.column_stack(parts)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features: object = None) -> Array:
         """name, name_missing, or name_category, in the order of the columns."""
         check_is_fitted(self)
         names = getattr(self, "feature_names_in_", None)

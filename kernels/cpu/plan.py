@@ -19,21 +19,22 @@ def _record(name, table):
     record = namedtuple(name, table.record_names())
     loads = ", ".join(f"get(table, {field.place})" for field in table.fields)
     space = {"get": get, name: record}
-    exec(compile(f"def read(table):\n    return {name}({loads})\n", __file__, "exec"), space)
-    return record, jit(space["read"])
+    reader = f"{name.lower()}_of"
+    exec(compile(f"def {reader}(table):\n    return {name}({loads})\n", __file__, "exec"), space)
+    return record, jit(space[reader])
 
 
 Header, header_of = _record("Header", tables.P)
-Layer, _layer_of = _record("Layer", tables.L)
-Run, _run_of = _record("Run", tables.R)
-Embedding, _embedding_of = _record("Embedding", tables.E)
+Layer, layer_of = _record("Layer", tables.L)
+Run, run_of = _record("Run", tables.R)
+Embedding, embedding_of = _record("Embedding", tables.E)
 Call, call_of = _record("Call", tables.K)
 
 
 @jit
 def layer_at(plan, index):
     """Layer ``index``."""
-    return _layer_of(shift(plan, codes.HEADER + index * codes.LAYER_COLUMNS))
+    return layer_of(shift(plan, codes.HEADER + index * codes.LAYER_COLUMNS))
 
 
 @jit
@@ -45,14 +46,14 @@ def _behind_layers(plan):
 @jit
 def run_at(plan, index):
     """Run ``index`` of numeric columns."""
-    return _run_of(shift(_behind_layers(plan), index * codes.RUN_COLUMNS))
+    return run_of(shift(_behind_layers(plan), index * codes.RUN_COLUMNS))
 
 
 @jit
 def embedding_at(plan, index):
     """Embedding ``index``."""
     runs = header_of(plan).runs * codes.RUN_COLUMNS
-    return _embedding_of(shift(_behind_layers(plan), runs + index * codes.EMBEDDING_COLUMNS))
+    return embedding_of(shift(_behind_layers(plan), runs + index * codes.EMBEDDING_COLUMNS))
 
 
 @jit

@@ -477,7 +477,7 @@ def after_update(net, crew, task, batch, update):
         lap(crew.trace, codes.T_CONSTANTS)
     if task.constrains and update.made:
         barrier(crew.sync, crew.threads)
-        constrain(net, crew, update.number)
+        constrain(net, crew)
         lap(crew.trace, codes.T_CONSTRAIN)
 
 
@@ -545,14 +545,14 @@ def batch_loss(net, crew, batch):
 
 
 @jit
-def apply_gradients(net, crew, task, update):
+def apply_gradients(net, crew, task):
     """One update from the gradient arena, whoever filled it; returns whether it was made."""
     norm = stored_update(net, crew, task.clips, 1.0)
     if not isfinite(norm):
         return 0
     if task.constrains:
         barrier(crew.sync, crew.threads)
-        constrain(net, crew, update.number)
+        constrain(net, crew)
     return 1
 
 
@@ -580,10 +580,11 @@ def worker(net, sync, thread, threads):
     for step in range(call.first, call.last):
         update = update_of(net, task, step)
         if update.made:
-            update_constants(crew.scratch, net.plan, net.hyper, net.call, step // task.every, update.number)
+            update_constants(crew.scratch, net.call, net.hyper,
+                             step // task.every - call.first // task.every)  # fmt: skip
             lap(crew.trace, codes.T_CONSTANTS)
         if task.mode == codes.APPLY:
-            done = apply_gradients(net, crew, task, update)
+            done = apply_gradients(net, crew, task)
             break
         put(crew.trace, codes.T_CLAIMED, 0)  # since the barrier nobody claims parts any more
         batch = batch_of(net, crew, task, step, update)

@@ -477,29 +477,38 @@ def emitted(kinds, returns=None):
     return decorate
 
 
-@intrinsic
-def emit_leaves(typingctx, table, like):
-    """Compile all of LEAVES for ``like``'s dtype; their addresses go to table, by name."""
+def emitting(leaves):
+    """An intrinsic (table, like) that compiles leaves, a part of LEAVES, for ``like``'s dtype.
 
-    def codegen(context, builder, sig, args):
-        dtype = sig.args[1].dtype
-        real, target = context.get_value_type(dtype), _target(context)
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        for place, (name, (write, kinds, returns)) in enumerate(sorted(LEAVES.items())):
-            function = ir.Function(
-                builder.module, leaf_type(kinds, returns, real), symbol(name, dtype) + ".code"
-            )
-            function.linkage = "internal"
-            function.attributes.add("noinline")
-            function.attributes.add("nounwind")
-            body = ir.IRBuilder(function.append_basic_block("entry"))
-            result = write(Emitter(builder.module, body, real, target), *leaf_arguments(kinds, function.args))
-            body.ret(result) if returns else body.ret_void()
-            slot = builder.gep(data, [ir.Constant(I64, place)])
-            builder.store(builder.ptrtoint(function, I64), slot)
-        return context.get_dummy_value()
+    Their addresses go to table, by name.
+    """
 
-    return types.void(table, like), codegen
+    def emit(typingctx, table, like):
+        def codegen(context, builder, sig, args):
+            dtype = sig.args[1].dtype
+            real, target = context.get_value_type(dtype), _target(context)
+            data = context.make_array(sig.args[0])(context, builder, args[0]).data
+            for place, (name, (write, kinds, returns)) in enumerate(sorted(leaves.items())):
+                function = ir.Function(
+                    builder.module, leaf_type(kinds, returns, real), symbol(name, dtype) + ".code"
+                )
+                function.linkage = "internal"
+                function.attributes.add("noinline")
+                function.attributes.add("nounwind")
+                body = ir.IRBuilder(function.append_basic_block("entry"))
+                emitter = Emitter(builder.module, body, real, target)
+                result = write(emitter, *leaf_arguments(kinds, function.args))
+                body.ret(result) if returns else body.ret_void()
+                slot = builder.gep(data, [ir.Constant(I64, place)])
+                builder.store(builder.ptrtoint(function, I64), slot)
+            return context.get_dummy_value()
+
+        return types.void(table, like), codegen
+
+    return intrinsic(emit)
+
+
+emit_leaves = emitting(LEAVES)
 
 
 def bind_leaves(addresses, dtype):

@@ -18,6 +18,7 @@ Names, formulas and defaults are those of torch.nn.functional and torch.optim, a
 from .activations import ACTIVATIONS, SELU, activation, activation_derivative
 from .losses import LINKS, LOSSES, cross_entropy, link, loss_and_delta
 from .network import (
+    NORMS,
     dropout_bits,
     dropout_mask,
     embed,
@@ -34,6 +35,7 @@ __all__ = [
     "ACTIVATIONS",
     "LINKS",
     "LOSSES",
+    "NORMS",
     "OPTIMIZERS",
     "SELU",
     "activation",

@@ -40,6 +40,7 @@ def gradients(params, x, t, activations, loss, sample_weight=None, **constants):
 # Networks with more.
 
 NORM_EPS, MOMENTUM = 1e-5, 0.1  # torch.nn.LayerNorm's and BatchNorm1d's
+NORMS = {"layer": 1, "batch": 0}  # the axis whose numbers share a mean and a deviation
 
 
 def _mixed(x):
@@ -76,7 +77,7 @@ def normalise(z, kind, statistics=None):
 
     statistics: (mean, variance) to use instead of the batch's.
     """
-    axis = 1 if kind == "layer" else 0
+    axis = NORMS[kind]
     mean, variance = statistics or (z.mean(axis=axis, keepdims=True), z.var(axis=axis, keepdims=True))
     inverse = 1 / np.sqrt(variance + NORM_EPS)
     return (z - mean) * inverse, inverse
@@ -84,7 +85,7 @@ def normalise(z, kind, statistics=None):
 
 def normalise_backward(g, hat, inverse, kind):
     """The gradient at z from the gradient g at the normalised numbers hat."""
-    axis = 1 if kind == "layer" else 0
+    axis = NORMS[kind]
     mean, product = (x.mean(axis=axis, keepdims=True) for x in (g, g * hat))
     return (g - mean - hat * product) * inverse
 

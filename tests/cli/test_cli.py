@@ -11,6 +11,7 @@ import pytest
 import fastbp as fb
 from fastbp import datasets
 from fastbp.callbacks import LambdaCallback
+from fastbp.engine import backend
 from fastbp.prepare import stratified_split
 
 ROOT = fb.__file__.rsplit("fastbp", 1)[0]  # a plain checkout is found from there
@@ -50,7 +51,7 @@ def test_the_saved_model_takes_raw_features(run):
 
 def test_a_first_run_says_that_it_compiles(run, monkeypatch):
     assert run("train", "digits", *SMALL)[2] == ""
-    monkeypatch.setattr(fb.backend, "cache_place", lambda: None)
+    monkeypatch.setattr(backend, "cache_place", lambda: None)
     code, out, err = run("train", "digits", *SMALL)
     assert code == 0 and "compiling for this machine, once" in err
     assert run("train", "digits", *SMALL, "--json")[2] == ""

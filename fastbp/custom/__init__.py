@@ -1,0 +1,1 @@
+"""The user's own activations and losses: traced once, then formulas like the others."""

@@ -1,0 +1,1 @@
+"""Pictures and event files; matplotlib waits until one is drawn."""

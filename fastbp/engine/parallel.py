@@ -1,0 +1,176 @@
+"""How many threads a window of steps gets, and the right to open a parallel region."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ..network.mlp import MLP
+    from ..training.trainer import Trainer
+
+_one_region = threading.Lock()  # held while a region runs on a layer that takes one at a time
+_forked_from: str | None = None  # threading layer that this process's parent had used before the fork
+
+
+def _after_fork():
+    """In a forked child: a lock that another thread of the parent held would never be released."""
+    global _one_region, _forked_from
+    _one_region = threading.Lock()
+    if "numba" in sys.modules:
+        _forked_from = _layer()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: affinity and the CPU quota of its cgroup count."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
+        pass
+    return cores
+
+
+def max_threads() -> int:
+    """Threads that numba's parallel regions can have."""
+    from numba import config
+
+    return config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # numba sets its options when it starts
+
+
+WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
+LONE_WORK = 5_000_000  # multiply-adds: 0.1 ms of one core; SciPy's L-BFGS takes about as long between steps
+PARALLEL_WORK = 100_000  # multiply-adds of a step below which a second thread never paid
+
+
+def most_threads(net: MLP, batch: int, threads: int | None = None) -> int:
+    """Threads that steps of ``batch`` rows could use: what the user asked for, or by cores and work."""
+    if threads is not None:
+        return threads
+    return max(1, min(usable_cores(), max_threads(), step_work(net, batch) // PARALLEL_WORK))
+
+
+def lone_threads(trainer: Trainer, rows: int) -> int | None:
+    """Threads of steps of all rows with Python between them (L-BFGS): 1 where it takes longer than they
+    do, None for what the trainer takes. Then two gain little, and on a busy machine lose much.
+    """
+    return 1 if trainer.threads is None and step_work(trainer.net, rows) < LONE_WORK else None
+
+
+def step_work(net: MLP, batch: int) -> int:
+    """Multiply-adds of a training step, about."""
+    return 3 * batch * sum(i * o for i, o, _, _ in net.layers)
+
+
+class Team:
+    """How many threads the next window of steps gets: measured, because no rule survives a busy core.
+
+    All threads or one: the bits are the same, so it may change at any time. It tries the other choice
+    for a few short windows after 0.5, 1, 2, ... 8 seconds, and at once when the present one has
+    become much slower than it was; the fastest of a few windows counts, so a single slow one does not.
+    work: multiply-adds of a step; where they are many, only a clear loss makes it leave all cores.
+    """
+
+    FIRST, LAST = 0.5, 8.0  # seconds between two trials
+    WINDOWS = 3  # of a trial, and remembered of each choice
+    GAIN, SURE_GAIN = 0.97, 0.8  # another choice must take at most this share of the time
+    SURE = 10_000_000  # multiply-adds of a step from which all cores win on any free machine
+    WORSE = 1.3  # slower than at its best by this factor: something else wants a core
+
+    def __init__(self, most: int, fixed: bool, work: int = 0) -> None:
+        self.most, self.threads, self.fixed = most, most, fixed or most == 1
+        self.sure = work >= self.SURE
+        self.recent: dict[int, deque[float]] = {
+            n: deque(maxlen=self.WINDOWS) for n in {1, most}
+        }  # seconds a step
+        self.best: dict[int, float] = {}
+        self.warm, self.trial = 2, 0
+        self.interval, self.due = (self.LAST, np.inf) if self.sure else (self.FIRST, 0.0)
+
+    def choose(self, clock: float) -> tuple[int, bool]:
+        """(threads, whether this is a trial) for the window that starts now."""
+        if self.fixed:
+            return self.most, False
+        mine = self.recent[self.threads]
+        if not self.trial and len(mine) == self.WINDOWS:
+            self.due = min(self.due, clock + self.interval)
+            slow = min(mine) > self.WORSE * self.best[self.threads] and clock > self.due - 0.5 * self.interval
+            if clock >= self.due or slow:
+                self.trial = self.WINDOWS
+                self.recent[self.other].clear()
+        return (self.other, True) if self.trial else (self.threads, False)
+
+    @property
+    def other(self) -> int:
+        return 1 if self.threads > 1 else self.most
+
+    def record(self, threads: int, trial: bool, seconds: float, clock: float) -> None:
+        """A window with ``threads`` took ``seconds`` a step."""
+        if self.fixed:
+            return
+        if self.warm:  # cold caches, sleeping threads: tells nothing
+            self.warm -= 1
+            return
+        self.recent[threads].append(seconds)
+        self.best[threads] = min(seconds, self.best.get(threads, seconds))
+        if not trial:
+            return
+        mine = min(self.recent[self.threads])
+        hopeless = seconds > self.WORSE * mine  # one window of a wide network is many milliseconds
+        self.trial = 0 if hopeless else self.trial - 1
+        if not self.trial:
+            gain = self.SURE_GAIN if self.sure and threads == 1 else self.GAIN
+            if min(self.recent[threads]) < gain * mine:
+                self.threads, self.interval = threads, self.FIRST
+            else:
+                self.interval = min(2 * self.interval, self.LAST)
+                self.best[self.threads] = min(self.recent[self.threads])  # the new normal
+            self.due = clock + self.interval
+
+
+@contextmanager
+def region(threads: int) -> Iterator[int]:
+    """The right to open a parallel region of ``threads``; yields how many it may have, all or one.
+
+    One where more would abort or kill the process: GNU OpenMP kills a child that was forked after its
+    parent's first region; workqueue aborts when two threads open regions at once, so who comes second goes
+    on with one thread. The bits are the same.
+    """
+    if threads > 1 and _forked_from != "omp":
+        alone = _layer() in (None, "workqueue")
+        if not alone or _one_region.acquire(blocking=False):
+            from numba import get_num_threads, set_num_threads
+
+            before = get_num_threads()
+            set_num_threads(threads)
+            try:
+                yield threads
+            finally:
+                set_num_threads(before)
+                if alone:
+                    _one_region.release()
+            return
+    yield 1
+
+
+def _layer():
+    """The threading layer that numba runs on; None before its first region."""
+    from numba import threading_layer
+
+    try:
+        return threading_layer()
+    except ValueError:
+        return None

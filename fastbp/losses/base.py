@@ -1,0 +1,86 @@
+"""What losses share; the losses themselves are in __init__.py."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from ..data import checks
+from ..kernels import codes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..types import Array, Doubles, Floats
+
+
+class Loss:
+    """What losses share: a name, codes for the program, the targets they take, their JSON form.
+
+    A batch's loss is the mean of its samples' losses by their weights; a sample's is the mean over its
+    outputs, except where the docstring says that they are one answer.
+    """
+
+    name: str  # of every loss, as Trainer takes it
+
+    def config(self) -> dict[str, Any]:
+        """{"name": ..., hyperparameters}: what ``loss(**config)`` takes back."""
+        return {"name": self.name, **asdict(cast(Any, self))}
+
+    def code(self, outputs: int) -> int:
+        """The program's code, as far as it does not depend on the targets."""
+        return codes.LOSSES[self.name]
+
+    def link_code(self, outputs: int) -> int:
+        """The code of a loss with the same link, for predictions."""
+        return self.code(outputs)
+
+    def check(self, outputs: int) -> None:
+        """Raises ValueError if no network with so many outputs can have this loss."""
+
+    def numbers(self, outputs: int) -> Doubles:
+        """float64 (LOSS_SCALARS + outputs,): hyperparameters, then one number for each output."""
+        table = np.zeros(codes.LOSS_SCALARS + outputs)
+        scalars, vector = self._numbers(outputs)
+        table[: len(scalars)], table[codes.LOSS_SCALARS :] = scalars, vector
+        return table
+
+    def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
+        return (), 0.0
+
+    def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
+        """(code, (N, targets) array) for targets with finite numbers; see fastbp.checks.targets."""
+        array = checks.rows_of_targets(array, self.name, outputs)
+        self._check_targets(array)
+        return self.code(outputs), array
+
+    def _check_targets(self, array: Array) -> None:
+        pass
+
+    def weights(self, weight: Floats | None, y: Array, code: int) -> Floats | None:
+        """The samples' weights: sample_weight, or None, with what the loss itself makes of its targets."""
+        return weight
+
+    def _vector(self, name: str, good: Callable[[Any], Any], takes: str) -> None:
+        """The field as a tuple of finite floats, or None."""
+        value = getattr(self, name)
+        if value is None:
+            return
+        try:
+            array = np.asarray(value, np.float64)
+            fits = array.ndim == 1 and array.size > 0 and np.isfinite(array).all() and good(array).all()
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise ValueError(f"{type(self).__name__} {name}: got {value!r}, takes {takes}")
+        setattr(self, name, tuple(array.tolist()))
+
+    def _check_length(self, name: str, outputs: int) -> None:
+        value = getattr(self, name)
+        if value is not None and len(value) != outputs:
+            raise ValueError(
+                f"{type(self).__name__} {name}: got {len(value)} numbers, takes {outputs}, one for each "
+                "output of the network"
+            )

@@ -1,0 +1,1 @@
+"""Other ways to a network: autoencoders, closed-form output layers, self-training."""

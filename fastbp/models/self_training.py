@@ -1,0 +1,68 @@
+"""Self-training: a classifier teaches itself on rows without labels (Yarowsky 1995; Lee 2013)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data import checks
+from ..errors import number, whole
+
+if TYPE_CHECKING:
+    from ..training.history import History
+    from ..training.trainer import Trainer
+    from ..types import Features, Ints, Targets
+
+UNLABELLED = -1
+
+
+def self_training(
+    trainer: Trainer,
+    X: Features,
+    y: Targets,
+    X_unlabelled: Features,
+    *,
+    threshold: float = 0.75,
+    rounds: int = 10,
+    epochs: int = 10,
+    **options: Any,
+) -> tuple[Ints, list[History]]:
+    """Train; label the rows that the network is sure of with what it says; again, until none is new.
+
+    trainer : with loss cross_entropy. X (N, inputs), y (N,) integer labels; X_unlabelled (M, inputs).
+    threshold : probability from which a row is sure, 0.5 to below 1. rounds : at most so many times;
+    epochs : of each fit. options : as Trainer.fit takes them. threshold, rounds and what is done:
+    scikit-learn's SelfTrainingClassifier with criterion "threshold"; the network is trained on, not
+    anew, between rounds.
+
+    Returns (labels (M,), -1 where it never was sure; a History for each fit).
+    Raises ValueError or TypeError for what does not fit.
+
+    >>> labels, histories = fb.self_training(trainer, X, y, 0.9 * X, threshold=0.75, epochs=1000)
+    >>> labels.tolist(), len(histories)
+    ([0, 1, 2, 3], 2)
+    """
+    if trainer.loss.name != "cross_entropy":
+        raise ValueError(f"trainer: got loss {trainer.loss.name!r}, takes one with 'cross_entropy'")
+    number("threshold", threshold, lambda v: 0.5 <= v < 1, "a probability from 0.5 to below 1")
+    rounds, inputs, dtype = whole("rounds", rounds), trainer.net.sizes[0], trainer.net.dtype
+    rows, more = checks.features(X, inputs, dtype), checks.features(X_unlabelled, inputs, dtype)
+    given = np.asarray(y).reshape(-1)
+    if "sample_weight" in options:
+        raise TypeError("sample_weight: got it, but rows that get labels have none")
+    labels = np.full(len(more), UNLABELLED)
+    histories = [trainer.fit(rows, given, epochs, **options)]
+    for _ in range(rounds):
+        waiting = np.flatnonzero(labels == UNLABELLED)
+        if not len(waiting):
+            break
+        probability = trainer.predict(more[waiting])
+        sure = probability.max(axis=1) >= threshold
+        if not sure.any():
+            break
+        labels[waiting[sure]] = probability[sure].argmax(axis=1)
+        known = labels != UNLABELLED
+        everything = np.concatenate([rows, more[known]]), np.concatenate([given, labels[known]])
+        histories.append(trainer.fit(*everything, epochs, **options))
+    return labels, histories

@@ -1,0 +1,294 @@
+"""The epochs of Trainer.fit: windows of steps, validation, metrics, callbacks, time budget, Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import metrics
+from ..callbacks import Callback, EarlyStopping, TerminateOnNaN
+from ..data import checks
+from ..engine import sessions
+from ..engine.options import Options
+from ..engine.rates import Rates
+from ..engine.samples import Samples, samples
+from ..errors import ABOVE_0, BETWEEN_0_AND_1, number, whole
+from ..optimizers import LBFGS
+from . import lbfgs
+from .history import History
+
+if TYPE_CHECKING:
+    from ..types import Batch, Logs, MetricsLike, SampleWeight, Verbose
+    from .trainer import Trainer
+
+PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
+
+
+@dataclass
+class Fit:
+    """One call of Trainer.fit, checked; ``run`` does it."""
+
+    trainer: Trainer
+    samples: Samples
+    batch: int
+    epochs: int | None  # as many as the budget allows
+    seconds: float | None
+    validation: Samples | None
+    metrics: dict[str, Callable[..., Any]]
+    callbacks: list[Callback]
+    shuffle: bool
+    verbose: Verbose
+
+    def __post_init__(self):
+        trainer, rows = self.trainer, self.samples.rows
+        self.steps = -(-rows // self.batch)
+        self.updates = Options.of(trainer).updates(self.steps, self.steps)
+        if isinstance(trainer.optimizer, LBFGS):
+            self.way = lbfgs.prepare(self)
+        else:
+            self.way, self.rates = self._epochs, Rates(trainer, self.epochs, self.updates, rows, self.seconds)
+
+    def run(self, session: Any, evaluate: Callable[..., Logs]) -> History:
+        """Train on ``session``; evaluate(Samples, metrics) scores the validation samples. Returns History."""
+        trainer, rows, self.evaluate = self.trainer, self.samples.rows, evaluate
+        trainer.history = self.history = History()
+        trainer.stop_training = False
+        for callback in self.callbacks:
+            callback.trainer = trainer
+        with session.lock, Progress(self.epochs, rows, self.seconds, self.verbose) as self.progress:
+            try:
+                self.share = sessions.bind(trainer, session, self.samples)
+                self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
+                self._plan(trainer.steps)
+                self.tell("on_train_begin")
+                self.way(session)
+            except KeyboardInterrupt:
+                self.history.stopped = "Ctrl-C"
+                where = f"after {trainer.steps:,} steps in all"
+                self.progress.write(f"fit: stopped by Ctrl-C {where}; the model keeps what it has learned")
+            finally:
+                session.release()
+            self.tell("on_train_end")
+        return self.history
+
+    def _epochs(self, session):
+        trainer, epoch = self.trainer, 0
+        while epoch != self.epochs and not trainer.stop_training:
+            began = time.perf_counter()
+            self.tell("on_epoch_begin", epoch, {})
+            logs = self.measured(self._train(session, epoch), began)
+            self.rates.after_epoch(logs)
+            self.tell("on_epoch_end", epoch, logs)
+            self.history.append(**logs)
+            epoch += 1
+            if self.seconds is not None and self._left() <= 0:
+                self.history.stopped = "seconds"
+                return
+        if trainer.stop_training:
+            self.history.stopped = self.history.stopped or "callback"
+
+    def measured(self, logs: Logs, began: float) -> Logs:
+        """The record of an epoch: what validation and metrics find, and its seconds, added to logs."""
+        trainer = self.trainer
+        if self.validation is not None:
+            start = time.perf_counter()
+            measured = self.evaluate(self.validation, self.metrics)
+            logs |= {f"val_{name}": value for name, value in measured.items()}
+            self.reserve = time.perf_counter() - start
+        elif self.metrics:
+            X, code, y, weight = self.samples
+            measured = checks.measure(self.metrics, code, y, trainer.predict(X), weight)
+            logs |= {name: value for name, value in measured.items() if name not in logs}
+        logs["seconds"] = time.perf_counter() - began
+        return logs
+
+    def _train(self, session, epoch):
+        """One epoch, or what the budget leaves of it; returns {"loss": ..., "accuracy": ...}."""
+        trainer, rows, options = self.trainer, self.samples.rows, Options.of(self.trainer)
+        if self.shuffle:
+            session.shuffle(trainer.seed, trainer.epochs)
+        trainer.epochs += 1
+        self._set_rates(session)
+        before, session.done, scores = trainer.steps, 0, self.samples.scored
+        done = hits = 0
+        loss = mass = 0.0
+        try:
+            for done, loss, mass, hits in sessions.training_windows(trainer, session, self.steps, before):
+                seen = min(done * self.batch, rows)
+                # before an epoch's end a guess where samples of weight 0 do not count
+                answers = self.samples.answers(round(self.share * seen), trainer.net.sizes[-1])
+                right = hits / max(1, answers) if scores and seen else None
+                self.progress.update(epoch, seen, loss / mass if mass else 0.0, right)
+                if self.seconds is not None and np.isfinite(loss):
+                    self._plan(before + options.updates(done, self.steps))
+                    self._set_rates(session)
+                    if self._left() <= 0:
+                        break
+            else:
+                if done < self.steps:
+                    return self.diverged(loss, epoch, done)
+        finally:
+            trainer.steps = before + options.updates(session.done, self.steps)
+        logs = {"loss": float(loss / mass) if mass else 0.0}
+        if scores:
+            logs["accuracy"] = right
+        return logs
+
+    def _set_rates(self, session: Any) -> None:
+        """The optimizer's numbers as they are now: callbacks, and what is planned, may change them."""
+        session.hyper[:] = sessions.hyper(self.trainer)
+        session.updates = self.rates.epoch()
+
+    def _left(self):
+        """Seconds that are left for steps: a validation as long as the last one is to come."""
+        return self.seconds - self.reserve - (time.perf_counter() - self.began)
+
+    def _plan(self, done):
+        """Set ``planned_steps``: of the whole fit, by the rate so far, validation and all included."""
+        most = None if self.epochs is None else self.epochs * self.updates
+        if self.seconds is not None:
+            made, spent = done - self.first, time.perf_counter() - self.began
+            rate = made / spent if made else np.inf
+            likely = max(made, int(min(rate * self.seconds, 2.0**62)))
+            most = likely if most is None else min(most, likely)
+        self.trainer.first_step, self.trainer.planned_steps = self.first, most
+
+    def diverged(self, loss: float, epoch: int, step: int) -> Logs:
+        if any(isinstance(c, TerminateOnNaN) for c in self.callbacks):
+            return {"loss": float("nan")}
+        raise FloatingPointError(
+            f"loss: became {loss} (it or its gradient's norm) in step {step + 1} of epoch {epoch + 1} of "
+            f"this fit; the weights are as before that step. Takes a finite loss: try a lower lr (now "
+            f"{self.trainer.optimizer.lr}), standardised inputs, or clip_norm"
+        )
+
+    def tell(self, what: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, what)(*arguments)
+
+
+def prepare(
+    trainer: Trainer,
+    X: Any,
+    y: Any,
+    epochs: int | None,
+    seconds: float | None,
+    validation_data: Batch | None,
+    validation_split: float | None,
+    metric_names: MetricsLike | None,
+    callbacks: Callback | Iterable[Callback] | None,
+    early_stopping: int | EarlyStopping | None,
+    shuffle: bool,
+    sample_weight: SampleWeight,
+    verbose: Verbose,
+) -> Fit:
+    """The arguments of Trainer.fit, checked: a Fit. Nothing has changed when this raises."""
+    if seconds is not None:
+        number("seconds", seconds, ABOVE_0[0], "a number above 0, or None")
+    if epochs is None:
+        epochs = 1 if seconds is None else None
+    else:
+        epochs = whole("epochs", epochs, 0)
+    given = samples(trainer, X, y, sample_weight)
+    validation = None
+    if validation_split is not None:
+        if validation_data is not None:
+            raise ValueError("validation_split: got it and validation_data, takes one of them")
+        start = split(validation_split, given.rows)
+        given, validation = given.part(slice(start)), given.part(slice(start, None))
+    elif validation_data is not None:
+        validation = _validation(trainer, validation_data)
+    if verbose not in (0, 1, True, False, "auto"):
+        raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
+    functions = metrics.table(metric_names)
+    told = _callbacks(callbacks, early_stopping, validation)
+    batch = min(whole("batch_size", trainer.batch_size), given.rows)
+    checks.check_batches(trainer.net.norms, batch, given.rows)
+    return Fit(trainer, given, batch, epochs, seconds, validation, functions, told, shuffle, verbose)
+
+
+def split(share: float, rows: int) -> int:
+    """Where the last ``share`` of the rows begins."""
+    number("validation_split", share, *BETWEEN_0_AND_1)
+    start = int(rows * (1.0 - share))
+    if not 0 < start < rows:
+        raise ValueError(
+            f"validation_split: got {share} of {rows} rows, takes a share that leaves both parts some"
+        )
+    return start
+
+
+def _validation(trainer, given):
+    try:
+        X, y, *weight = given
+        weight = weight[0] if weight else None
+    except (TypeError, ValueError):
+        got = type(given).__name__
+        raise ValueError(f"validation_data: got {got}, takes (X, y) or (X, y, sample_weight)") from None
+    return samples(trainer, X, y, weight)
+
+
+def _callbacks(callbacks: Any, early_stopping: Any, validation: Samples | None) -> list[Callback]:
+    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
+    for callback in found:
+        if not isinstance(callback, Callback):
+            raise TypeError(f"callbacks: got {callback!r}, takes instances of fastbp.callbacks.Callback")
+    if isinstance(early_stopping, EarlyStopping):
+        found.append(early_stopping)
+    elif early_stopping is not None and early_stopping is not False:
+        if validation is None:
+            raise ValueError("early_stopping: got it without validation_data or validation_split, takes one")
+        patience = PATIENCE if early_stopping is True else whole("early_stopping", early_stopping)
+        found.append(EarlyStopping(patience=patience, restore_best_weights=True))
+    return found
+
+
+class Progress:
+    """A tqdm bar over all samples of a fit, or over its seconds; or nothing."""
+
+    def __init__(self, epochs: int | None, rows: int, seconds: float | None, verbose: Verbose) -> None:
+        show = sys.stderr.isatty() if verbose == "auto" else bool(verbose)
+        self.epochs, self.rows, self.next = epochs, rows, 0.0
+        self.bar: Any = None
+        self.timed = time.monotonic() if epochs is None else None
+        if show and epochs != 0:
+            from tqdm import tqdm
+
+            if epochs is None:
+                form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+                self.bar = tqdm(total=seconds, mininterval=0.1, bar_format=form)
+            else:
+                self.bar = tqdm(total=epochs * rows, unit=" samples", unit_scale=True, mininterval=0.1)
+
+    def __enter__(self):
+        return self
+
+    def update(self, epoch: int, rows: int, loss: float, accuracy: float | None) -> None:
+        """``rows`` of this epoch are done; draws at most ten times a second, and at the end."""
+        if self.bar is None:
+            return
+        now = time.monotonic()
+        done = epoch * self.rows + rows if self.timed is None else min(now - self.timed, self.bar.total)
+        if now < self.next and done < self.bar.total:
+            return
+        self.next = now + 0.1
+        text = f"epoch {epoch + 1}" + (f"/{self.epochs}" if self.epochs else "")
+        values = f"loss {loss:.4f}" + ("" if accuracy is None else f", accuracy {accuracy:.4f}")
+        self.bar.set_description_str(text, refresh=False)
+        self.bar.set_postfix_str(values, refresh=False)
+        self.bar.update(done - self.bar.n)
+
+    def write(self, text: str) -> None:
+        """A line on stderr, the bar left whole."""
+        if self.bar is not None:
+            self.bar.clear()
+        print(text, file=sys.stderr)
+
+    def __exit__(self, *error):
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,104 @@
+"""L-BFGS over SciPy: the compiled program gives loss and gradient of all samples, SciPy the steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..engine.options import Options
+from .objective import Objective
+
+if TYPE_CHECKING:
+    from ..engine.samples import Samples
+    from ..types import Doubles
+    from .fitting import Fit
+    from .trainer import Trainer
+
+
+class Penalised:
+    """Mean loss plus weight decay, and its gradient, of the flat parameters in float64."""
+
+    def __init__(self, trainer: Trainer, samples: Samples) -> None:
+        self.net, self.evaluate = trainer.net, Objective(trainer, samples)
+        self.decay = np.zeros(self.net.params.size)
+        for name, view in self.net.named_views(self.decay, state=False).items():
+            bare = not (trainer.decay_bias or name.startswith(("weights", "embeddings")))
+            view[:] = 0.0 if bare else trainer.optimizer.weight_decay
+        self.x: Any = None
+
+    def __call__(self, x: Doubles) -> tuple[float, Doubles]:
+        self.net.params[:] = x
+        self.loss, gradient = self.evaluate()
+        self.x = x.copy()
+        penalised = self.loss + 0.5 * float(self.decay @ (x * x))
+        if not np.isfinite(penalised):
+            raise FloatingPointError
+        return penalised, gradient + self.decay * x
+
+
+class _Stop(Exception):
+    """A callback has ended the fit."""
+
+
+def prepare(fit: Fit) -> Callable[[Any], object]:
+    """How a Fit (see fitting.py) runs with the optimizer LBFGS: an iteration an epoch; checked."""
+    try:
+        from scipy.optimize import minimize
+    except ImportError as error:
+        raise ImportError("LBFGS: SciPy is needed: pip install 'fastbp[lbfgs]'") from error
+    trainer = fit.trainer
+    given = [name for name in Options.of(trainer).config() if name != "decay_bias"]
+    given += [name for name in ("schedule", "gradient_hook") if getattr(trainer, name) is not None]
+    if given:
+        raise ValueError(f"{given[0]}: got {getattr(trainer, given[0])!r} with LBFGS, which takes none")
+    if fit.seconds is not None:
+        raise ValueError(f"seconds: got {fit.seconds} with LBFGS, which takes epochs")
+    if trainer.net.frozen:
+        raise ValueError(f"net: got frozen layers {trainer.net.frozen} with LBFGS, which trains all")
+    return lambda session: fit.epochs and _run(fit, minimize)
+
+
+def _run(fit, minimize):
+    trainer, optimizer = fit.trainer, fit.trainer.optimizer
+    objective = Penalised(trainer, fit.samples)
+    accepted, began = trainer.net.params.astype(float), time.perf_counter()
+
+    def after(x):
+        nonlocal accepted, began
+        if not np.array_equal(x, objective.x):
+            objective(x)
+        accepted, epoch = objective.x, fit.history.epochs
+        trainer.steps, trainer.epochs = trainer.steps + 1, trainer.epochs + 1
+        logs = {"loss": objective.loss}
+        samples = fit.samples
+        if samples.scored:
+            rows = round(objective.evaluate.share * samples.rows)
+            logs["accuracy"] = objective.evaluate.hits / samples.answers(rows, trainer.net.sizes[-1])
+        fit.progress.update(epoch, samples.rows, objective.loss, logs.get("accuracy"))
+        logs = fit.measured(logs, began)
+        fit.tell("on_epoch_end", epoch, logs)
+        fit.history.append(**logs)
+        began = time.perf_counter()
+        if trainer.stop_training:
+            fit.history.stopped = fit.history.stopped or "callback"
+            raise _Stop
+        if epoch + 1 < fit.epochs:
+            fit.tell("on_epoch_begin", epoch + 1, {})
+
+    limits = {"maxiter": fit.epochs, "maxfun": 100 * fit.epochs, "maxcor": optimizer.history_size}
+    limits |= {"gtol": optimizer.tolerance_grad, "ftol": optimizer.tolerance_change}
+    fit.tell("on_epoch_begin", 0, {})
+    diverged = False
+    try:
+        minimize(objective, accepted, jac=True, method="L-BFGS-B", callback=after, options=limits)
+    except FloatingPointError:
+        diverged = True
+    except _Stop:
+        pass
+    finally:  # a line search may have been interrupted far out
+        trainer.net.params[:] = accepted
+    if diverged:
+        fit.diverged(objective.loss, fit.history.epochs, 0)

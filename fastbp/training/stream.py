@@ -1,0 +1,86 @@
+"""Training from batches that somebody makes: read ahead by a thread while the last one trains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..data import read_ahead
+from ..errors import whole
+from .history import History
+
+if TYPE_CHECKING:
+    from ..types import Verbose
+    from .trainer import Trainer
+
+
+def is_stream(X: object) -> bool:
+    """Whether X makes batches: an iterator, or a function or iterable that gives one anew each epoch."""
+    if callable(X) and not hasattr(X, "__array__"):
+        return True
+    arrays = ("__array__", "__dlpack__", "tocsr", "column_names", "__len__")
+    return isinstance(X, Iterator) or (
+        isinstance(X, Iterable) and not any(hasattr(X, name) for name in arrays)
+    )
+
+
+def fit(
+    trainer: Trainer,
+    batches: Any,
+    epochs: int | None,
+    validation_data: Any,
+    verbose: Verbose,
+    others: dict[str, Any],
+    ahead: int = 2,
+) -> History:
+    """``Trainer.fit`` for a stream: each item (X, y) or (X, y, sample_weight) is trained on as it comes.
+
+    Steps are of ``batch_size`` rows; the last of an item may be smaller. Returns History, a line for
+    each epoch. others : fit's other arguments, None where not given. Raises ValueError for one that
+    is, and for an iterator that ends before ``epochs`` epochs.
+    """
+    for name, value in others.items():
+        if value is not None:
+            raise ValueError(f"{name}: got {value!r} with a stream of batches, takes None there")
+    epochs = 1 if epochs is None else whole("epochs", epochs, 0)
+    if isinstance(batches, Iterator) and epochs > 1:
+        raise ValueError(
+            f"epochs: got {epochs} for an iterator, which ends once; takes 1, or a function that returns one"
+        )
+    history, first = History(), trainer.epochs
+    for epoch in range(epochs):
+        began, rows = time.perf_counter(), 0
+        sums = {"loss": 0.0}
+        made: Any = batches() if callable(batches) else batches
+        for item in read_ahead(made, ahead):
+            X, y, weight = _parts(item)
+            done = trainer.fit(X, y, shuffle=False, sample_weight=weight, verbose=False)
+            if done.stopped:
+                history.stopped = done.stopped
+                break
+            record = done.history
+            count = len(y)
+            rows += count
+            for name in ("loss", "accuracy"):
+                if name in record:
+                    sums[name] = sums.get(name, 0.0) + count * record[name][0]
+            trainer.epochs = first + epoch + 1  # however many items it has
+        if history.stopped:
+            break
+        if not rows:
+            raise ValueError("X: got a stream without batches, takes one or more")
+        record = {name: value / rows for name, value in sums.items()}
+        if validation_data is not None:
+            record |= {f"val_{k}": v for k, v in trainer.evaluate(*validation_data).items()}
+        history.append(**record, seconds=time.perf_counter() - began)
+        if verbose is True or verbose == 1:
+            print(f"epoch {epoch + 1}/{epochs}: {rows:,} samples, loss {record['loss']:.4f}")
+    trainer.history = history
+    return history
+
+
+def _parts(item):
+    if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
+        raise TypeError(f"X: got a stream of {type(item).__name__}, takes (X, y) or (X, y, sample_weight)")
+    return (*item, None)[:3]

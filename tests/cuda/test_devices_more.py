@@ -1,0 +1,251 @@
+"""Dropout, norms, skips, embeddings and options of the training on every device, held to the float64 oracle.
+
+As test_devices.py: also run in the GPU's simulator, so short.
+"""
+
+import harness as h
+import numpy as np
+import pytest
+from oracle import Oracle, mixed, ours, shaken, trained
+from ways import OPTIONS, WITH, batches_of, flat, hyper, params64, way
+
+import fastbp as fb
+from fastbp.kernels import reference as ref
+
+EMBEDDINGS = {1: (4, 3), 4: (6, 5)}
+MORE = {  # what a network [6, 5, 5, 5, 3] may have
+    "dropout": {"dropout": [0.3, 0.6, 0.1]},
+    "inputs": {"input_dropout": 0.3},
+    "layer": {"norm": "layer", "dropout": 0.2},
+    "batch": {"norm": "batch", "dropout": 0.2},
+    "residual": {"residual": True},
+    "skips": {"residual": [False, True, True], "dropout": [0.0, 0.3, 0.0]},
+    "embeddings": {"embeddings": EMBEDDINGS, "input_dropout": 0.2},
+    "from the inputs": {"embeddings": {0: (3, 2)}, "residual": True, "sizes": [4, 5, 5, 3]},
+    "everything": {
+        "dropout": [0.2, 0.0, 0.5],
+        "input_dropout": 0.1,
+        "norm": ["layer", None, "batch"],
+        "residual": [False, True, True],
+        "embeddings": EMBEDDINGS,
+    },
+}
+
+
+def network(rng, activation="tanh", sizes=(6, 5, 5, 5, 3), dtype="float64", **more):
+    names = activation if isinstance(activation, str) else list(activation)[: len(sizes) - 2]
+    return shaken(fb.MLP(list(sizes), names, **more, seed=1, dtype=dtype), rng)
+
+
+# slopes from the output, kept ones, and learned ones
+@pytest.mark.parametrize("activation", [("relu", "gelu", "prelu"), ("prelu", "tanh", "silu")])
+@pytest.mark.parametrize("case", MORE)
+def test_gradients(rng, device, case, activation):
+    """Nothing is dropped; wider than a group of threads and than a block of columns."""
+    more = {"sizes": [6, 9, 9, 9, 3]} | MORE[case]
+    net = network(rng, activation, **more)
+    X, y = mixed(rng, 7, net.sizes[0], net.embedded, float), rng.integers(0, 3, 7)
+    weight = rng.uniform(0.1, 2, 7)
+    value, grads = fb.Trainer(net, device=device).gradients(X, y, weight)
+    exact_value, exact = Oracle(net).gradients(X, y, "cross_entropy", weight=weight)
+    assert value == pytest.approx(exact_value, rel=1e-11)
+    assert h.relative(ours(net, grads), exact) < 1e-10
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1e9])
+@pytest.mark.parametrize("case", MORE)
+def test_a_step_of_training(rng, device, case, clip_norm):
+    """Loss and gradient with the reference's masks, for seeds and steps of more than 32 bits."""
+    for activation in (("relu", "prelu", "silu"), ("prelu", "silu", "prelu")):
+        net = network(rng, activation, **MORE[case])
+        X, y = mixed(rng, 11, net.sizes[0], net.embedded, float), rng.integers(0, 3, 11)
+        seed, before = int(rng.integers(2**62)), int(rng.integers(2**40))
+        exact_value, exact = Oracle(net).gradients(X, y, "cross_entropy", seed, before + 1)
+        trainer = fb.Trainer(net, optimizer=fb.SGD(1.0), batch_size=11, seed=seed, clip_norm=clip_norm,
+                             device=device)  # fmt: skip
+        trainer.steps, start = before, trained(net)
+        history = trainer.fit(X, y, shuffle=False).history
+        assert history["loss"] == [pytest.approx(exact_value, rel=1e-11)]
+        assert h.relative(start - trained(net), exact) < 1e-10
+
+
+@pytest.mark.parametrize("frozen", [(0,), (2,), (1, 2)])
+@pytest.mark.parametrize("path", ["fused", "clip_norm", "hook"])
+def test_frozen_layers(rng, device, path, frozen):
+    """They stay, embeddings and running statistics too; the others learn as the reference."""
+    net = network(rng, **MORE["everything"])
+    net.running_means[2][:], net.running_vars[2][:] = rng.standard_normal(5), rng.uniform(0.5, 2, 5)
+    X, y = mixed(rng, 11, 6, net.embedded, float), rng.integers(0, 3, 11)
+    before = {name: view.copy() for name, view in net.named_views(net.params).items()}
+    exact_value, exact = Oracle(net.freeze(*frozen)).gradients(X, y, "cross_entropy", 3, 1, frozen=frozen)
+    trainer = fb.Trainer(net, optimizer=fb.SGD(1.0), batch_size=11, seed=3, device=device,
+                         clip_norm=1e9 if path == "clip_norm" else None)  # fmt: skip
+    seen, start = [], trained(net)
+    trainer.gradient_hook = seen.append if path == "hook" else None
+    assert trainer.fit(X, y, shuffle=False).history["loss"] == [pytest.approx(exact_value, rel=1e-11)]
+    assert h.relative(start - trained(net), exact) < 1e-10
+    assert len(seen) == (path == "hook")
+    for name, view in net.named_views(net.params).items():
+        stays = 0 in frozen if name.startswith("embeddings") else int(name[-1]) in frozen
+        if stays or name != "biases.2":  # which batch norm takes out again: its gradient is rounding
+            assert np.array_equal(view, before[name]) == stays, name
+
+
+@pytest.mark.parametrize("dtype", h.DTYPES)
+def test_running_statistics_and_predictions(rng, device, dtype):
+    """Three batches of plain descent, the last one smaller: weights, running statistics, outputs."""
+    net = network(rng, dtype=dtype, **MORE["everything"])
+    X, y = mixed(rng, 22, 6, net.embedded, dtype), rng.integers(0, 3, 22)
+    oracle = Oracle(net)
+    mean, variance = (a.copy() for a in oracle.statistics[2])
+    for step, rows in enumerate(batches_of(22, 9, 1), 1):
+        x = ref.embed(X[rows].astype(float), oracle.tables)
+        first, masks = oracle.masks(len(rows), 5, step)
+        z = ref.layers_forward(oracle.params, x * first, net.activations, net.norms, net.skips, masks)[2]["z"]
+        mean += 0.1 * (z.mean(axis=0) - mean)
+        variance += 0.1 * (z.var(axis=0, ddof=1) - variance)
+        _, exact = oracle.gradients(X[rows], y[rows], "cross_entropy", 5, step)
+        place = 0
+        for array in oracle.arrays():
+            array -= 0.1 * exact[place : place + array.size].reshape(array.shape)
+            place += array.size
+    trainer = fb.Trainer(net, optimizer=fb.SGD(0.1), batch_size=9, seed=5, device=device)
+    trainer.fit(X, y, shuffle=False)
+    bound = {"float32": 2e-5, "float64": 1e-10}[dtype]
+    assert h.relative(trained(net), flat([oracle.arrays()])) < bound
+    assert h.relative(net.running_means[2], mean) < bound
+    assert h.relative(net.running_vars[2], variance) < bound
+    before = net.params.copy()
+    z = trainer.forward(X)
+    assert h.relative(z, Oracle(net).outputs(X)) < bound
+    assert trainer.evaluate(X, y)["accuracy"] == (z.argmax(axis=1) == y).mean()
+    trainer.gradients(X, y)
+    assert np.array_equal(net.params, before)
+
+
+@pytest.mark.parametrize(
+    "name,batch",  # one part of the batch, and several
+    [("clip_layer_norm", 5), ("accumulate", 5), ("ema_max_norm", 5), ("fused", 5), ("stored", 5),
+     ("stored_norm", 5), ("fused", 18), ("stored", 18)],
+)  # fmt: skip
+def test_options_against_the_reference(rng, device, name, batch):
+    """Five batches of one epoch, the last one smaller, the last group of accumulated ones too."""
+    optimizer, options = WITH["adamw"], dict(OPTIONS[name])
+    if "lr_factors" in options:
+        options["lr_factors"] = [0.5, 2, 1.5]
+    net = fb.MLP([4, 6, 5, 3], "tanh", seed=2, dtype="float64")
+    for b in net.biases:
+        b[:] = rng.uniform(-0.3, 0.3, b.shape)
+    rows = 4 * batch + 3
+    X, y = rng.standard_normal((rows, 4)), rng.integers(0, 3, rows)
+    start, exact = params64(net), params64(net)
+    trainer = fb.Trainer(net, optimizer=optimizer, batch_size=batch, device=device, **options)
+    trainer.fit(X, y, shuffle=False)
+    state = ref.init_state("AdamW", exact)
+    clip = {k: v for k, v in options.items() if k.startswith("clip")}
+    rest = {k: v for k, v in options.items() if not k.startswith("clip")}
+    ref.train(exact, X, y, ["tanh"] * 2, "cross_entropy", *hyper(optimizer), batches_of(rows, batch, 1),
+              state=state, clip=clip, **rest)  # fmt: skip
+    assert trainer.steps == state["step"] == -(-5 // options.get("accumulate", 1))
+    assert way(params64(net), exact, start) < 1e-10
+    if "ema" in options:
+        assert way(params64(trainer.averaged_net()), state["average"], start) < 1e-10
+        z = ref.forward(state["average"], X, ["tanh"] * 2)[-1][0]
+        assert h.relative(trainer.forward(X), z) < 1e-10
+
+
+@pytest.mark.parametrize("decay", [True, False])
+def test_penalties_of_biases_gains_and_tables(rng, device, decay):
+    """decay_bias, lr_factors and clip_layer_norm know every kind of parameter."""
+    net = network(rng, ("prelu", "prelu", "tanh"), **MORE["everything"])
+    X, y = mixed(rng, 11, 6, net.embedded, float), rng.integers(0, 3, 11)
+    oracle, factors, most = Oracle(net), [0.5, 2.0, 1.5, 1.0], 0.05
+    before = {name: view.copy() for name, view in net.named_views(net.params, state=False).items()}
+    _, exact = oracle.gradients(X, y, "cross_entropy", 5, 1)
+    gradients = {}
+    for array, name in zip(oracle.arrays(), _names(net), strict=True):
+        gradients[name] = exact[: array.size].reshape(array.shape)
+        exact = exact[array.size :]
+    trainer = fb.Trainer(net, optimizer=fb.SGD(0.5, weight_decay=0.1), batch_size=11, seed=5, device=device,
+                         lr_factors=factors, decay_bias=decay, clip_layer_norm=most)  # fmt: skip
+    trainer.fit(X, y, shuffle=False)
+    for name, view in net.named_views(net.params, state=False).items():
+        kind, k = name.split(".")
+        group = [g for n, g in gradients.items() if n == name or (kind != "embeddings" != n.split(".")[0] and
+                                                                  n.split(".")[1] == k)]  # fmt: skip
+        norm = np.sqrt(sum((g**2).sum() for g in group))
+        g = gradients[name] * min(1, most / (norm + 1e-6))
+        if decay or kind in ("weights", "embeddings"):
+            g = g + 0.1 * before[name]
+        lr = 0.5 * factors[0 if kind == "embeddings" else int(k)]
+        assert h.relative(view, before[name] - lr * g) < 1e-9, name
+
+
+KINDS = "weights", "biases", "gains", "shifts", "slopes"
+
+
+def _names(net):
+    """Names of the oracle's arrays, in its order."""
+    count = len(net.layers)
+    views = net.named_views(net.params, state=False)
+    names = [f"{n}.{k}" for k in range(count) for n in KINDS]
+    return [*(n for n in names if n in views), *(n for n in views if n.startswith("embeddings"))]
+
+
+def test_embedded_columns_of_any_dtype(rng, device):
+    """Whole numbers as uint8, int64 or floats give the same; categories that no row has still step."""
+    X, y = np.column_stack([rng.integers(0, 5, 12), rng.integers(0, 3, 12)]), rng.integers(0, 2, 12)
+    outcomes = []
+    for kind in ("uint8", "int64", "float64"):
+        net = fb.MLP([2, 4, 2], embeddings={0: (8, 4), 1: (3, 1)}, seed=0)
+        start = net.embeddings[0].copy()
+        optimizer = fb.AdamW(0.1, weight_decay=0.1)
+        fb.Trainer(net, optimizer=optimizer, batch_size=6, seed=0, device=device).fit(X.astype(kind), y)
+        outcomes.append(net.params)
+        assert np.allclose(net.embeddings[0][5:], start[5:] * (1 - 0.1 * 0.1) ** 2, rtol=1e-6)
+    assert np.array_equal(outcomes[0], outcomes[1]) and np.array_equal(outcomes[0], outcomes[2])
+
+
+def test_a_gradient_whose_norm_is_not_finite_changes_nothing(rng, device):
+    """The loss is: weights, running statistics and steps are as before the step."""
+    net = fb.MLP([3, 4, 1], norm="batch", seed=0)
+    net.weights[1][:] = 1e25
+    before = net.params.copy()
+    trainer = fb.Trainer(net, "mae", batch_size=8, clip_norm=1.0, device=device)
+    X, y = rng.standard_normal((8, 3)).astype("f4"), np.zeros((8, 1), "f4")
+    assert np.isfinite(trainer.evaluate(X, y)["loss"])
+    with pytest.raises(FloatingPointError, match="step 1 of epoch 1"):
+        trainer.fit(X, y, shuffle=False)
+    assert np.array_equal(net.params, before) and trainer.steps == 0
+
+
+def test_users_activation(rng, device):
+    """Plain, behind a norm, below a skip, beside dropout: as its twin among ours."""
+    mine = fb.activation(lambda z: z / (1 + abs(z)), name="mine")
+    X, y = rng.standard_normal((9, 5)), rng.integers(0, 3, 9)
+    for more in ({}, {"norm": "layer", "dropout": 0.2}, {"residual": [False, True, False]}):
+        found = []
+        for activation in ([mine, "gelu", mine], ["softsign", "gelu", "softsign"]):
+            net = fb.MLP([5, 4, 4, 4, 3], activation, **more, seed=1, dtype="float64")
+            trainer = fb.Trainer(net, batch_size=6, seed=0, device=device)
+            trainer.fit(X, y)
+            found.append(np.concatenate([net.params, trainer.predict(X).ravel()]))
+        assert h.relative(*found) < 1e-12
+
+
+def test_users_loss(rng, device):
+    """As ours; two of them, and another link, beside each other."""
+    square = fb.loss(lambda z, t: (z - t) ** 2, name="square", link="sigmoid")
+    bent = fb.loss(lambda z, t: 0.5 * (z - t) ** 2 if abs(z - t) < 1 else abs(z - t) - 0.5, name="bent")
+    X, y = rng.standard_normal((11, 3)), 2 * rng.standard_normal((11, 2))
+    for mine, theirs in ((square, "mse"), (bent, "huber")):
+        found = []
+        for loss in (mine, theirs):
+            net = fb.MLP([3, 4, 2], "tanh", seed=1, dtype="float64")
+            trainer = fb.Trainer(net, loss, batch_size=4, seed=0, device=device)
+            history = trainer.fit(X, y, sample_weight=np.arange(11.0)).history
+            found.append([*net.params, *history["loss"], trainer.evaluate(X, y)["loss"]])
+            out = trainer.predict(X)
+        assert h.relative(*found) < 1e-12
+        trainer = fb.Trainer(net, mine, device=device)
+        assert h.relative(trainer.predict(X), 1 / (1 + np.exp(-out)) if mine is square else out) < 1e-12

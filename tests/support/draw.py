@@ -1,0 +1,128 @@
+"""Targets for every loss, as users give them; "/soft", "/labels" and such after a name are variants."""
+
+import numpy as np
+
+import fastbp as fb
+from fastbp.kernels import reference as ref
+
+# variant -> the loss object; the reference takes the same constants
+VARIANTS = {
+    "cross_entropy": fb.losses.CrossEntropy(),
+    "cross_entropy/soft": fb.losses.CrossEntropy(),
+    "cross_entropy/smooth": fb.losses.CrossEntropy(label_smoothing=0.2),
+    "cross_entropy/soft smooth": fb.losses.CrossEntropy(label_smoothing=0.1),
+    "bce_with_logits": fb.losses.BCEWithLogits(),
+    "mse": fb.losses.MSE(),
+    "mae": fb.losses.MAE(),
+    "huber": fb.losses.Huber(),
+    "huber/0.3": fb.losses.Huber(0.3),
+    "log_cosh": fb.losses.LogCosh(),
+    "quantile": fb.losses.Quantile(),
+    "quantile/two": fb.losses.Quantile([0.1, 0.7]),
+    "poisson_nll": fb.losses.PoissonNLL(),
+    "gamma_nll": fb.losses.GammaNLL(),
+    "gaussian_nll": fb.losses.GaussianNLL(),
+    "gaussian_nll/eps": fb.losses.GaussianNLL(eps=0.5),
+    "focal": fb.losses.Focal(multi_label=True),
+    "focal/alpha": fb.losses.Focal(1.5, 0.25, multi_label=True),
+    "focal/labels": fb.losses.Focal(),
+    "focal/labels 0.5": fb.losses.Focal(0.5),
+    "hinge": fb.losses.Hinge(multi_label=True),
+    "hinge/labels": fb.losses.Hinge(),
+    "hinge/labels 0.5": fb.losses.Hinge(0.5),
+    "cosine": fb.losses.Cosine(),
+}
+EVEN = ("quantile/two", "gaussian_nll", "gaussian_nll/eps")  # as many outputs
+PAIRS = ("cross_entropy", "focal/labels", "hinge/labels")  # two outputs or more
+
+
+def weighted(outputs):
+    """Variants with a number for each output."""
+    ramp = np.linspace(0.3, 2, outputs)
+    return {
+        "cross_entropy/weights": fb.losses.CrossEntropy(class_weight=ramp),
+        "cross_entropy/smooth weights": fb.losses.CrossEntropy(0.1, class_weight=ramp),
+        "cross_entropy/soft smooth weights": fb.losses.CrossEntropy(0.1, class_weight=ramp),
+        "bce_with_logits/weights": fb.losses.BCEWithLogits(pos_weight=ramp),
+    }
+
+
+def fits(variant, outputs):
+    return not (variant in EVEN and outputs % 2) and not (variant.startswith(PAIRS) and outputs < 2)
+
+
+def constants(loss):
+    """What the reference takes beside the targets."""
+    config = loss.config()
+    return {k: v for k, v in config.items() if k not in ("name", "multi_label") and v is not None}
+
+
+def targets(rng, variant, rows, outputs):
+    name, _, kind = variant.partition("/")
+    if "soft" in kind:
+        return rng.dirichlet(np.ones(outputs), rows)
+    if name == "cross_entropy" or "labels" in kind:
+        return rng.integers(0, outputs, rows)
+    if name == "bce_with_logits":
+        return rng.uniform(0, 1, (rows, outputs))
+    if name in ("focal", "hinge"):
+        return rng.integers(0, 2, (rows, outputs)).astype(float)
+    if name == "poisson_nll":
+        return rng.poisson(2, (rows, outputs)).astype(float)
+    if name == "gamma_nll":
+        return rng.gamma(2, 1, (rows, outputs)) + 1e-3
+    if variant in EVEN:
+        outputs //= 2
+    return 1.5 * rng.standard_normal((rows, outputs))
+
+
+def problem(rng, loss, rows, inputs, outputs, soft=False):
+    """(X, y as the Trainer takes it, y as the reference takes it)."""
+    X = rng.standard_normal((rows, inputs))
+    if loss == "cross_entropy":
+        y = rng.integers(0, outputs, rows)
+        if soft:
+            y = rng.dirichlet(np.ones(outputs), rows)
+    elif loss == "bce_with_logits":
+        y = rng.integers(0, 2, (rows, outputs)).astype(float)
+    else:
+        y = rng.standard_normal((rows, outputs))
+    return X, y
+
+
+def near_a_kink(loss, z, t, reach, **constants):
+    """Does the loss or its gradient jump within ``reach`` of z?"""
+    if loss == "hinge" and t.ndim == 1:
+        short = constants.get("margin", 1) - z[np.arange(len(z)), t][:, None] + z
+        short[np.arange(len(z)), t] = 1
+    elif loss == "hinge":
+        short = constants.get("margin", 1) - np.where(t > 0, 1, -1) * z
+    elif loss in ("mae", "quantile"):
+        short = z - np.repeat(t, z.shape[1] // t.shape[1], axis=1)
+    elif loss == "huber":
+        short = np.abs(z - t) - constants.get("delta", 1)
+    elif loss == "gaussian_nll":
+        short = z[:, z.shape[1] // 2 :] - np.log(constants.get("eps", 1e-6))
+    else:
+        return False
+    return bool(np.any(np.abs(short) < reach))
+
+
+def outputs_off_kinks(rng, loss, t, outputs, reach, **constants):
+    """z (rows, outputs) of size 1 with no kink near."""
+    while True:
+        z = rng.standard_normal((len(t), outputs))
+        bad = [near_a_kink(loss, z[i : i + 1], t[i : i + 1], reach, **constants) for i in range(len(z))]
+        if not any(bad):
+            return z
+
+
+def exact(variant, loss, z, t, weight=None):
+    """(loss, gradient) by the reference."""
+    return ref.loss_and_delta(variant.partition("/")[0], z, t, weight, **constants(loss))
+
+
+def exact_link(variant, loss, z):
+    eps = {"eps": loss.eps} if loss.name == "gaussian_nll" else {}
+    name = "focal/labels" if variant.startswith("focal/labels") else loss.name
+    return ref.link(name, z, **eps)
