@@ -19,7 +19,7 @@ from .dense import ACTIVATE, write_activation
 from .losses import LOSS_ROWS, write_losses
 from .simd import I64, Emitter, _target, leaf_arguments, leaf_type
 
-KEPT = []  # compiled functions: their machine code must stay
+COMPILED = []  # compiled functions: their machine code must stay
 
 
 def _write_activation(definition, e, arguments):
@@ -78,5 +78,5 @@ def address(text, dtype):
     compiled = program(parallel=False)(space[name])
     table = np.zeros(1, np.int64)
     compiled(table, np.empty(0, dtype))
-    KEPT.append(compiled)
+    COMPILED.append(compiled)
     return int(table[0])

@@ -570,23 +570,23 @@ def dense_update(w, rule, x, delta, area, piece, room):
 
 
 @jit
-def update_rows(w, rule, x, delta, area_rows, columns, piece, room):
-    """``dense_update`` of a few rows of weights, or of the bias, whose x is a column of ones.
+def update_rows(w, rule, x, delta, some, columns, piece, room):
+    """``dense_update`` of ``some`` rows of weights, or of the bias, whose x is a column of ones.
 
     Meanwhile the tile's rows of w and its slots are on their way. Batches over DEPTH are summed in blocks of
     it, which stay in L1. Where deltas are packed, the rows' columns of x are packed behind them (TALL * batch
     numbers and a vector), so that each term's operands lie beside the last's: 0.82 to 0.87 of the time.
     """
     lanes, batch = lanes_of(w.pointer), piece.rows
-    first, rows = area_rows.begin, area_rows.end - area_rows.begin
+    first, rows = some.begin, some.end - some.begin
     weights, goes_on = first < w.fan_in, piece.part == FIRST or piece.part == MORE
     width = columns.end - columns.begin
     tallest, packs = tile_height(w.pointer, panel_vectors(w.pointer, width // lanes)), width * batch
     blocks, ahead = (batch + DEPTH - 1) // DEPTH, distance(w.pointer, rule.slots.pointer)
-    left, across, down = shift(x.pointer, first), np.int64(1), x.stride
+    left, x_row, x_column = shift(x.pointer, first), np.int64(1), x.stride  # x.T, element by element
     constants = rule.constants if weights else rule.bias_constants
     if not weights:
-        left, across, down = room.one, np.int64(0), np.int64(0)
+        left, x_row, x_column = room.one, np.int64(0), np.int64(0)
     elif piece.packed:
         left = shift(room.panel, packs)
         pack_inputs(batch, Matrix(shift(x.pointer, first), x.stride), rows, tallest, left)
@@ -618,9 +618,9 @@ def update_rows(w, rule, x, delta, area_rows, columns, piece, room):
                     begin = Matrix(room.zeros, np.int64(0))
                     if piece.part >= MORE:
                         begin = Matrix(shift(room.sums, place), w.stride)
-                terms = Strided(shift(left, r * across + k * down), across, down)
+                terms = Strided(shift(left, r * x_row + k * x_column), x_row, x_column)
                 if piece.packed and weights:
-                    terms = Strided(shift(left, r * batch + k * tall), across, tall)
+                    terms = Strided(shift(left, r * batch + k * tall), x_row, tall)
                 tile(tall, vectors, count, terms, rows_from(right, k), begin, here,
                      Ahead(shift(fetch, place), w.stride, jump, rule.slots.stride, next_fetched - fetched,
                            np.int64(1)))  # fmt: skip

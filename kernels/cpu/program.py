@@ -93,10 +93,8 @@ trace_size = jit(codes.trace_size)
 MOST_PARTS = 16  # that a thread's weight tiles are cut into at most, for others to take
 LONG_PARTS = 4  # of long batches
 PART_WORK = 1 << 20  # multiply-adds of a part at least: some 10 us
-PACK_ROWS, PACK_PANELS = (
-    32,
-    4,
-)  # rows of weights, and tiles across them, from which it pays to pack the deltas
+# rows of weights, and tiles across them, from which it pays to pack the deltas first
+PACK_ROWS, PACK_PANELS = 32, 4
 AHEAD_BYTES = 4096  # of shuffled samples that are on their way while one is read
 
 

@@ -40,7 +40,7 @@ def parameter_group(plan, index):
 @jit
 def blocks_of(size):
     """Blocks of a group's gradient whose squares are summed as one."""
-    return (size + codes.BLOCK - 1) // codes.BLOCK
+    return (size + codes.NORM_BLOCK - 1) // codes.NORM_BLOCK
 
 
 @jit
@@ -55,8 +55,8 @@ def square_sums(net, crew):
         start, size, _ = parameter_group(plan, index)
         gradient = shift(net.work, head.gradient + start)
         for b in range(max(begin, done), min(end, done + blocks_of(size))):
-            at = (b - done) * codes.BLOCK
-            square_sum_row(min(codes.BLOCK, size - at), shift(gradient, at), shift(partials, b))
+            at = (b - done) * codes.NORM_BLOCK
+            square_sum_row(min(codes.NORM_BLOCK, size - at), shift(gradient, at), shift(partials, b))
         done += blocks_of(size)
 
 
