@@ -10,7 +10,7 @@ import numpy as np
 
 from .engine import backend, parallel
 from .engine.options import Options
-from .engine.pace import Updates
+from .engine.rates import Updates
 from .engine.sessions import open_session
 from .kernels import codes
 from .machine import Peak, copy_bandwidth

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .engine.options import Options
-from .engine.pace import Updates
+from .engine.rates import Updates
 from .engine.samples import samples
 from .engine.sessions import bind, open_session
 from .errors import ABOVE_0, number
