@@ -14,6 +14,7 @@ from ..network.layout import Cursor, align, leading_dimension
 
 if TYPE_CHECKING:
     from ..network.mlp import MLP
+    from ..types import Doubles
 
 VECTOR_BYTES = 256  # widest panel of any tile, in bytes a row
 
@@ -36,7 +37,7 @@ class Plan:
         threads: int,
         gradient: bool = False,
         frozen: Sequence[int] = (),
-        numbers: Sequence[float] = (),
+        numbers: Sequence[float] | Doubles = (),
         average: bool = False,
     ) -> None:
         item = net.dtype.itemsize
