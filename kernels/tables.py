@@ -236,7 +236,9 @@ K_OUT_ROW = K(FLOATS, "From a row of predictions to the next.", SESSION, CPU)
 K_SEED = K(NUMBER, "Seed of the order, or of what training steps drop.", SESSION, CPU)
 K_STREAM = K(NUMBER, "Which of the seed's orders: the number of the epoch.", SESSION, CPU)
 K_TRACE = K(FLAG, "Whether threads note how long each phase takes.", SESSION, CPU)
-K_CONSTANTS = K(ADDRESS, "Constants of the window's updates, float64: a row of CONSTANTS numbers each.", SESSION, CPU)
+K_CONSTANTS = K(
+    ADDRESS, "Constants of the window's updates, float64: CONSTANTS a row.", SESSION, CPU
+)
 K_WORKER = K(ADDRESS, "The compiled worker, which ``run`` calls.", SESSION, CPU)
 CALL = K.size
 
