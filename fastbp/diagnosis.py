@@ -10,7 +10,6 @@ import numpy as np
 
 from .data import checks
 from .engine.options import Options
-from .engine.pace import plain_rates
 from .engine.samples import samples
 from .engine.sessions import bind, open_session, training_windows
 from .errors import whole
@@ -126,7 +125,6 @@ def _updates(trainer, given):
     second = Options.of(trainer).stores or trainer.gradient_hook is not None
     session = open_session(trainer, given.rows, given.code, slots, second, net.frozen, params)
     bind(trainer, session, given)
-    session.set_rates(plain_rates(trainer, 1))
     [(done, *_)] = training_windows(trainer, session, 1, trainer.steps)
     if not done:
         return [np.nan] * len(net.layers)

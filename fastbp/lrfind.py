@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .engine.options import Options
+from .engine.rates import Updates
 from .engine.samples import samples
 from .engine.sessions import bind, open_session
-from .errors import number
+from .errors import ABOVE_0, number
 from .kernels import codes
 from .network.layout import arena
 from .optimizers import LBFGS
@@ -70,28 +71,24 @@ def lr_find(
     samples again. It ends early where the loss explodes. Raises ValueError for start, end or steps that
     do not fit, and where already the first updates lead nowhere.
     """
-    number("start", start, lambda v: 0 < v < float("inf"), "a number above 0")
+    number("start", start, *ABOVE_0)
     number("end", end, lambda v: start < v < float("inf"), f"a number above start, {start}")
     number("steps", steps, lambda v: 3 <= v < 1e9 and v == int(v), "a whole number from 3 on")
     if isinstance(trainer.optimizer, LBFGS):
         raise ValueError("optimizer: got LBFGS, which has no learning rate")
     given = samples(trainer, X, y, sample_weight)
-    table = np.zeros((int(steps), codes.RATES))
-    table[:, 0] = np.geomspace(start, end, int(steps))
-    table[:, 1] = trainer.optimizer.inertia
-    products = trainer.optimizer.products(trainer.steps, len(table))
-    table[:, 2] = 0.0 if products is None else products
-    losses = np.array(_losses(trainer, given, table))
+    rates = np.geomspace(start, end, int(steps))
+    losses = np.array(_losses(trainer, given, rates))
     smoothed = _smooth(losses)
     hopeless = np.flatnonzero(smoothed > HOPELESS * np.minimum.accumulate(smoothed))
     count = hopeless[0] + 1 if len(hopeless) else len(losses)
     if count < 3:
         raise ValueError(f"start: got {start}, at which the loss explodes at once; takes a smaller one")
-    lr, losses, smoothed = table[:count, 0].copy(), losses[:count], smoothed[:count]
+    lr, losses, smoothed = rates[:count].copy(), losses[:count], smoothed[:count]
     return RangeTest(lr, losses, smoothed, _steepest(lr, smoothed))
 
 
-def _losses(trainer, given, table):
+def _losses(trainer, given, rates):
     """The mean loss of each update's batches, as it was before the update; ends where it is not finite."""
     batch, every = min(trainer.batch_size, given.rows), Options.of(trainer).accumulate
     params, slots = (arena(a.size, a.dtype) for a in (trainer.net.params, trainer.slots))
@@ -100,11 +97,11 @@ def _losses(trainer, given, table):
     session = open_session(trainer, batch, given.code, slots, second, frozen, params, trainer.num_threads)
     bind(trainer, session, given)
     whole, losses, epoch = -(-given.rows // batch), [], 0
-    while len(losses) < len(table):
+    while len(losses) < len(rates):
         session.shuffle(trainer.seed, trainer.epochs + epoch)
         first = len(losses)
-        session.set_rates(table[first:])
-        steps, before, sums = min(whole, every * (len(table) - first)), 0, np.zeros(2)
+        session.updates = Updates.of(trainer, lr=rates[first:])
+        steps, before, sums = min(whole, every * (len(rates) - first)), 0, np.zeros(2)
         session.window = every
         for done, loss, mass, _ in session.windows(codes.TRAIN, steps, trainer.steps + first):
             session.window = every

@@ -6,93 +6,142 @@ What is done to gradients and weights whatever the optimizer (clipping, L1, aver
 options.py; how the learning rate changes in schedules.py; L-BFGS in lbfgs.py.
 """
 
+from __future__ import annotations
+
+import functools
+import math
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from .errors import number, unknown
+from .errors import ABOVE_0, FROM_0, check_field, number, unknown
 from .kernels import codes
+
+if TYPE_CHECKING:
+    from .types import OptimizerLike
 
 __all__ = [
     "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Lion", "LBFGS",
 ]  # fmt: skip
 
 _BETA = (lambda v: 0 <= v < 1, "a number in [0, 1)")
+SQUARED = 1 << 16  # powers up to this one are products; larger ones are the C library's
+BLOCK = 1 << 12  # powers that are made at a time
+LOST = 2.0**-100  # a power below this is lost in whatever it is added to
 
 
 class Optimizer:
     """What every optimizer shares: its code, its slots, its numbers, its JSON form."""
 
-    weight_decay = 0.0
+    lr: float
+    betas: tuple[float, float]  # of Adam and its kin
+    weight_decay: float = 0.0
     decoupled = False  # weight decay on the parameters, not in the gradient
-    rule = None  # the code of its update without the variants of codes.DECAY and FULL
+    rule: int  # the code of its update without the variants of codes.DECAY and FULL
 
     @property
-    def code(self):
+    def code(self) -> int:
         """The code of its update: a rule, or its variant with weight decay."""
         decay = codes.DECAY if self.rule in codes.COMMON else codes.FULL
         return self.rule + (decay if self.weight_decay else 0)
 
     @property
-    def slots(self):
+    def slots(self) -> int:
         """Arrays kept beside the parameters, each of their size."""
         return codes.SLOTS[self.rule]
 
     @property
-    def inertia(self):
+    def inertia(self) -> float:
         """The number that a schedule of the momentum sets: SGD's and RMSprop's momentum, the first beta."""
         return self.betas[0] if hasattr(self, "betas") else getattr(self, "momentum", 0.0)
 
-    def config(self):
+    def config(self) -> dict[str, Any]:
         """{"name": ..., hyperparameters}: what ``optimizer(**config)`` takes back."""
-        return {"name": type(self).__name__.lower(), **asdict(self)}
+        return {"name": type(self).__name__.lower(), **asdict(cast(Any, self))}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Every number that is there, against what it may be."""
-        self._check("lr", lambda v: 0 < v < float("inf"), "a number above 0")
+        check_field(self, "lr", *ABOVE_0)
         for name in ("weight_decay", "eps", "lr_decay", "initial_accumulator_value", "momentum_decay"):
             if hasattr(self, name):
-                self._check(name, lambda v: 0 <= v < float("inf"), "a number from 0 on")
+                check_field(self, name, *FROM_0)
         for name in ("momentum", "dampening"):
             if hasattr(self, name):
-                self._check(name, lambda v: 0 <= v <= 1, "a number from 0 to 1")
+                check_field(self, name, lambda v: 0 <= v <= 1, "a number from 0 to 1")
         for name in ("alpha", "rho"):
             if hasattr(self, name):
-                self._check(name, *_BETA)
+                check_field(self, name, *_BETA)
         if hasattr(self, "betas"):
             self._check_betas()
 
-    def _check(self, name, good, takes):
-        setattr(self, name, number(f"{type(self).__name__} {name}", getattr(self, name), good, takes))
-
-    def _check_betas(self):
+    def _check_betas(self) -> None:
         what, takes = f"{type(self).__name__} betas", "two numbers in [0, 1)"
         try:
             first, second = self.betas
         except (TypeError, ValueError):
             raise ValueError(f"{what}: got {self.betas!r}, takes {takes}") from None
-        self.betas = tuple(number(what, b, _BETA[0], takes) for b in (first, second))
+        self.betas = number(what, first, _BETA[0], takes), number(what, second, _BETA[0], takes)
 
-    def hyper(self):
-        """The program's table of numbers (codes.H_...), float64."""
-        table = np.zeros(codes.HYPER)
-        table[codes.H_LR], table[codes.H_WEIGHT_DECAY] = self.lr, self.weight_decay
-        table[codes.H_MOMENTUM], table[codes.H_DECOUPLED] = self.inertia, self.decoupled
-        if hasattr(self, "betas"):
-            table[codes.H_BETA2] = self.betas[1]
-        if hasattr(self, "eps"):
-            table[codes.H_EPS] = self.eps
-        for place, value in self._numbers().items():
-            table[place] = value
-        return table
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
+        """{codes.C_...: value}: what the vectors of updates t are told.
 
-    def _numbers(self):
-        """{place in hyper: value} of what this optimizer alone has."""
-        return {}
+        t : the number of an update, from 1, or an int64 array of updates that follow each other. lr, momentum
+        (of Adam and its kin the first beta) : a number, or an array of one for each; momentum only where t is
+        one. So is a value. Both devices read what is made here; no kernel knows an optimizer's numbers.
+        """
+        decay = self.weight_decay
+        if self.decoupled:
+            return {codes.C_LR: lr, codes.C_DECAY: lr * decay}
+        return {codes.C_LR: lr, codes.C_L2: decay}
 
-    def products(self, steps, count):
-        """NAdam's product of momenta after updates steps + 1, ..., steps + count; None elsewhere."""
-        return None
+    def _mean_constants(self, beta1, beta2, eps):
+        """Of rules that divide by a mean."""
+        # never 0 / 0, in padding above all
+        return {codes.C_BETA1: 1.0 - beta1, codes.C_BETA2: 1.0 - beta2, codes.C_EPS: max(eps, 1e-37)}
+
+
+def _power(base, t):
+    """base**t, t whole from 0 on. By squaring: products have the same bits on every machine."""
+    if not isinstance(t, np.ndarray):
+        return _power_block(base, t // BLOCK).item(t % BLOCK)
+    if isinstance(base, np.ndarray):
+        return _powers(base, t)
+    first, last = int(t[0]) // BLOCK, int(t[-1]) // BLOCK
+    blocks = [_power_block(base, number) for number in range(first, last + 1)]
+    return np.concatenate(blocks)[int(t[0]) - first * BLOCK :][: len(t)]
+
+
+def _powers(base, t):
+    """_power of an array t, for one base or one for each."""
+    result, square, bits = np.ones(len(t)), base, np.minimum(t, SQUARED)
+    while bits.any():
+        result = np.where(bits & 1, result * square, result)
+        bits, square = bits >> 1, square * square
+    large = t > SQUARED
+    if large.any():
+        bases = np.broadcast_to(base, t.shape)[large].tolist()
+        result[large] = list(map(math.pow, bases, t[large].tolist()))
+    return result
+
+
+@functools.lru_cache(maxsize=64)
+def _power_block(base, number):
+    """base**t for the BLOCK numbers t from number * BLOCK on; kept, because windows of updates share them."""
+    t = np.arange(number * BLOCK, (number + 1) * BLOCK)
+    if math.pow(base, t[0]) < LOST:
+        return np.zeros(BLOCK)
+    if number == 0 or t[-1] > SQUARED:
+        return _powers(base, t)
+    result, square = _power_block(base, 0), float(_powers(base, np.array([BLOCK]))[0])
+    while number:  # the products of t's low bits are the same in all blocks
+        result = result * square if number & 1 else result
+        number, square = number >> 1, square * square
+    return result
+
+
+def _root(x):
+    return np.sqrt(x) if isinstance(x, np.ndarray) else math.sqrt(x)
 
 
 @dataclass
@@ -116,7 +165,7 @@ class SGD(Optimizer):
     weight_decay: float = 0.0
     nesterov: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError(
@@ -125,11 +174,17 @@ class SGD(Optimizer):
             )
 
     @property
-    def rule(self):
+    def rule(self) -> int:  # type: ignore[override]  # read as the attribute of the others is
         return codes.SGD_MOMENTUM if self.momentum else codes.SGD
 
-    def _numbers(self):
-        return {codes.H_DAMPENING: self.dampening, codes.H_NESTEROV: self.nesterov}
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
+        found = super().constants(t, lr, momentum)
+        if self.rule == codes.SGD_MOMENTUM:
+            fresh = 1.0 - self.dampening
+            found[codes.C_FRESH] = np.where(t == 1, 1.0, fresh) if self.dampening else fresh
+            found[codes.C_MOMENTUM], found[codes.C_GRADIENT] = momentum, self.nesterov
+            found[codes.C_BUFFER] = momentum if self.nesterov else 1.0
+        return found
 
 
 @dataclass
@@ -146,14 +201,21 @@ class Adam(Optimizer):
     """
 
     lr: float = 1e-3
-    betas: tuple = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
     amsgrad: bool = False
 
     @property
-    def rule(self):
+    def rule(self) -> int:  # type: ignore[override]  # read as the attribute of the others is
         return codes.AMSGRAD if self.amsgrad else codes.ADAM
+
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
+        return super().constants(t, lr, momentum) | {
+            **self._mean_constants(momentum, self.betas[1], self.eps),
+            codes.C_LR: lr / (1.0 - _power(momentum, t)),
+            codes.C_ROOT: 1.0 / _root(1.0 - _power(self.betas[1], t)),
+        }
 
 
 @dataclass
@@ -185,7 +247,7 @@ class NAdam(Optimizer):
     """
 
     lr: float = 2e-3
-    betas: tuple = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
     momentum_decay: float = 4e-3
@@ -194,22 +256,37 @@ class NAdam(Optimizer):
     rule = codes.NADAM
 
     @property
-    def decoupled(self):
+    def decoupled(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is
         return self.decoupled_weight_decay
 
-    def _numbers(self):
-        return {codes.H_MOMENTUM_DECAY: self.momentum_decay}
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
+        beta, decay, many = self.betas[0], self.momentum_decay, isinstance(t, np.ndarray)
+        first, last = (int(t[0]), int(t[-1])) if many else (t, t)
+        momenta = [beta * (1.0 - 0.5 * 0.96 ** (k * decay)) for k in range(first, last + 2)]
+        now, after = (np.array(momenta[:-1]), np.array(momenta[1:])) if many else momenta
+        product = self._products(first, last)
+        product = product if many else float(product[0])
+        return super().constants(t, lr, momentum) | {
+            **self._mean_constants(beta, self.betas[1], self.eps),
+            codes.C_ROOT: 1.0 / _root(1.0 - _power(self.betas[1], t)),
+            codes.C_SLOPE: (1.0 - now) / (1.0 - product),
+            codes.C_MEAN: after / (1.0 - product * after),
+        }
 
-    def products(self, steps, count):
-        """mu_1 ... mu_t for t = steps + 1, ..., steps + count."""
-        beta, result = self.betas[0], np.zeros(count)
+    def _products(self, first, last):
+        """mu_1 ... mu_t for t = first, ..., last."""
+        beta = self.betas[0]
         nothing = 1 if beta == 0 else int(-745 / np.log(beta)) + 1  # from here on it is 0: e**-745
-        last = min(steps + count, nothing)
-        if last > steps:
-            t = np.arange(1, last + 1, dtype=float)
-            momenta = beta * (1 - 0.5 * 0.96 ** (t * self.momentum_decay))
-            result[: last - steps] = np.cumprod(momenta)[steps:]  # from the first on: one order
-        return result
+        enough = min(nothing, max(BLOCK, 1 << last.bit_length()))
+        result = _momentum_products(beta, self.momentum_decay, enough)[first - 1 : last]
+        return np.concatenate([result, np.zeros(last - first + 1 - len(result))])
+
+
+@functools.lru_cache(maxsize=4)
+def _momentum_products(beta, decay, count):
+    """NAdam's mu_1 ... mu_t for t = 1, ..., count."""
+    t = np.arange(1, count + 1, dtype=float)
+    return np.cumprod(beta * (1 - 0.5 * 0.96 ** (t * decay)))
 
 
 @dataclass
@@ -225,7 +302,7 @@ class RAdam(Optimizer):
     """
 
     lr: float = 1e-3
-    betas: tuple = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
     decoupled_weight_decay: bool = False
@@ -233,8 +310,23 @@ class RAdam(Optimizer):
     rule = codes.RADAM
 
     @property
-    def decoupled(self):
+    def decoupled(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is
         return self.decoupled_weight_decay
+
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
+        power = _power(self.betas[1], t)
+        end = 2.0 / (1.0 - self.betas[1]) - 1.0
+        rho = end - 2.0 * t * power / (1.0 - power)
+        sized, size = rho > 5.0, np.maximum(rho, 5.0)
+        rectified = 0.0
+        if end > 5.0:  # else no rho is
+            rectified = np.sqrt((size - 4.0) * (size - 2.0) * end / ((end - 4.0) * (end - 2.0) * size))
+        return super().constants(t, lr, momentum) | {
+            **self._mean_constants(momentum, self.betas[1], self.eps),
+            codes.C_LR: lr / (1.0 - _power(momentum, t)),
+            codes.C_SIZED: np.where(sized, rectified * np.sqrt(1.0 - power), 0.0),
+            codes.C_PLAIN: np.where(sized, 0.0, 1.0),
+        }
 
 
 @dataclass
@@ -249,11 +341,18 @@ class Adamax(Optimizer):
     """
 
     lr: float = 2e-3
-    betas: tuple = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
 
     rule = codes.ADAMAX
+
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
+        return super().constants(t, lr, momentum) | {
+            **self._mean_constants(momentum, self.betas[1], self.eps),
+            codes.C_LR: lr / (1.0 - _power(momentum, t)),
+            codes.C_KEEP: self.betas[1],
+        }
 
 
 @dataclass
@@ -277,13 +376,16 @@ class RMSprop(Optimizer):
     centered: bool = False
 
     @property
-    def rule(self):
+    def rule(self) -> int:  # type: ignore[override]  # read as the attribute of the others is
         if self.centered:
             return codes.RMSPROP_CENTERED_MOMENTUM if self.momentum else codes.RMSPROP_CENTERED
         return codes.RMSPROP_MOMENTUM if self.momentum else codes.RMSPROP
 
-    def _numbers(self):
-        return {codes.H_BETA2: self.alpha}
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
+        return super().constants(t, lr, momentum) | {
+            **self._mean_constants(momentum, self.alpha, self.eps),
+            codes.C_INERTIA: momentum,
+        }
 
 
 @dataclass
@@ -305,8 +407,12 @@ class Adagrad(Optimizer):
 
     rule = codes.ADAGRAD
 
-    def _numbers(self):
-        return {codes.H_LR_DECAY: self.lr_decay, codes.H_START: self.initial_accumulator_value}
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
+        return super().constants(t, lr, momentum) | {
+            **self._mean_constants(momentum, 0.0, self.eps),
+            codes.C_LR: lr / (1.0 + (t - 1) * self.lr_decay),
+            codes.C_START: self.initial_accumulator_value,
+        }
 
 
 @dataclass
@@ -327,8 +433,8 @@ class Adadelta(Optimizer):
 
     rule = codes.ADADELTA
 
-    def _numbers(self):
-        return {codes.H_BETA2: self.rho}
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
+        return super().constants(t, lr, momentum) | self._mean_constants(momentum, self.rho, self.eps)
 
 
 @dataclass
@@ -343,11 +449,14 @@ class Lion(Optimizer):
     """
 
     lr: float = 1e-4
-    betas: tuple = (0.9, 0.99)
+    betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
 
     rule = codes.LION
     decoupled = True
+
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
+        return super().constants(t, lr, momentum) | self._mean_constants(momentum, self.betas[1], 0.0)
 
 
 @dataclass
@@ -373,14 +482,19 @@ class LBFGS(Optimizer):
     tolerance_change: float = 1e-9
     weight_decay: float = 0.0
 
-    rule, code, slots = codes.STORE, codes.STORE, 0
+    rule = codes.STORE
     lr = 1.0
+    slots = 0  # type: ignore[assignment]  # SciPy keeps what it needs
 
-    def __post_init__(self):
+    @property
+    def code(self) -> int:
+        return codes.STORE  # the objective has the weight decay
+
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("tolerance_grad", "tolerance_change"):
-            self._check(name, lambda v: 0 <= v < float("inf"), "a number from 0 on")
-        self._check("history_size", lambda v: 1 <= v < 1e6 and v == int(v), "a whole number from 1 on")
+            check_field(self, name, *FROM_0)
+        check_field(self, "history_size", lambda v: 1 <= v < 1e6 and v == int(v), "a whole number from 1 on")
         self.history_size = int(self.history_size)
 
 
@@ -390,7 +504,7 @@ OPTIMIZERS = {
 }
 
 
-def optimizer(spec, **hyperparameters):
+def optimizer(spec: OptimizerLike, **hyperparameters: Any) -> Optimizer:
     """An Optimizer from itself, or from a name ("sgd", "adam", ...) and its hyperparameters.
 
     Raises ValueError for an unknown name (the nearest known one suggested), TypeError otherwise.

@@ -42,6 +42,7 @@ class Exchangeable(Protocol):
 Array: TypeAlias = NDArray[Any]  # of any dtype
 Floats: TypeAlias = NDArray[np.floating[Any]]  # float32 or float64, as the network
 Doubles: TypeAlias = NDArray[np.float64]
+PerUpdate: TypeAlias = float | Doubles  # one number for all updates, or an array of one for each
 Ints: TypeAlias = NDArray[np.int64]
 Shape: TypeAlias = tuple[int, ...]
 

@@ -150,7 +150,8 @@ SLOTS |= {rule + DECAY: SLOTS[rule] for rule in COMMON} | {
     rule + FULL: SLOTS[rule] for rule in range(SGD, RULES)
 }
 
-# Constants of an update, ready to be used by the vectors; one array of tables.CONSTANTS numbers a step.
+# Constants of an update, which the optimizer makes for both devices: tables.CONSTANTS numbers, ready to be
+# used by the vectors.
 C_LR, C_L2, C_DECAY = 0, 1, 2  # step length; weight decay added to the gradient; p -= decay p
 C_L1, C_CLIP, C_EMA = 3, 4, 5  # FULL: g += l1 sign p; abs(g) at most clip; ema += share (p - ema), or 0
 C_MOMENTUM, C_FRESH, C_GRADIENT, C_BUFFER = 6, 7, 8, 9  # SGD: buf = mom buf + fresh g; d = a g + b buf
@@ -160,6 +161,7 @@ C_SIZED, C_PLAIN = 10, 11  # RAdam: share of the step over sqrt(v), and of that 
 C_KEEP = 10  # Adamax: b2
 C_INERTIA = 10  # RMSprop: momentum
 C_START = 10  # Adagrad: what the sums began with
+C_AVERAGE = 12  # share of the weights in their average, with a limit on the weights too; C_EMA is 0 then
 
 # call. COLLECT: a training step's gradients without the update; APPLY: one update from the gradient arena,
 # whoever filled it

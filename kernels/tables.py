@@ -4,7 +4,7 @@ A network, its loss and its optimizer become tables of numbers, and the compiled
 
     plan    int64: a header, then a row for each layer, then the runs of numeric columns and the embeddings
     call    int64: what one call does, and where its data lies
-    hyper   float64: the optimizer's numbers, then a factor of the learning rate for each layer
+    hyper   float64: the options' numbers, then a factor of the learning rate for each layer
 
 Each field is declared below: its unit, one sentence, who writes it, and which devices read it. ``P_LAYERS``
 and its like are the numbers of the fields; they follow from the order. The page docs/tables.md comes from
@@ -20,7 +20,7 @@ WORK, PARAMS, SCRATCH = "place in work", "place in params", "place in a thread's
 ADDRESS, BYTES, TICKS, SHARE = "address", "bytes", "clock ticks", "1 / DROPOUT_RANGE"
 
 # Who writes a field.
-PLAN, SESSION, OPTIMIZER, OPTIONS, DATA, PACE = "plan", "session", "optimizer", "options", "data", "schedule"
+PLAN, SESSION, OPTIONS, DATA = "plan", "session", "options", "data"
 # Who writes or reads it: the devices' programs, and Python behind them. What only the CPU reads the GPU's
 # program refuses (``refused``), unless it says how the CPU does its work: that it may pass over.
 CPU, GPU, PYTHON, BOTH = "cpu", "cuda", "python", "cpu, cuda"
@@ -91,7 +91,7 @@ class Table:
 
 # --- sizes that the tables and the kernels share
 
-CONSTANTS = 12  # of an update: what its vectors read, see codes.C_...
+CONSTANTS = 13  # of an update, see codes.C_...
 STATISTICS = 5  # rows of L_STAT with a batch norm, see N_...
 LOSS_SCALARS = 16  # of a loss's own numbers; behind them a vector with one for each output
 TILE = 2048  # floats of the largest tile, or of a narrow gradient and its transpose
@@ -193,41 +193,21 @@ N_INVERSE = N(NUMBER, "1 / sqrt(variance + NORM_EPS).", BOTH, BOTH)
 N_SUM = N(NUMBER, "Mean of the gradient, in the backward pass.", CPU, CPU)
 N_PRODUCT = N(NUMBER, "Mean of the gradient times the normalised numbers.", CPU, CPU)
 
-# --- hyper and rates
+# --- hyper
 
 H = Table(
     "H",
     "hyper",
-    "The optimizer's own numbers, then the training's; 0 where not used. Behind them, with H_PER_LAYER, a "
-    "factor of the learning rate for each layer.",
+    "What the training's options tell the program; 0 where not used. Behind it, with H_PER_LAYER, a factor "
+    "of the learning rate for each layer. An optimizer's own numbers come as constants, see K_CONSTANTS.",
 )
-H_LR = H(NUMBER, "Learning rate.", OPTIMIZER, BOTH)
-H_WEIGHT_DECAY = H(NUMBER, "Weight decay.", OPTIMIZER, BOTH)
-H_MOMENTUM = H(NUMBER, "Momentum; of Adam and its kin the first beta.", OPTIMIZER, BOTH)
-H_DAMPENING = H(NUMBER, "Dampening of SGD's momentum.", OPTIMIZER, BOTH)
-H_NESTEROV = H(FLAG, "Whether the momentum is Nesterov's.", OPTIMIZER, BOTH)
-H_BETA2 = H(NUMBER, "Share of the past in the mean of squares.", OPTIMIZER, BOTH)
-H_EPS = H(NUMBER, "What is added where an update divides.", OPTIMIZER, BOTH)
-H_DECOUPLED = H(FLAG, "Whether weight decay shrinks the weights themselves, as in AdamW.", OPTIMIZER, BOTH)
-H_LR_DECAY = H(NUMBER, "Adagrad's decay of the learning rate.", OPTIMIZER, BOTH)
-H_MOMENTUM_DECAY = H(NUMBER, "NAdam's decay of the momentum.", OPTIMIZER, BOTH)
-H_START = H(NUMBER, "What Adagrad's sums began with.", OPTIMIZER, BOTH)
 H_CLIP_NORM = H(NUMBER, "Largest norm of the whole gradient; 0: no limit.", OPTIONS, BOTH)
 H_CLIP_LAYER = H(NUMBER, "Largest norm of a layer's gradient; 0: no limit.", OPTIONS, BOTH)
-H_CLIP_VALUE = H(NUMBER, "Largest absolute number of a gradient; 0: no limit.", OPTIONS, BOTH)
-H_L1 = H(NUMBER, "Penalty on the absolute weights.", OPTIONS, BOTH)
 H_MAX_NORM = H(NUMBER, "Largest norm of the weights into a unit; 0: no limit.", OPTIONS, BOTH)
 H_ACCUMULATE = H(COUNT, "Batches of an update.", OPTIONS, BOTH)
-H_EMA = H(NUMBER, "Share of the past in the average of the weights; 0: no average.", OPTIONS, BOTH)
 H_PER_LAYER = H(FLAG, "Whether layers have constants of their own.", OPTIONS, BOTH)
 H_BARE_BIAS = H(FLAG, "Whether biases, and what lies behind them, go without decay.", OPTIONS, BOTH)
 HYPER = H.size
-
-RATE = Table("RATE", "rates", "What changes from update to update, a row of float64 for each of an epoch.")
-RATE_LR = RATE(NUMBER, "Learning rate.", PACE, BOTH)
-RATE_MOMENTUM = RATE(NUMBER, "Momentum, or the first beta.", PACE, BOTH)
-RATE_PRODUCT = RATE(NUMBER, "NAdam's product of the momenta so far.", PACE, BOTH)
-RATES = RATE.size
 
 # --- call
 
@@ -256,7 +236,9 @@ K_OUT_ROW = K(FLOATS, "From a row of predictions to the next.", SESSION, CPU)
 K_SEED = K(NUMBER, "Seed of the order, or of what training steps drop.", SESSION, CPU)
 K_STREAM = K(NUMBER, "Which of the seed's orders: the number of the epoch.", SESSION, CPU)
 K_TRACE = K(FLAG, "Whether threads note how long each phase takes.", SESSION, CPU)
-K_RATES = K(ADDRESS, "The table of rates; 0: those of hyper, always.", SESSION, CPU)
+K_CONSTANTS = K(
+    ADDRESS, "Constants of the window's updates, float64: CONSTANTS a row.", SESSION, CPU
+)
 K_WORKER = K(ADDRESS, "The compiled worker, which ``run`` calls.", SESSION, CPU)
 CALL = K.size
 
@@ -349,7 +331,6 @@ G_TARGETED = G(COUNT, "Numbers of a sample's target; 0: there are no targets.", 
 G_WEIGHTED = G(FLAG, "Whether samples have weights.", SESSION, GPU)
 G_PARTS = G(COUNT, "Parts of the batch that weight tiles are summed in.", SESSION, GPU)
 G_STORE = G(PARAMS, "Where gradients go that are not used at once.", SESSION, GPU)
-G_RATED = G(FLAG, "Whether there is a table of rates.", SESSION, GPU)
 G_SEED = G(NUMBER, "Seed of what training steps drop.", SESSION, GPU)
 G_EVERY = G(COUNT, "Batches of an update.", SESSION, GPU)
 G_DROPS = G(COUNT, "Number of the batch, for what is dropped.", GPU, GPU)
@@ -362,12 +343,14 @@ DEVICE = -(-G.size // 8) * 8  # whole cache lines
 U = Table(
     "U",
     "numbers of the GPU",
-    "float64, behind hyper in one array. Behind them the layers' factors, then the table of rates.",
+    "float64, behind hyper in one array. Behind them the layers' factors, then the constants of the window's "
+    "updates.",
     first=HYPER,
 )
 U_LOSS = U(NUMBER, "Sum of the batches' losses since step 0, each times its weight.", GPU, PYTHON)
 U_WEIGHT = U(NUMBER, "Sum of these weights.", GPU, PYTHON)
 U_FACTOR = U(NUMBER, "What kept gradients are multiplied by: clipping, batches of an update.", GPU, GPU)
+U_FIRST = U(COUNT, "The update, of the pass's, that the first constants are of.", SESSION, GPU)
 NUMBERS = -(-U.size // 8) * 8
 
 for _table in Table.all.values():

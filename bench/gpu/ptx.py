@@ -39,7 +39,7 @@ def signatures(real):
         "square_norm": (mem, table),
         "clip": (mem, table, numbers),
         "constrain": (mem, table, numbers),
-        "average": (mem, table, numbers),
+        "average": (mem, table),
         "drop_inputs": (mem, table),
         "finish_layer": (mem, table, int64),
         "finish_delta": (mem, table, int64),

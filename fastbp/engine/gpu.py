@@ -15,12 +15,13 @@ from ..custom.functions import definition
 from ..data.gpuarrays import OnDevice
 from ..kernels import codes
 from ..network.layout import arena
+from .parallel import WINDOW
 
 if TYPE_CHECKING:
     from ..types import Array, Doubles, Floats
     from .plan import Plan
+    from .rates import Updates
 
-WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
 _process: int | None = None  # in which CUDA was begun
 
 
@@ -40,6 +41,7 @@ class GpuSession:
 
     The host's parameters and slots are the truth between passes: they go down when a pass begins and
     come back when it ends, however it ends. The rest, data, order, sums of the loss, stays down.
+    updates: the Updates of the next training steps (rates.py).
     program: kernels.cuda.program; the others as for backend.Session.
     """
 
@@ -57,7 +59,9 @@ class GpuSession:
         self.order = np.empty(0, np.int32)
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()
+        self.updates: Updates | None = None
         self._mode: int | None = None  # of the pass that is under way
+        self._number = 0  # updates made before it
 
     @property
     def params(self) -> Floats:
@@ -71,10 +75,6 @@ class GpuSession:
     def seed(self, number: int) -> None:
         """The seed of what training steps drop."""
         self._run.seed = number
-
-    def set_rates(self, table: Doubles | None = None) -> None:
-        """Learning rate, momentum, ... of each update of the epoch; None: those of hyper for all."""
-        self._run.rates = np.empty(0) if table is None else np.ascontiguousarray(table).ravel()
 
     def set_loss(self, code: int) -> None:
         """Change the loss's code, between labels and probabilities; the plan has room for either."""
@@ -139,8 +139,8 @@ class GpuSession:
         try:
             while self.done < steps:
                 start = time.perf_counter()
-                run.set_hyper(self.hyper)  # who is asked between two windows may have changed it
                 count = min(self.window, steps - self.done)
+                self._tell(self.done, self.done + count)
                 run.launch(self.done, count)
                 before = self.done
                 self.done, loss, mass, hits = run.read()
@@ -148,23 +148,24 @@ class GpuSession:
                 if count == self.window:
                     self.window = max(1, min(2 * count, int(count * WINDOW / seconds)))
                 if self.done >= steps or self.done < before + count:
-                    self._settle()
+                    self._end_pass()
                 yield self.done, loss, mass, hits
                 if self.done < before + count:
                     return
         finally:
-            self._settle()
+            self._end_pass()
 
     def each(self, mode: int, steps: int) -> Iterator[int]:
         """Run the steps one at a time; yields the number of each, when layer_rows has its results."""
         run = self._begin(mode, 0)
         try:
             for step in range(steps):
+                self._tell(step, step + 1)
                 run.launch(step, 1)
                 self.done = run.read()[0]
                 yield step
         finally:
-            self._settle()
+            self._end_pass()
 
     def combined(
         self, steps: int, number: int, combine: Callable[[], object]
@@ -174,6 +175,7 @@ class GpuSession:
         run = self._begin(codes.TRAIN, number, stored=True)
         try:
             for step in range(steps):
+                self._tell(step, step + 1)
                 run.launch(step, 1, run.FIRST)
                 done, loss, mass, hits = run.read()
                 if done > step:
@@ -185,7 +187,7 @@ class GpuSession:
                 if done == step:
                     return
         finally:
-            self._settle()
+            self._end_pass()
 
     def layer_rows(self, layer: int, rows: int) -> tuple[Floats, ...]:
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them: copies."""
@@ -197,19 +199,25 @@ class GpuSession:
         for measured in (self._run.pace, self._run.timed):
             self._begin(codes.TRAIN, number)
             try:
+                self._tell(0, steps)
                 found.append(measured(steps))
             finally:
-                self._settle()
+                self._end_pass()
         return found
 
     def _begin(self, mode, number, stored=False):
         if mode == codes.TRAIN and self.table[codes.P_OPTIMIZER] == codes.STORE:
             raise ValueError("optimizer: got LBFGS, which only fit takes")
-        self.done, self._mode = 0, mode
+        self.done, self._mode, self._number = 0, mode, number
         self._run.upload(mode, self.hyper, number, stored)
         return self._run
 
-    def _settle(self):
+    def _tell(self, begin: int, end: int) -> None:
+        """Tell the device about steps [begin, end). Who is asked between two windows may have changed it."""
+        window = self.updates.window(self._number, begin, end) if self._mode == codes.TRAIN else None
+        self._run.tell(self.hyper, window)
+
+    def _end_pass(self):
         """End a pass: steps counted, parameters and slots on the host as the last one left them."""
         mode, self._mode = self._mode, None
         if mode is not None:

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import number
+from ..errors import ABOVE_0, BETWEEN_0_AND_1, FROM_0, number
 from ..kernels import codes
 
 if TYPE_CHECKING:
     from ..optimizers import Optimizer
     from ..training.trainer import Trainer
-    from ..types import Doubles
+    from ..types import Doubles, PerUpdate
 
-_ABOVE = (lambda v: 0 < v < float("inf"), "a number above 0, or None")
 _checked: weakref.WeakKeyDictionary[Any, Any] = (
     weakref.WeakKeyDictionary()
 )  # trainer -> its options, what they were made of and its network
@@ -56,23 +55,23 @@ class Options:
     def check(self, layers: int) -> None:
         for name in ("clip_norm", "clip_layer_norm", "clip_value", "max_norm"):
             if getattr(self, name) is not None:
-                setattr(self, name, number(name, getattr(self, name), *_ABOVE))
+                setattr(
+                    self, name, number(name, getattr(self, name), ABOVE_0[0], "a number above 0, or None")
+                )
         if self.clip_norm is not None and self.clip_layer_norm is not None:
             raise ValueError(
                 f"clip_layer_norm: got {self.clip_layer_norm} beside clip_norm {self.clip_norm}, takes one "
                 "of them"
             )
-        self.l1 = number("l1", self.l1, lambda v: 0 <= v < float("inf"), "a number from 0 on")
+        self.l1 = number("l1", self.l1, *FROM_0)
         if not isinstance(self.decay_bias, (bool, np.bool_)):
             raise TypeError(f"decay_bias: got {self.decay_bias!r}, takes True or False")
-        whole = isinstance(self.accumulate, (int, np.integer)) and not isinstance(self.accumulate, bool)
-        if not whole or not 1 <= self.accumulate < 2**31:
-            raise ValueError(
-                f"accumulate: got {self.accumulate!r}, takes a whole number of batches from 1 on"
-            )
-        self.accumulate, self.decay_bias = int(self.accumulate), bool(self.decay_bias)
+        whole = lambda v: isinstance(v, (int, np.integer)) and 1 <= v < 2**31  # noqa: E731
+        takes = "a whole number of batches from 1 on"
+        self.accumulate = int(number("accumulate", self.accumulate, whole, takes))
+        self.decay_bias = bool(self.decay_bias)
         if self.ema is not None:
-            self.ema = number("ema", self.ema, lambda v: 0 < v < 1, "a number between 0 and 1, or None")
+            self.ema = number("ema", self.ema, BETWEEN_0_AND_1[0], "a number between 0 and 1, or None")
         if self.lr_factors is not None:
             self._check_factors(layers)
 
@@ -85,8 +84,7 @@ class Options:
         if len(factors) != layers:
             raise ValueError(f"lr_factors: got {len(factors)} numbers, {takes}")
         self.lr_factors = tuple(
-            number("lr_factors", f, lambda v: 0 <= v < float("inf"), takes.removeprefix("takes "))
-            for f in factors
+            number("lr_factors", f, FROM_0[0], takes.removeprefix("takes ")) for f in factors
         )
 
     @property
@@ -111,14 +109,23 @@ class Options:
         """{name: value} of what is not as by default: as JSON takes it."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
-    def hyper(self, table: Doubles, layers: int) -> Doubles:
-        """The optimizer's table with the options' numbers, and the layers' factors behind."""
-        factors = np.ones(layers) if self.lr_factors is None else np.array(self.lr_factors)
+    def constants(self, t: Any) -> dict[int, PerUpdate]:
+        """{codes.C_...: value} of updates t, as Optimizer.constants: what all optimizers share."""
+        found: dict[int, PerUpdate] = {codes.C_L1: self.l1, codes.C_CLIP: self.clip_value or np.inf}
+        if self.ema is not None:
+            share = 1.0 - self.ema * (t != 1)  # all of the weights at the first update, as torch's swa_utils
+            found[codes.C_AVERAGE] = share
+            if self.max_norm is None:  # else the average is of what the limit leaves
+                found[codes.C_EMA] = share
+        return found
+
+    def hyper(self, layers: int) -> Doubles:
+        """The program's table (codes.H_...), and behind it the layers' factors, float64."""
+        table = np.zeros(codes.HYPER + layers)
         table[codes.H_CLIP_NORM] = self.clip_norm or 0.0
         table[codes.H_CLIP_LAYER] = self.clip_layer_norm or 0.0
-        table[codes.H_CLIP_VALUE] = self.clip_value or 0.0
-        table[codes.H_L1], table[codes.H_MAX_NORM] = self.l1, self.max_norm or 0.0
-        table[codes.H_ACCUMULATE], table[codes.H_EMA] = self.accumulate, self.ema or 0.0
+        table[codes.H_MAX_NORM], table[codes.H_ACCUMULATE] = self.max_norm or 0.0, self.accumulate
         table[codes.H_BARE_BIAS] = not self.decay_bias
         table[codes.H_PER_LAYER] = not self.decay_bias or self.lr_factors is not None
-        return np.concatenate([table, factors])
+        table[codes.HYPER :] = 1.0 if self.lr_factors is None else self.lr_factors
+        return table

@@ -13,6 +13,7 @@ from ..network.gradients import Gradients
 from . import backend, parallel
 from .options import Options
 from .plan import Plan
+from .rates import Updates
 
 if TYPE_CHECKING:
     from ..training.trainer import Trainer
@@ -38,17 +39,17 @@ def open_session(
         net, code, options.code(trainer.optimizer), batch, threads, second, frozen,
         trainer.loss.numbers(net.sizes[-1]), options.ema is not None,
     )  # fmt: skip
-    return backend.open_session(
+    session = backend.open_session(
         trainer.device, net.params if params is None else params, slots, plan, hyper(trainer), threads,
         fixed=fixed, work=parallel.step_work(net, batch),
     )  # fmt: skip
+    session.updates = Updates.of(trainer)
+    return session
 
 
 def hyper(trainer: Trainer) -> Doubles:
-    """The optimizer's numbers and the options', as they are now."""
-    table = trainer.optimizer.hyper()
-    table[codes.H_LR] *= trainer.lr_scale
-    return Options.of(trainer).hyper(table, len(trainer.net.layers))
+    """The options' numbers, as they are now."""
+    return Options.of(trainer).hyper(len(trainer.net.layers))
 
 
 def bind(trainer: Trainer, session: Any, samples: Samples) -> float:

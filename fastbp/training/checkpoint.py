@@ -1,10 +1,17 @@
 """One safe file format: safetensors with a JSON config; save and resume are exact.
 
-Tensors: weights.K (fan_in, fan_out), biases.K (fan_out,), of layers with a norm gains.K and shifts.K, with
-batch norm running_means.K and running_vars.K, with prelu slopes.K, of embedded columns embeddings.K; the
-optimizer's slots as slotS.weights.K, ..., and average.weights.K, ... where the trainer keeps an average;
-with a preparation its numbers, float64, as preparation.NAME. Metadata: {"fastbp": JSON of the
-configuration}. No code in it.
+Tensors, K being the layer (of embeddings the embedded column):
+
+    weights.K (fan_in, fan_out), biases.K (fan_out,)
+    gains.K, shifts.K                    of layers with a norm
+    running_means.K, running_vars.K      of layers with batch norm
+    slopes.K                             of layers with prelu
+    embeddings.K
+    slotS.weights.K, ...                 the optimizer's slots
+    average.weights.K, ...               where the trainer keeps an average
+    preparation.NAME                     the numbers of a preparation, float64
+
+Metadata: {"fastbp": JSON of the configuration}. There is no code in it. What is promised: docs/policies.md.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from ..callbacks import Callback, EarlyStopping, TerminateOnNaN
 from ..data import checks
 from ..engine import sessions
 from ..engine.options import Options
-from ..engine.pace import Pace
+from ..engine.rates import Rates
 from ..engine.samples import Samples, samples
-from ..errors import whole
+from ..errors import ABOVE_0, BETWEEN_0_AND_1, number, whole
 from ..optimizers import LBFGS
 from . import lbfgs
 from .history import History
@@ -51,7 +51,7 @@ class Fit:
         if isinstance(trainer.optimizer, LBFGS):
             self.way = lbfgs.prepare(self)
         else:
-            self.way, self.pace = self._epochs, Pace(trainer, self.epochs, self.updates, rows, self.seconds)
+            self.way, self.rates = self._epochs, Rates(trainer, self.epochs, self.updates, rows, self.seconds)
 
     def run(self, session: Any, evaluate: Callable[..., Logs]) -> History:
         """Train on ``session``; evaluate(Samples, metrics) scores the validation samples. Returns History."""
@@ -82,7 +82,7 @@ class Fit:
             began = time.perf_counter()
             self.tell("on_epoch_begin", epoch, {})
             logs = self.measured(self._train(session, epoch), began)
-            self.pace.after_epoch(logs)
+            self.rates.after_epoch(logs)
             self.tell("on_epoch_end", epoch, logs)
             self.history.append(**logs)
             epoch += 1
@@ -113,7 +113,7 @@ class Fit:
         if self.shuffle:
             session.shuffle(trainer.seed, trainer.epochs)
         trainer.epochs += 1
-        self._rates(session)
+        self._set_rates(session)
         before, session.done, scores = trainer.steps, 0, self.samples.scored
         done = hits = 0
         loss = mass = 0.0
@@ -126,7 +126,7 @@ class Fit:
                 self.progress.update(epoch, seen, loss / mass if mass else 0.0, right)
                 if self.seconds is not None and np.isfinite(loss):
                     self._plan(before + options.updates(done, self.steps))
-                    self._rates(session)
+                    self._set_rates(session)
                     if self._left() <= 0:
                         break
             else:
@@ -139,10 +139,10 @@ class Fit:
             logs["accuracy"] = right
         return logs
 
-    def _rates(self, session):
+    def _set_rates(self, session: Any) -> None:
         """The optimizer's numbers as they are now: callbacks, and what is planned, may change them."""
         session.hyper[:] = sessions.hyper(self.trainer)
-        session.set_rates(self.pace.table())
+        session.updates = self.rates.epoch()
 
     def _left(self):
         """Seconds that are left for steps: a validation as long as the last one is to come."""
@@ -188,8 +188,8 @@ def prepare(
     verbose: Verbose,
 ) -> Fit:
     """The arguments of Trainer.fit, checked: a Fit. Nothing has changed when this raises."""
-    if seconds is not None and not (isinstance(seconds, (int, float)) and 0 < seconds < float("inf")):
-        raise ValueError(f"seconds: got {seconds!r}, takes a number above 0, or None")
+    if seconds is not None:
+        number("seconds", seconds, ABOVE_0[0], "a number above 0, or None")
     if epochs is None:
         epochs = 1 if seconds is None else None
     else:
@@ -214,8 +214,7 @@ def prepare(
 
 def split(share: float, rows: int) -> int:
     """Where the last ``share`` of the rows begins."""
-    if not (isinstance(share, (int, float)) and 0 < share < 1):
-        raise ValueError(f"validation_split: got {share!r}, takes a number between 0 and 1")
+    number("validation_split", share, *BETWEEN_0_AND_1)
     start = int(rows * (1.0 - share))
     if not 0 < start < rows:
         raise ValueError(

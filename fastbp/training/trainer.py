@@ -14,7 +14,7 @@ from ..data import checks
 from ..data.frames import names_of
 from ..engine import averages, backend, devices, parallel, sessions
 from ..engine.options import Options
-from ..engine.pace import Pace
+from ..engine.rates import Rates
 from ..engine.samples import features, samples
 from ..errors import whole
 from ..kernels import codes
@@ -269,7 +269,7 @@ class Trainer:
             session.hyper[:] = sessions.hyper(self)
             sessions.bind(self, session, given)
             steps, before, updates = -(-given.rows // batch), self.steps, Options.of(self).updates
-            session.set_rates(Pace(self, None, updates(steps, steps), given.rows).table())
+            session.updates = Rates(self, None, updates(steps, steps), given.rows).epoch()
             session.done = 0
             try:
                 for done, loss, mass, _ in sessions.training_windows(self, session, steps, before):  # noqa: B007

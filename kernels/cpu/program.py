@@ -419,14 +419,14 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
         updates = changes and (part == every - 1 or step == steps - 1)
         number = get(call, K_STEP) + step // every + 1
         if updates:
-            update_constants(scratch, plan, hyper, call, step // every, number)
+            update_constants(scratch, call, hyper, step // every - get(call, K_FIRST) // every)
             lap(trace, codes.T_CONSTANTS)
         if mode == codes.APPLY:
             norm = stored_update(params, slots, work, plan, scratch, hyper, norms, 1.0, thread, threads, sync)
             done += 1 if isfinite(norm) else 0
             if constrains and isfinite(norm):
                 barrier(sync, threads)
-                constrain(params, slots, work, plan, hyper, scratch, number, thread, threads, sync)
+                constrain(params, slots, work, plan, hyper, scratch, thread, threads, sync)
             break
         start = step * get(plan, P_BATCH)
         batch = min(get(plan, P_BATCH), get(call, K_SAMPLES) - start)
@@ -517,7 +517,7 @@ def worker(params, slots, work, plan, call, hyper, results, order, sync, thread,
                 lap(trace, codes.T_CONSTANTS)
             if constrains and updates:
                 barrier(sync, threads)
-                constrain(params, slots, work, plan, hyper, scratch, number, thread, threads, sync)
+                constrain(params, slots, work, plan, hyper, scratch, thread, threads, sync)
                 lap(trace, codes.T_CONSTRAIN)
         barrier(sync, threads)
         lap(trace, codes.T_WAIT)

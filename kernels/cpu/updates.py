@@ -1,4 +1,4 @@
-"""The second half of an update: its constants, gradients that lie in memory, what constrains the weights.
+"""The second half of an update: gradients that lie in memory, layers' constants, what constrains the weights.
 
 ``dense.update`` is the formula over vectors; here is what it is told, once an update, and the path that keeps
 gradients: norms and clipping, then the update of long rows. Then max_norm and the average of the weights.
@@ -6,14 +6,12 @@ gradients: norms and clipping, then the update of long rows. Then max_norm and t
 
 from math import isfinite, sqrt
 
-import numpy as np
-
 from .. import codes
 from ..codes import (
     E_CATEGORIES,
     E_LD,
     E_TABLE,
-    K_RATES,
+    K_CONSTANTS,
     L_FAN_IN,
     L_FAN_OUT,
     L_FROZEN,
@@ -129,7 +127,7 @@ def apply(params, slots, work, plan, hyper, scratch, factor, share, threads):
 
 
 @jit
-def constrain(params, slots, work, plan, hyper, scratch, number, share, threads, sync):
+def constrain(params, slots, work, plan, hyper, scratch, share, threads, sync):
     """Columns of W no longer than H_MAX_NORM; then the average of the weights, if one is kept."""
     lanes, size = lanes_of(work), get(plan, P_SIZE)
     for index in range(get(plan, P_LAYERS)):
@@ -140,17 +138,12 @@ def constrain(params, slots, work, plan, hyper, scratch, number, share, threads,
         begin, end = vectors * share // threads, vectors * (share + 1) // threads
         limit_columns(get(this, L_FAN_IN), end - begin, shift(params, get(this, L_W) + begin * lanes),
                       get(this, L_LDW), get(hyper, codes.H_MAX_NORM))  # fmt: skip
-    if get(hyper, codes.H_EMA) > 0.0:
+    own = get(scratch, S_CONSTANTS + codes.C_AVERAGE)
+    if own > 0.0:
         barrier(sync, threads)
         first, last = size // lanes * share // threads, size // lanes * (share + 1) // threads
         mean = shift(slots, (get(plan, P_SLOTS) - 1) * size + first * lanes)
-        average(last - first, mean, shift(params, first * lanes), ema_share(hyper, number))
-
-
-@jit
-def ema_share(hyper, number):
-    """Share of the weights in their moving average: all at the first update, as torch's swa_utils."""
-    return 1.0 if number == 1 else 1.0 - get(hyper, codes.H_EMA)
+        average(last - first, mean, shift(params, first * lanes), own)
 
 
 @jit
@@ -173,67 +166,11 @@ def layer_constants(scratch, hyper, index, block):
 
 
 @jit
-def update_constants(scratch, plan, hyper, call, update, number):
-    """What the update's vectors need at update ``number`` (from 1), the epoch's ``update`` (from 0)."""
-    c = shift(scratch, S_CONSTANTS)
-    lr, momentum, product = get(hyper, codes.H_LR), get(hyper, codes.H_MOMENTUM), 0.0
-    if get(call, K_RATES) != 0:
-        rates = shift(address(hyper, get(call, K_RATES)), update * codes.RATES)
-        lr, momentum, product = get(rates, 0), get(rates, 1), get(rates, 2)
-    decoupled, decay = get(hyper, codes.H_DECOUPLED) != 0.0, get(hyper, codes.H_WEIGHT_DECAY)
-    put(c, codes.C_LR, lr)
-    put(c, codes.C_L2, 0.0 if decoupled else decay)
-    put(c, codes.C_DECAY, lr * decay if decoupled else 0.0)
-    clip, ema = get(hyper, codes.H_CLIP_VALUE), get(hyper, codes.H_EMA)
-    put(c, codes.C_L1, get(hyper, codes.H_L1))
-    put(c, codes.C_CLIP, clip if clip > 0.0 else np.inf)
-    fused = ema > 0.0 and get(hyper, codes.H_MAX_NORM) == 0.0  # else of what the constraint leaves
-    put(c, codes.C_EMA, ema_share(hyper, number) if fused else 0.0)
-    rule = get(plan, P_OPTIMIZER) % codes.RULES
-    if rule == codes.SGD_MOMENTUM:
-        nesterov = get(hyper, codes.H_NESTEROV)
-        put(c, codes.C_MOMENTUM, momentum)
-        put(c, codes.C_FRESH, 1.0 if number == 1 else 1.0 - get(hyper, codes.H_DAMPENING))
-        put(c, codes.C_GRADIENT, nesterov)
-        put(c, codes.C_BUFFER, momentum if nesterov != 0.0 else 1.0)
-    elif rule != codes.SGD:
-        moment_constants(c, rule, hyper, lr, momentum, product, number)
-
-
-@jit
-def moment_constants(c, rule, hyper, lr, b1, product, t):
-    """The part of update_constants for rules that divide by a mean, all but SGD."""
-    b2 = get(hyper, codes.H_BETA2)
-    put(c, codes.C_BETA1, 1.0 - b1)
-    put(c, codes.C_BETA2, 1.0 - b2)
-    put(c, codes.C_EPS, max(get(hyper, codes.H_EPS), 1e-37))  # never 0 / 0, in padding above all
-    if rule == codes.ADAM or rule == codes.AMSGRAD:
-        put(c, codes.C_LR, lr / (1.0 - b1**t))
-        put(c, codes.C_ROOT, 1.0 / sqrt(1.0 - b2**t))
-    elif rule == codes.NADAM:
-        decay = get(hyper, codes.H_MOMENTUM_DECAY)
-        now, after = b1 * (1.0 - 0.5 * 0.96 ** (t * decay)), b1 * (1.0 - 0.5 * 0.96 ** ((t + 1) * decay))
-        put(c, codes.C_ROOT, 1.0 / sqrt(1.0 - b2**t))
-        put(c, codes.C_SLOPE, (1.0 - now) / (1.0 - product))
-        put(c, codes.C_MEAN, after / (1.0 - product * after))
-    elif rule == codes.RADAM:
-        end, power = 2.0 / (1.0 - b2) - 1.0, b2**t
-        rho = end - 2.0 * t * power / (1.0 - power)
-        sized = rho > 5.0
-        rectified = (
-            sqrt((rho - 4.0) * (rho - 2.0) * end / ((end - 4.0) * (end - 2.0) * rho)) if sized else 0.0
-        )
-        put(c, codes.C_LR, lr / (1.0 - b1**t))
-        put(c, codes.C_SIZED, rectified * sqrt(1.0 - power))
-        put(c, codes.C_PLAIN, 0.0 if sized else 1.0)
-    elif rule == codes.ADAMAX:
-        put(c, codes.C_LR, lr / (1.0 - b1**t))
-        put(c, codes.C_KEEP, b2)
-    elif rule == codes.ADAGRAD:
-        put(c, codes.C_LR, lr / (1.0 + (t - 1) * get(hyper, codes.H_LR_DECAY)))
-        put(c, codes.C_START, get(hyper, codes.H_START))
-    elif rule != codes.ADADELTA and rule != codes.LION:
-        put(c, codes.C_INERTIA, b1)
+def update_constants(scratch, call, hyper, update):
+    """Into the scratch: the constants of the window's ``update`` (from 0), which the optimizer has made."""
+    c, given = shift(scratch, S_CONSTANTS), address(hyper, get(call, K_CONSTANTS))
+    for k in range(codes.CONSTANTS):
+        put(c, k, get(given, update * codes.CONSTANTS + k))
 
 
 @jit

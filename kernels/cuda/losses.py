@@ -85,7 +85,7 @@ def build(names):
             numbers[codes.U_FACTOR] = 1.0 / (part + 1)
             if last:
                 table[codes.G_NUMBER] += 1
-                update_constants(mem, table, numbers, step // every, table[codes.G_NUMBER])
+                update_constants(mem, table, numbers, step // every)
         table[codes.G_STEP] += 1
 
     return {

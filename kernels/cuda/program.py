@@ -36,6 +36,7 @@ from .scalar import functions
 ENOUGH = 4 if SIMULATED else 96
 PART = 8 if SIMULATED else 256  # rows of a part of the batch at least
 REPLAYED = 16  # steps of a graph; what is left of a window goes by graphs of one step
+WINDOW = 2 if SIMULATED else 4096  # updates whose constants have room on the device at first
 FEW = 4  # steps that are worth recording such a one
 COLUMNS = 4 if SIMULATED else 128  # threads of a gathering block
 THREADS = 4 if SIMULATED else 128  # of a block that goes once over layers or columns
@@ -243,8 +244,8 @@ class Run:
             self.mem[place : place + given.size].copy_to_device(given, stream=self.stream)
             self.stream.synchronize()
         self.table = data.allocate(DEVICE + self.layout.table(plan).size, np.int64, "the plan")
-        self.rates, self.seed = np.empty(0), 0
-        self.numbers = data.allocate(codes.NUMBERS + len(self.layers), np.float64, "the sums")
+        self.seed = 0
+        self.numbers = self._numbers(WINDOW)
         self.state, self.sums = np.zeros(DEVICE, np.int64), np.zeros(codes.NUMBERS)
         self.feed = None
         self.graphs = {}  # {what a step launches, all of it compiled: {steps: a graph of so many}}
@@ -274,44 +275,50 @@ class Run:
         state[[codes.G_STEP, codes.G_HITS, codes.G_STOPPED, codes.G_PART]] = 0
         every = max(1, int(hyper[codes.H_ACCUMULATE])) if trains else 1
         state[codes.G_EVERY], state[codes.G_UPDATES], state[codes.G_FATE] = every, 1, codes.STORE
-        asks = [codes.H_CLIP_NORM, codes.H_CLIP_LAYER, codes.H_PER_LAYER, codes.H_MAX_NORM, codes.H_EMA]
+        asks = [codes.H_CLIP_NORM, codes.H_CLIP_LAYER, codes.H_PER_LAYER, codes.H_MAX_NORM]
         norm, layer, *rest = ((hyper[asks] > 0) & trains).tolist()
-        self.asked = Asked(mode, norm or layer, *rest)
+        average = plan[codes.P_SLOTS] > codes.SLOTS[int(plan[codes.P_OPTIMIZER])]
+        self.asked = Asked(mode, norm or layer, *rest, bool(average) and trains)
         state[codes.G_APART] = codes.CONSTANTS * self.asked.per_layer
         # where the gradient goes that is not used at once
         second = self.asked.clips or stored or every > 1
         self.aim = int(plan[codes.P_GRADIENT]) if second else size if mode == codes.GRADIENTS else 0
         state[codes.G_PARTS] = self.parts
         state[codes.G_STORE] = self.spare if self.parts > 1 else self.aim
-        state[codes.G_RATED] = self.rates.size > 0
         whole = np.concatenate([state, plan])
         self.table.copy_to_device(whole, stream=self.stream)
-        self.sums[:], self.hyper = 0, np.array(hyper)
-        self.sums[: codes.HYPER], self.sums[codes.U_FACTOR] = self.hyper[: codes.HYPER], 1.0
-        self._send_numbers()
+        self.sums[:], self.sums[codes.U_FACTOR], self.hyper = 0, 1.0, None
+        self.numbers[: codes.NUMBERS].copy_to_device(self.sums, stream=self.stream)
+        self.tell(hyper)
 
-    def _send_numbers(self):
-        """hyper, sums, factors and rates; in a larger array where there are more rates: graphs know the old
-        one. Waits for all copies that are under way: they are from memory that may change or go then."""
-        self.sent = self.rates
-        content = np.concatenate([self.sums, self.hyper[codes.HYPER :], self.rates])
-        if self.numbers.size < content.size:
-            self.graphs = {}
-            self.numbers = data.allocate(content.size, np.float64, "the rates of an epoch")
-        self.numbers[: content.size].copy_to_device(content, stream=self.stream)
+    def _numbers(self, updates):
+        """Room on the device for hyper, sums, factors and the constants of so many updates."""
+        size = codes.NUMBERS + len(self.layers) + codes.CONSTANTS * updates
+        return data.allocate(size, np.float64, "the constants of updates")
+
+    def tell(self, hyper, window=None):
+        """Send what the next steps read: the options' numbers, and, as Updates.window has them, the first
+        update and the constants. Waits for all copies under way: their memory may change or go then.
+        """
+        if self.hyper is None or not np.array_equal(hyper, self.hyper):
+            self.hyper = np.array(hyper)
+            self._send(0, self.hyper[: codes.HYPER])
+        factors = self.hyper[codes.HYPER :]
+        if window is not None:
+            first, table = window
+            start = codes.NUMBERS + len(self.layers)
+            if self.numbers.size < start + table.size:  # a larger array: graphs know the old one
+                self.graphs, old = {}, self.numbers[:start].copy_to_host(stream=self.stream)
+                self.stream.synchronize()
+                self.numbers = self._numbers(2 * len(table))
+                self._send(0, old)
+            content = np.concatenate([np.zeros(start - codes.U_FIRST), table.ravel()])
+            content[0], content[codes.NUMBERS - codes.U_FIRST :][: len(self.layers)] = first, factors
+            self._send(codes.U_FIRST, content)
         self.stream.synchronize()
 
-    def set_hyper(self, hyper):
-        """The optimizer's numbers and rates for the steps that follow."""
-        if np.array_equal(hyper, self.hyper) and self.rates is self.sent:
-            return
-        if self.rates.size != self.sent.size:
-            raise ValueError(f"rates: got {self.rates.size} numbers within a pass that has {self.sent.size}")
-        self.hyper[:], self.sent = hyper, self.rates
-        self.numbers[: codes.HYPER].copy_to_device(self.hyper[: codes.HYPER], stream=self.stream)
-        rest = np.concatenate([self.hyper[codes.HYPER :], self.rates])
-        self.numbers[codes.NUMBERS : codes.NUMBERS + rest.size].copy_to_device(rest, stream=self.stream)
-        self.stream.synchronize()
+    def _send(self, place, content):
+        self.numbers[place : place + content.size].copy_to_device(content, stream=self.stream)
 
     def exchange(self, gradient, change):
         """The gradient arena onto the host, ``change`` called, and back."""
@@ -458,7 +465,7 @@ class Run:
         if self.asked.limits:
             add("constrain", grid, folds.PATCH, mem, table, numbers)
         if self.asked.averages:
-            add("average", *passes(self.params.size), mem, table, numbers)
+            add("average", *passes(self.params.size), mem, table)
         if self.plan[codes.P_MEETS]:
             add("track_running", (over(widest, THREADS), len(self.layers)), THREADS, mem, table)
         return found

@@ -57,64 +57,13 @@ def constants(names):
     update = names["update"]
 
     @device
-    def moment_constants(mem, c, rule, numbers, lr, b1, product, t):
-        """Of rules that divide by a mean, as on the CPU."""
-        b2 = numbers[codes.H_BETA2]
-        mem[c + codes.C_BETA1] = 1.0 - b1
-        mem[c + codes.C_BETA2] = 1.0 - b2
-        mem[c + codes.C_EPS] = max(numbers[codes.H_EPS], 1e-37)
-        power = math.pow(b2, t)
-        if rule == codes.ADAM or rule == codes.AMSGRAD:
-            mem[c + codes.C_LR] = lr / (1.0 - math.pow(b1, t))
-            mem[c + codes.C_ROOT] = 1.0 / math.sqrt(1.0 - power)
-        elif rule == codes.NADAM:
-            decay = numbers[codes.H_MOMENTUM_DECAY]
-            now = b1 * (1.0 - 0.5 * math.pow(0.96, t * decay))
-            after = b1 * (1.0 - 0.5 * math.pow(0.96, (t + 1.0) * decay))
-            mem[c + codes.C_ROOT] = 1.0 / math.sqrt(1.0 - power)
-            mem[c + codes.C_SLOPE] = (1.0 - now) / (1.0 - product)
-            mem[c + codes.C_MEAN] = after / (1.0 - product * after)
-        elif rule == codes.RADAM:
-            end = 2.0 / (1.0 - b2) - 1.0
-            rho = end - 2.0 * t * power / (1.0 - power)
-            rectified = 0.0
-            if rho > 5.0:
-                rectified = math.sqrt((rho - 4.0) * (rho - 2.0) * end / ((end - 4.0) * (end - 2.0) * rho))
-            mem[c + codes.C_LR] = lr / (1.0 - math.pow(b1, t))
-            mem[c + codes.C_SIZED] = rectified * math.sqrt(1.0 - power)
-            mem[c + codes.C_PLAIN] = 0.0 if rho > 5.0 else 1.0
-        elif rule == codes.ADAMAX:
-            mem[c + codes.C_LR] = lr / (1.0 - math.pow(b1, t))
-            mem[c + codes.C_KEEP] = b2
-        elif rule == codes.ADAGRAD:
-            mem[c + codes.C_LR] = lr / (1.0 + (t - 1.0) * numbers[codes.H_LR_DECAY])
-            mem[c + codes.C_START] = numbers[codes.H_START]
-        elif rule != codes.ADADELTA and rule != codes.LION:
-            mem[c + codes.C_INERTIA] = b1
-
-    @device
-    def update_constants(mem, table, numbers, update, number):
-        """What update ``number`` (from 1), the pass's ``update`` (from 0), needs, as on the CPU."""
+    def update_constants(mem, table, numbers, update):
+        """To their place in the arena: the constants of the pass's ``update`` (from 0), from the window's."""
         c = table[DEVICE + codes.P_SCRATCH] + codes.S_CONSTANTS
-        lr, momentum, product = numbers[codes.H_LR], numbers[codes.H_MOMENTUM], 0.0
-        if table[codes.G_RATED] != 0:
-            at = codes.NUMBERS + table[DEVICE + codes.P_LAYERS] + codes.RATES * update
-            lr, momentum, product = numbers[at], numbers[at + 1], numbers[at + 2]
-        decoupled, decay = numbers[codes.H_DECOUPLED] != 0.0, numbers[codes.H_WEIGHT_DECAY]
-        mem[c + codes.C_LR] = lr
-        mem[c + codes.C_L2] = 0.0 if decoupled else decay
-        mem[c + codes.C_DECAY] = lr * decay if decoupled else 0.0
-        mem[c + codes.C_L1] = numbers[codes.H_L1]
-        mem[c + codes.C_CLIP] = numbers[codes.H_CLIP_VALUE] if numbers[codes.H_CLIP_VALUE] > 0.0 else math.inf
-        rule = table[DEVICE + codes.P_OPTIMIZER] % codes.RULES
-        if rule == codes.SGD_MOMENTUM:
-            nesterov = numbers[codes.H_NESTEROV]
-            mem[c + codes.C_MOMENTUM] = momentum
-            mem[c + codes.C_FRESH] = 1.0 if number == 1 else 1.0 - numbers[codes.H_DAMPENING]
-            mem[c + codes.C_GRADIENT] = nesterov
-            mem[c + codes.C_BUFFER] = momentum if nesterov != 0.0 else 1.0
-        elif rule != codes.SGD:
-            moment_constants(mem, c, rule, numbers, lr, momentum, product, float(number))
+        update -= int(numbers[codes.U_FIRST])
+        given = codes.NUMBERS + table[DEVICE + codes.P_LAYERS] + codes.CONSTANTS * update
+        for k in range(codes.CONSTANTS):
+            mem[c + k] = numbers[given + k]
 
     @device
     def settle(mem, table, g, at, place):
@@ -258,12 +207,12 @@ def build(names):
                 mem[at + r * ld] = mem[at + r * ld] * factor
 
     @kernel
-    def average(mem, table, numbers):
+    def average(mem, table):
         """mean += share * (w - mean), the mean in the last slot: all of w at the first update."""
         if table[codes.G_STOPPED] != 0 or table[codes.G_UPDATES] == 0:
             return
         size = table[DEVICE + codes.P_SIZE]
-        share = real(1.0 if table[codes.G_NUMBER] == 1 else 1.0 - numbers[codes.H_EMA])
+        share = mem[table[DEVICE + codes.P_SCRATCH] + codes.S_CONSTANTS + codes.C_AVERAGE]
         mean = size * table[DEVICE + codes.P_SLOTS]
         at = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
         while at < size:

@@ -9,7 +9,9 @@ from oracle import EVERYTHING, MIXED, SMOOTH, Oracle, mixed, numeric_gradient, o
 
 import fastbp as fb
 from fastbp.engine.backend import Session
+from fastbp.engine.options import Options
 from fastbp.engine.plan import Plan
+from fastbp.engine.rates import Updates
 from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
 from fastbp.network import activations
@@ -108,7 +110,8 @@ def test_column_groups_give_the_same_bits(rng, threads):
         optimizer = fb.Adam()
         plan = Plan(net, codes.CROSS_ENTROPY, optimizer.code, 50, count)
         slots = arena(net.params.size * 2, "float32")
-        session = Session(net.params, slots, plan, optimizer.hyper(), count, groups=groups)
+        session = Session(net.params, slots, plan, Options().hyper(4), count, groups=groups)
+        session.updates = Updates(optimizer, Options())
         session.bind(X, y)
         session.seed(8)
         *_, (_, loss, _, _) = session.windows(codes.TRAIN, 3)

@@ -14,8 +14,8 @@ from fastbp.kernels.tables import Table
 
 ROOT = Path(__file__).resolve().parents[2]
 FIELDS = [pytest.param(f, id=f.name) for table in Table.all.values() for f in table.fields]
-WRITERS = {tables.PLAN, tables.SESSION, tables.OPTIMIZER, tables.OPTIONS, tables.DATA, tables.PACE,
-           tables.CPU, tables.GPU, tables.BOTH}  # fmt: skip
+WRITERS = {tables.PLAN, tables.SESSION, tables.OPTIONS, tables.DATA, tables.CPU, tables.GPU,
+           tables.BOTH}  # fmt: skip
 READERS = {tables.CPU, tables.GPU, tables.BOTH, tables.PYTHON, tables.CPU_ALONE}
 DEVICES = (tables.CPU, tables.GPU)
 # what Python's half of a device makes of the plan is no reading of it
@@ -39,7 +39,7 @@ def reads(device, field, prefix):
     return bool(re.search(rf"\b{field.name}\b|\.{name}\b", SOURCES[device]))
 
 
-@pytest.mark.parametrize("prefix", [p for p in Table.all if p != "RATE"])  # a row of rates is read whole
+@pytest.mark.parametrize("prefix", Table.all)
 def test_a_field_is_read_where_the_table_says(prefix):
     for field in Table.all[prefix].fields:
         for device in DEVICES:

@@ -55,18 +55,26 @@ class Quartic(Loss):
 
 
 '''
-DRIFT = '''@dataclass
-class Drift(Optimizer):
-    """p -= lr * m, m the running mean of g.
+BELIEF = '''@dataclass
+class AdaBelief(Optimizer):
+    """Adam over the mean square of g - m: Zhuang et al., NeurIPS 2020.
 
-    >>> step(fb.Drift(0.1, betas=(0.5, 0.9)))
-    0.9
+    eps is added to that mean at each update: eps / (1 - beta2) in all, after its correction.
     """
 
-    lr: float = 0.01
-    betas: tuple = (0.9, 0.99)
+    lr: float = 1e-3
+    betas: tuple = (0.9, 0.999)
+    eps: float = 1e-16
     weight_decay: float = 0.0
-    rule = codes.DRIFT
+    rule = codes.ADABELIEF
+
+    def constants(self, t, lr, momentum):
+        return super().constants(t, lr, momentum) | {
+            **self._mean_constants(momentum, self.betas[1], self.eps),
+            codes.C_LR: lr / (1.0 - _power(momentum, t)),
+            codes.C_FULL: 1.0 / (1.0 - _power(self.betas[1], t)),
+            codes.C_SPREAD: self.eps / (1.0 - self.betas[1]),
+        }
 
 
 '''
@@ -157,57 +165,74 @@ ADDITIONS = {
     },
     "an optimizer": {
         "kernels/codes.py": [
-            before("    LION,\n) = range(16)\nRULES = 16", "    DRIFT,\n"),
+            before("    LION,\n) = range(16)\nRULES = 16", "    ADABELIEF,\n"),
             (") = range(16)\nRULES = 16", ") = range(17)\nRULES = 17"),
-            after("SLOTS = {\n", "    DRIFT: 1,\n"),
+            after("SLOTS = {\n", "    ADABELIEF: 2,\n"),
+            before("C_AVERAGE = 12", "C_FULL, C_SPREAD = 8, 10\n"),
         ],
         "kernels/formulas.py": [
             before(
                 "RULES = {",
-                "def _drift(m, g, p, slots, c):\n"
+                "def _adabelief(m, g, p, slots, c):\n"
                 "    mean = m.fma(c[codes.C_BETA1], g - slots[0], slots[0])\n"
-                "    return m.fma(-c[codes.C_LR], mean, p), [mean]\n\n\n",
+                "    off = g - mean\n"
+                "    spread = m.fma(c[codes.C_BETA2], off * off - slots[1], slots[1])\n"
+                "    square = m.fma(spread, c[codes.C_FULL], c[codes.C_SPREAD])\n"
+                "    size = _square_root(m, square) + c[codes.C_EPS]\n"
+                "    return m.fma(-c[codes.C_LR], _quotient(m, mean, size), p), [mean, spread]\n\n\n",
             ),
-            after("RULES = {\n", "    codes.DRIFT: _drift,\n"),
+            after("RULES = {\n", "    codes.ADABELIEF: _adabelief,\n"),
         ],
         "kernels/reference/optimizers.py": [
             before(
                 "OPTIMIZERS = {",
-                "def drift(p, g, m, step, lr=0.01, betas=(0.9, 0.99), weight_decay=0.0):\n"
-                "    m[...] = betas[0] * m + (1 - betas[0]) * (g + weight_decay * p)\n    p -= lr * m\n\n\n",
+                "def adabelief(p, g, m, s, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-16, weight_decay=0.0):\n"
+                "    g = g + weight_decay * p\n    m[...] = betas[0] * m + (1 - betas[0]) * g\n"
+                "    s[...] = betas[1] * s + (1 - betas[1]) * (g - m) ** 2 + eps\n"
+                "    root = np.sqrt(s / (1 - betas[1] ** step))\n"
+                "    p -= lr * m / (1 - betas[0] ** step) / (root + eps)\n\n\n",
             ),
-            after("torch's names of its slots)\n", '    "Drift": (drift, ["exp_avg"]),\n'),
+            after(
+                "torch's names of its slots)\n", '    "AdaBelief": (adabelief, ["exp_avg", "exp_avg_var"]),\n'
+            ),
         ],
         "fastbp/optimizers.py": [
-            after("__all__ = [\n", '    "Drift",\n'),
-            before("@dataclass\nclass Lion(", DRIFT),
-            after("    for kind in (SGD, ", "Drift, "),
+            after("__all__ = [\n", '    "AdaBelief",\n'),
+            before("@dataclass\nclass Lion(", BELIEF),
+            after("    for kind in (SGD, ", "AdaBelief, "),
         ],
         "fastbp/__init__.py": [
-            before("    Lion,\n", "    Drift,\n"),
-            before('    "EarlyStopping",\n', '    "Drift",\n'),
+            before("    Lion,\n", "    AdaBelief,\n"),
+            before('    "EarlyStopping",\n', '    "AdaBelief",\n'),
         ],
-        "fastbp/types.py": [after("OptimizerName: TypeAlias = Literal[\n", '    "drift",\n')],
-        "fastbp/training/trainer.py": [after("        SGD, ", "Drift, ")],
-        "fastbp/cli/command.py": [after('help="adam, ', "drift, ")],
-        "docs/api.md": [after("SGD, Adam, AdamW,", " Drift,")],
-        "docs/maths.md": [before("| Lion |", "| Drift | m ← β₁ m + (1 - β₁) g; p ← p - lr m |\n")],
-        "README.md": [after("| optimizers | ", "Drift, ")],
-        "docs/guide.md": [after("`SGD Adam AdamW", " Drift")],
-        "docs/training.md": [after("`SGD Adam AdamW", " Drift")],
-        "tests/support/ways.py": [before('    "lion": ', '    "drift": fb.Drift(0.01),\n')],
+        "fastbp/types.py": [after("OptimizerName: TypeAlias = Literal[\n", '    "adabelief",\n')],
+        "fastbp/training/trainer.py": [after("        SGD, ", "AdaBelief, ")],
+        "fastbp/cli/command.py": [after('help="adam, ', "adabelief, ")],
+        "docs/api.md": [after("SGD, Adam, AdamW,", " AdaBelief,")],
+        "docs/maths.md": [
+            before("| Lion |", "| AdaBelief | Adam, s ← β₂ s + (1 - β₂) (g - m)² + eps for v |\n")
+        ],
+        "README.md": [after("| optimizers | ", "AdaBelief, ")],
+        "docs/guide.md": [after("`SGD Adam AdamW", " AdaBelief")],
+        "docs/training.md": [after("`SGD Adam AdamW", " AdaBelief")],
+        "tests/support/ways.py": [before('    "lion": ', '    "adabelief": fb.AdaBelief(0.01),\n')],
         "tests/kernels/test_kernels.py": [
-            before('    "lion": ', '    "drift": (codes.DRIFT, {"C_LR": 0.1, "C_BETA1": 0.1}),\n'),
+            before(
+                '    "lion": ',
+                '    "adabelief": (codes.ADABELIEF, ADAM | {"C_FULL": 9.0, "C_SPREAD": 1e-3}),\n',
+            ),
             before(
                 "    if rule == codes.LION:\n",
-                "    if rule == codes.DRIFT:\n"
-                "        mean = slots[0] + beta1 * (g - slots[0])\n        return mean, [mean]\n",
+                "    if rule == codes.ADABELIEF:\n"
+                "        mean = slots[0] + beta1 * (g - slots[0])\n"
+                "        spread = slots[1] + beta2 * ((g - mean) ** 2 - slots[1])\n"
+                "        return mean / (np.sqrt(spread * c['full'] + c['spread']) + eps), [mean, spread]\n",
             ),
         ],
         "bench/parts/features.py": [
-            before('    Feature("Lion"', '    Feature("Drift", {"optimizer": fb.Drift()}),\n')
+            before('    Feature("Lion"', '    Feature("AdaBelief", {"optimizer": fb.AdaBelief()}),\n')
         ],
-        "bench/unchanged.py": [before('        "lion": ', '        "drift": optimizers.Drift(),\n')],
+        "bench/unchanged.py": [before('        "lion": ', '        "adabelief": optimizers.AdaBelief(),\n')],
     },
     "a kind of layer": {  # a twin of layer norm
         "kernels/codes.py": [
@@ -282,12 +307,13 @@ import fastbp as fb
 import harness as h
 from fastbp.kernels import reference as ref
 from oracle import Oracle, flat, shaken
-from ways import params64
+from ways import hyper, params64
+OPTIMIZER = fb.AdaBelief(0.01, betas=(0.8, 0.95), eps=1e-8, weight_decay=0.01)
 rng = np.random.default_rng(5)
 X, y = rng.standard_normal((24, 6)), rng.standard_normal((24, 3))
 def trained(device, dtype="float64", **options):
     net = fb.MLP([6, 9, 7, 3], "bent", seed=1, dtype=dtype, **options)
-    trainer = fb.Trainer(net, "quartic", fb.Drift(0.05, weight_decay=0.01), 8, device=device)
+    trainer = fb.Trainer(net, "quartic", OPTIMIZER, 8, device=device)
     trainer.fit(X, y, epochs=3, shuffle=False, verbose=0)
     return net
 if "cuda" in sys.argv:
@@ -297,7 +323,7 @@ if "cuda" in sys.argv:
 else:
     exact = params64(fb.MLP([6, 9, 7, 3], "bent", seed=1, dtype="float64"))
     batches = [np.arange(s, s + 8) for s in (0, 8, 16)] * 3
-    ref.train(exact, X, y, ["bent"] * 2, "quartic", "Drift", {"lr": 0.05, "weight_decay": 0.01}, batches)
+    ref.train(exact, X, y, ["bent"] * 2, "quartic", *hyper(OPTIMIZER), batches)
     assert h.relative(np.concatenate([np.ravel(a) for p in params64(trained("cpu")) for a in p]),
                       np.concatenate([np.ravel(a) for p in exact for a in p])) < 1e-11
     assert (trained("cpu", norm="twin").params == trained("cpu", norm="layer").params).all()
@@ -306,7 +332,7 @@ else:
     assert abs(value - Oracle(net).gradients(X, y, "quartic")[0]) < 1e-10
     nets = [fb.MLP([6, 3], seed=0, dtype="float64") for _ in range(2)]
     for net, schedule in zip(nets, ("saw", lambda step: 0.1 * (1 - step % 10 / 10))):
-        fb.Trainer(net, "quartic", fb.Drift(0.1), 8, schedule=schedule).fit(X, y, epochs=5, shuffle=False)
+        fb.Trainer(net, "quartic", fb.AdaBelief(0.1), 8, schedule=schedule).fit(X, y, epochs=5, shuffle=False)
     assert h.relative(nets[0].params, nets[1].params) < 1e-13
     from types import SimpleNamespace
     from fastbp.cli import command, train
@@ -341,7 +367,7 @@ def copy(folder):
     """The parts of the tree that complete.py looks at."""
     ignored = shutil.ignore_patterns("__pycache__", "*.npz.*")
     for part in ("fastbp", "kernels", "docs", "bench", "tests"):
-        shutil.copytree(ROOT / part, folder / part, ignore=ignored)
+        shutil.copytree(ROOT / part, folder / part, symlinks=True, ignore=ignored)
     shutil.copy(ROOT / "README.md", folder)
     return folder
 

@@ -10,7 +10,10 @@ from ways import OPTIMIZERS, OPTIONS, WITH, batches_of, flat, hyper, network, pa
 
 import fastbp as fb
 from fastbp.engine.options import Options
+from fastbp.engine.rates import Updates
+from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
+from fastbp.optimizers import BLOCK, SQUARED
 
 # Errors of the way gone in 100 steps: about ten times the largest seen, 6e-6 and 2e-13 (RAdam, whose
 # rho_t cancels). Lion's steps all have one size: where the sign hangs on float32's rounding, one is wrong.
@@ -99,6 +102,40 @@ def test_100_steps_against_torch(rng, torch, dtype, name):
     fb.Trainer(net, optimizer=IN_TORCH[name], batch_size=15).fit(X, y, epochs=20, shuffle=False)
     bound = 1e-9 if name.endswith("_eps") else STEPS[dtype]
     assert way(params64(net), twin.params(), start) < bound
+
+
+@pytest.mark.parametrize("number", [0, BLOCK - 5, SQUARED - 5, 10**6])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_constants_of_a_window_are_those_of_its_updates(name, number):
+    """One by one or all at once, with rates of their own or without."""
+    optimizer = OPTIMIZERS[name]
+    for options in (Options(), Options(ema=0.9, l1=0.1, clip_value=1.0, accumulate=3)):
+        lr = np.geomspace(0.1, 0.01, 12)
+        for updates in (Updates(optimizer, options), Updates(optimizer, options, lr)):
+            first, table = updates.window(number, 7, 12)
+            rows = [updates.window(number, k, k + 1) for k in range(7, 12)]
+            assert first == rows[0][0] == 7 // options.accumulate
+            assert np.isfinite(np.delete(table, codes.C_CLIP, 1)).all() and table.shape[1] == codes.CONSTANTS
+            assert [row for row, _ in rows] == [k // options.accumulate for k in range(7, 12)]
+            assert all(np.array_equal(row, table[at - first : at - first + 1]) for at, row in rows)
+
+
+@pytest.mark.parametrize("number", [0, 6, 5000])
+def test_constants_by_hand(number):
+    """The corrections of Adam and Adagrad, a first beta that changes, the average's share, both decays."""
+    betas = np.linspace(0.95, 0.85, 4)
+    table = Updates(fb.AdamW(0.1, weight_decay=0.5), Options(ema=0.75), 0.2, betas).window(number, 0, 4)[1]
+    t = number + np.arange(1, 5)
+    np.testing.assert_allclose(table[:, codes.C_LR], 0.2 / (1 - betas**t), rtol=1e-13)
+    np.testing.assert_allclose(table[:, codes.C_ROOT], (1 - 0.999**t) ** -0.5, rtol=1e-12)
+    assert np.array_equal(table[:, codes.C_BETA1], 1 - betas) and (table[:, codes.C_DECAY] == 0.1).all()
+    assert (
+        np.array_equal(table[:, codes.C_EMA], np.where(t == 1, 1.0, 0.25)) and not table[:, codes.C_L2].any()
+    )
+    table = Updates(fb.Adagrad(0.1, 0.5, 0.3), Options(ema=0.5, max_norm=1.0)).window(number, 0, 4)[1]
+    np.testing.assert_allclose(table[:, codes.C_LR], 0.1 / (1 + (t - 1) * 0.5), rtol=1e-15)
+    assert (table[:, codes.C_L2] == 0.3).all() and not table[:, codes.C_EMA].any()
+    assert np.array_equal(table[:, codes.C_AVERAGE], np.where(t == 1, 1.0, 0.5))
 
 
 # --- options of the training

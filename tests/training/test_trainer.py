@@ -137,7 +137,9 @@ def test_long_batches_of_layers_with_everything_give_the_same_bits(rng):
 def test_column_groups_give_the_same_bits(rng, threads):
     """A team split over columns, too, and the team really had all its threads."""
     from fastbp.engine.backend import Session
+    from fastbp.engine.options import Options
     from fastbp.engine.plan import Plan
+    from fastbp.engine.rates import Updates
     from fastbp.network.layout import arena
 
     X, y = problem(rng, "cross_entropy", 130, 70, 10)
@@ -148,7 +150,8 @@ def test_column_groups_give_the_same_bits(rng, threads):
         optimizer = fb.Adam()
         plan = Plan(net, codes.CROSS_ENTROPY, optimizer.code, 50, count)
         slots = arena(net.params.size * 2, "float32")
-        session = Session(net.params, slots, plan, optimizer.hyper(), count, groups=groups)
+        session = Session(net.params, slots, plan, Options().hyper(3), count, groups=groups)
+        session.updates = Updates(optimizer, Options())
         session.bind(X, y)
         session.shuffle(1, 2)
         *_, (_, loss, _, _) = session.windows(codes.TRAIN, 3)

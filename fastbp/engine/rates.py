@@ -8,24 +8,62 @@ import numpy as np
 
 from ..kernels import codes
 from ..schedules import schedule
+from .options import Options
 
 if TYPE_CHECKING:
+    from ..optimizers import Optimizer
     from ..training.trainer import Trainer
-    from ..types import Doubles, Logs
+    from ..types import Doubles, Logs, PerUpdate
 
 
-def plain_rates(trainer: Trainer, updates: int) -> Doubles | None:
-    """Pace.table without a schedule: None but for NAdam, whose product of momenta changes."""
-    products = trainer.optimizer.products(trainer.steps, updates)
-    if products is None:
-        return None
-    table = np.empty((updates, codes.RATES))
-    table[:, 0], table[:, 1] = trainer.optimizer.lr * trainer.lr_scale, trainer.optimizer.inertia
-    table[:, 2] = products
-    return table
+class Updates:
+    """What a device is told about the updates of a pass, a window at a time: the optimizer's constants.
+
+    options : an Options. lr, momentum : of each update of the pass, or one number for all; None: the
+    optimizer's.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        options: Options,
+        lr: PerUpdate | None = None,
+        momentum: PerUpdate | None = None,
+    ) -> None:
+        self.optimizer, self.options = optimizer, options
+        self.lr = optimizer.lr if lr is None else lr
+        self.momentum = optimizer.inertia if momentum is None else momentum
+
+    @classmethod
+    def of(cls, trainer: Trainer, lr: PerUpdate | None = None, momentum: PerUpdate | None = None) -> Updates:
+        """A trainer's; without lr its optimizer's, scaled as its schedule has it."""
+        lr = trainer.optimizer.lr * trainer.lr_scale if lr is None else lr
+        return cls(trainer.optimizer, Options.of(trainer), lr, momentum)
+
+    def window(self, number: int, begin: int, end: int) -> tuple[int, Doubles]:
+        """(first update, (updates, codes.CONSTANTS) float64) of steps [begin, end), of a pass before which
+        ``number`` updates were made. An update that these steps only begin counts, too."""
+        first, last = begin // self.options.accumulate, (end - 1) // self.options.accumulate
+        lr, momentum, t = self.lr, self.momentum, number + first + 1
+        if first < last or isinstance(momentum, np.ndarray):
+            t, at = np.arange(t, number + last + 2), slice(first, last + 1)
+            lr = lr[at] if isinstance(lr, np.ndarray) else lr
+            momentum = momentum[at] if isinstance(momentum, np.ndarray) else momentum
+            table = np.zeros((len(t), codes.CONSTANTS))
+            for place, value in self._constants(t, lr, momentum).items():
+                table[:, place] = value
+            return first, table
+        row = [0.0] * codes.CONSTANTS  # of one update: numbers, which are faster than arrays of one
+        lr = float(lr[first]) if isinstance(lr, np.ndarray) else lr
+        for place, value in self._constants(t, lr, momentum).items():
+            row[place] = float(value)
+        return first, np.array([row])
+
+    def _constants(self, t, lr, momentum):
+        return self.optimizer.constants(t, lr, momentum) | self.options.constants(t)
 
 
-class Pace:
+class Rates:
     """The rates of one fit of a trainer, epoch by epoch.
 
     epochs : of the fit; None where ``seconds`` end it (then trainer.planned_steps says how long it
@@ -65,19 +103,14 @@ class Pace:
                 "can be changed; takes False"
             )
 
-    def table(self) -> Doubles | None:
-        """(updates, codes.RATES) float64 for the epoch that has begun; None where nothing changes."""
-        trainer, plan, table = self.trainer, self.schedule, plain_rates(self.trainer, self.updates)
+    def epoch(self) -> Updates:
+        """The Updates of the epoch that has begun."""
+        trainer, plan = self.trainer, self.schedule
         if plan is None:
-            return table
-        if table is None:
-            table = np.zeros((self.updates, codes.RATES))
-            table[:, 1] = trainer.optimizer.inertia
+            return Updates.of(trainer)
         t, total = self._times()
-        table[:, 0] = self._checked(plan.rates(t, trainer.optimizer.lr, total)) * trainer.lr_scale
-        if plan.cycles_momentum:
-            table[:, 1] = plan.momenta(t, total)
-        return table
+        lr = self._checked(plan.rates(t, trainer.optimizer.lr, total)) * trainer.lr_scale
+        return Updates.of(trainer, lr, plan.momenta(t, total) if plan.cycles_momentum else None)
 
     def _times(self):
         """(the times of the epoch's updates, when the schedule ends), both since it began."""
