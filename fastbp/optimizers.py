@@ -36,6 +36,7 @@ class Optimizer:
 
     lr: float
     betas: tuple[float, float]  # of Adam and its kin
+    eps: float  # of those that divide by a root
     weight_decay: float = 0.0
     decoupled = False  # weight decay on the parameters, not in the gradient
     rule: int  # the code of its update without the variants of codes.DECAY and FULL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -76,7 +76,8 @@ class Rates:
         self, trainer: Trainer, epochs: int | None, updates: int, rows: int, seconds: float | None = None
     ) -> None:
         self.trainer, self.updates, self.rows, self.epochs = trainer, updates, rows, epochs
-        self.schedule = plan = trainer.schedule = schedule(trainer.schedule)
+        plan = trainer.schedule = schedule(trainer.schedule)
+        self.schedule: Any = plan  # or None
         self.counted = epochs is not None or seconds is not None  # whether these passes are epochs
         self.timed = seconds is not None
         self.begin = trainer.steps, trainer.epochs

@@ -113,9 +113,8 @@ def described(trainer: Trainer, link: bool = True) -> Model:
 
 def _norm(net: MLP, k: int) -> tuple[Array, ...] | None:
     """The arrays of hidden layer k's norm, or None."""
-    if net.norms[k] is None:
-        return None
-    return tuple(np.array(getattr(net, name)[k]) for name in NORMS[net.norms[k]])
+    norm = net.norms[k]
+    return None if norm is None else tuple(np.array(getattr(net, name)[k]) for name in NORMS[norm])
 
 
 def folded(model: Model) -> list[tuple[Array, Array]]:

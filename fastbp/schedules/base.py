@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from ..errors import ABOVE_0, BETWEEN_0_AND_1, FROM_0, number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..types import Array, By, Floats, Logs
 
 _WHOLE = (lambda v: 1 <= v < 2**62 and v == int(v), "a whole number from 1 on")
@@ -45,6 +47,7 @@ class Schedule:
     total: int | None = None
     ends = False  # whether it is made for a stretch of time: total, or one fit
     cycles_momentum = False
+    momenta: Callable[[Array, Any], Floats]  # of those that do
 
     def __post_init__(self) -> None:
         for field in fields(cast(Any, self)):

@@ -234,7 +234,7 @@ def _validation(trainer, given):
 
 
 def _callbacks(callbacks: Any, early_stopping: Any, validation: Samples | None) -> list[Callback]:
-    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
+    found: list[Any] = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
     for callback in found:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks: got {callback!r}, takes instances of fastbp.callbacks.Callback")

@@ -80,7 +80,8 @@ def fit(
     return history
 
 
-def _parts(item):
+def _parts(item: Any) -> tuple[Any, Any, Any]:
     if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
         raise TypeError(f"X: got a stream of {type(item).__name__}, takes (X, y) or (X, y, sample_weight)")
-    return (*item, None)[:3]
+    X, y, *weight = item
+    return X, y, weight[0] if weight else None
