@@ -334,7 +334,7 @@ G_EVERY = G(COUNT, "Batches of an update.", SESSION, GPU)
 G_DROPS = G(COUNT, "Number of the batch, for what is dropped.", GPU, GPU)
 G_PART = G(COUNT, "Which of an update's batches this is.", GPU, GPU)
 G_UPDATES = G(FLAG, "Whether the update is made with this batch.", GPU, GPU)
-G_FATE = G(CODE, "What is done with gradients that are kept: STORE or ADD.", GPU, GPU)
+G_STORE_CODE = G(CODE, "What is done with gradients that are kept: STORE or ADD.", GPU, GPU)
 G_APART = G(COUNT, "Numbers from the step's constants to a layer's; 0: all have the same.", SESSION, GPU)
 DEVICE = -(-G.size // 8) * 8  # whole cache lines
 

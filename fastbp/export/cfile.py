@@ -6,6 +6,7 @@ import re
 import numpy as np
 
 from ..kernels import codes, formulas
+from ..kernels.operators import SIGNS, Maths, Operators
 
 _HELPERS = {  # of the formulas' maths; {r}: the float type, {i}, {u}: integers of its size
     "pow2": """\
@@ -62,7 +63,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-class _Value:
+class _Value(Operators):
     """A C variable or constant: arithmetic on it writes a statement."""
 
     __slots__ = ("c", "text")
@@ -70,40 +71,11 @@ class _Value:
     def __init__(self, c, text):
         self.c, self.text = c, text
 
-    def __add__(self, other):
-        return self.c.binary("+", self, other)
-
-    def __sub__(self, other):
-        return self.c.binary("-", self, other)
-
-    def __rsub__(self, other):
-        return self.c.binary("-", other, self)
-
-    def __mul__(self, other):
-        return self.c.binary("*", self, other)
-
-    def __truediv__(self, other):
-        return self.c.binary("/", self, other)
-
-    def __rtruediv__(self, other):
-        return self.c.binary("/", other, self)
-
-    def __neg__(self):
-        return self.c.let(f"-{self.text}")
-
-    def __lt__(self, other):
-        return self.c.compare("<", self, other)
-
-    def __gt__(self, other):
-        return self.c.compare(">", self, other)
-
-    def __eq__(self, other):
-        return self.c.compare("==", self, other)
-
-    __radd__, __rmul__, __hash__ = __add__, __mul__, None
+    def apply(self, name, *values):
+        return self.c.apply(name, *values)
 
 
-class _Function:
+class _Function(Maths):
     """The maths of formulas.py, writing C: the body of one function of a float."""
 
     def __init__(self, dtype):
@@ -116,43 +88,37 @@ class _Function:
         return _Value(self, name)
 
     def lift(self, x):
-        return x.text if isinstance(x, _Value) else self.constant(x).text
+        return x if isinstance(x, _Value) else self.constant(x)
 
-    def binary(self, sign, x, y):
-        return self.let(f"{self.lift(x)} {sign} {self.lift(y)}")
+    def text(self, x):
+        return self.lift(x).text
 
-    def compare(self, sign, x, y):
-        return _Value(self, f"{self.lift(x)} {sign} {self.lift(y)}")
+    def apply(self, name, *values):
+        expression = f" {SIGNS.get(name)} ".join(map(self.text, values))
+        if name in ("less", "greater", "equal"):  # for select alone: no float
+            return _Value(self, expression)
+        return self.let(f"-{expression}" if name == "negative" else expression)
 
     def helper(self, name, x):
         self.helpers.add(name)
-        return self.let(f"{name}({self.lift(x)})")
+        return self.let(f"{name}({self.text(x)})")
 
     def constant(self, x):
         text = number(x, self.dtype)
         return _Value(self, f"({text})" if text.startswith("-") else text)
 
     def fma(self, x, y, z):
-        return self.let(f"{self.lift(x)} * {self.lift(y)} + {self.lift(z)}")
+        return self.let(f"{self.text(x)} * {self.text(y)} + {self.text(z)}")
 
     def select(self, condition, x, y):
-        return self.let(f"{condition.text} ? {self.lift(x)} : {self.lift(y)}")
-
-    def maximum(self, x, low):
-        return self.select(self.compare("<", x, low), low, x)
-
-    def minimum(self, x, high):
-        return self.select(self.compare(">", x, high), high, x)
-
-    def clip(self, x, low, high):
-        return self.minimum(self.maximum(x, low), high)
+        return self.let(f"{condition.text} ? {self.text(x)} : {self.text(y)}")
 
     def abs(self, x):
-        return self.let(f"{self.lift(x)} < 0 ? -{self.lift(x)} : {self.lift(x)}")
+        return self.let(f"{self.text(x)} < 0 ? -{self.text(x)} : {self.text(x)}")
 
     def copysign(self, x, sign):
         size = self.abs(x)
-        return self.let(f"{self.lift(sign)} < 0 ? -{size.text} : {size.text}")
+        return self.let(f"{self.text(sign)} < 0 ? -{size.text} : {size.text}")
 
     def round(self, x):
         return self.helper("nearest", x)
@@ -184,7 +150,7 @@ def _function(name, dtype, formula):
     f = _Function(dtype)
     result = formula(f, _Value(f, "z"))
     real = _TYPES[f.dtype]["r"]
-    text = [f"static {real} {name}({real} z)", "{", *f.lines, f"    return {f.lift(result)};", "}"]
+    text = [f"static {real} {name}({real} z)", "{", *f.lines, f"    return {f.text(result)};", "}"]
     return "\n".join(text), f.helpers
 
 
