@@ -62,10 +62,15 @@ def signature(name, thing, by=0):
     return textwrap.fill(text, 100, initial_indent=" " * by, subsequent_indent=" " * (by + len(name) + 1))
 
 
+def declares(base, name):
+    """Whether a class has an attribute, or says that its subclasses have it."""
+    return name in vars(base) or name in vars(base).get("__annotations__", ())
+
+
 def methods(kind):
     """(name, member) of a class's own methods and properties that are not a base class's."""
     for name, member in vars(kind).items():
-        if not name.startswith("_") and not any(name in vars(base) for base in kind.__mro__[1:]):
+        if not name.startswith("_") and not any(declares(base, name) for base in kind.__mro__[1:]):
             member = member if isinstance(member, property) else getattr(kind, name)
             ours = inspect.isroutine(member) and member.__module__.startswith("fastbp")  # not scikit-learn's
             if isinstance(member, property) or ours:

@@ -60,7 +60,7 @@ def module(name, doc):
 def file(path, doc, package=None):
     """The path of a data file, in an installed package if one is named, which need not be importable."""
     try:
-        path = Path(path if package is None else metadata.distribution(package).locate_file(path))
+        path = Path(path if package is None else str(metadata.distribution(package).locate_file(path)))
     except metadata.PackageNotFoundError:
         _absent(doc)
     return path if path.exists() else _absent(doc)

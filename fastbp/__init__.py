@@ -58,20 +58,20 @@ _LATER = {
 }
 
 
-if TYPE_CHECKING:  # for editors and type checkers the same names, at once
+if TYPE_CHECKING:  # for editors and type checkers the same names, at once, and no others
     from . import math
     from .custom.functions import activation, loss
     from .export import from_torch
     from .models.autoencoder import Autoencoder
     from .models.elm import ELM
+else:
 
-
-def __getattr__(name: str) -> object:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _import_module(f".{_LATER[name]}", __name__)
-    globals()[name] = found = module if name == _LATER[name] else getattr(module, name)
-    return found
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = _import_module(f".{_LATER[name]}", __name__)
+        globals()[name] = found = module if name == _LATER[name] else getattr(module, name)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .engine import averages
-from .errors import unknown
+from .errors import BETWEEN_0_AND_1, number, unknown
 from .metrics import larger_is_better
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .types import FilePath, Logs
 
     Mode: TypeAlias = Literal["auto", "min", "max"]
-    T = TypeVar("T", bound=float)
 
 __all__ = [
     "Callback", "EarlyStopping", "ModelCheckpoint", "ReduceLROnPlateau", "CSVLogger", "TensorBoard",
@@ -32,6 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 MODES = ("auto", "min", "max")
+_FROM_0 = (lambda v: v >= 0, "a number from 0 on")  # inf too: never
 
 
 class Callback:
@@ -75,7 +75,7 @@ class _Monitor(Callback):
         owner = type(self).__name__
         if mode not in MODES:
             raise unknown(f"{owner} mode", mode, MODES)
-        _number(owner, "min_delta", min_delta, 0)
+        number(f"{owner} min_delta", min_delta, *_FROM_0)
         self.monitor, self.mode, self.min_delta = monitor, mode, abs(min_delta)
         self.sign = 1 if mode == "max" or mode == "auto" and larger_is_better(monitor) else -1
 
@@ -94,14 +94,6 @@ class _Monitor(Callback):
         if best is None:
             return not math.isnan(value)
         return self.sign * (value - best) > self.min_delta
-
-
-def _number(owner: str, name: str, value: T, least: float, most: float = math.inf) -> T:
-    good = isinstance(value, (int, float)) and least <= value <= most
-    if not good:
-        to = f" to {most}" if most < math.inf else " on"
-        raise ValueError(f"{owner} {name}: got {value!r}, takes a number from {least}{to}")
-    return value
 
 
 class EarlyStopping(_Monitor):
@@ -132,8 +124,9 @@ class EarlyStopping(_Monitor):
         start_from_epoch: int = 0,
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        self.patience = _number("EarlyStopping", "patience", patience, 0)
-        self.start_from_epoch = _number("EarlyStopping", "start_from_epoch", start_from_epoch, 0)
+        number("EarlyStopping patience", patience, *_FROM_0)
+        number("EarlyStopping start_from_epoch", start_from_epoch, *_FROM_0)
+        self.patience, self.start_from_epoch = patience, start_from_epoch
         self.verbose, self.baseline, self.restore_best_weights = verbose, baseline, restore_best_weights
         self.on_train_begin()
 
@@ -231,12 +224,12 @@ class ReduceLROnPlateau(_Monitor):
         min_lr: float = 0.0,
     ) -> None:
         super().__init__(monitor, mode, min_delta)
-        if not (isinstance(factor, (int, float)) and 0 < factor < 1):
-            raise ValueError(f"ReduceLROnPlateau factor: got {factor!r}, takes a number between 0 and 1")
-        self.factor, self.verbose = factor, verbose
-        self.patience = _number("ReduceLROnPlateau", "patience", patience, 0)
-        self.cooldown = _number("ReduceLROnPlateau", "cooldown", cooldown, 0)
-        self.min_lr = _number("ReduceLROnPlateau", "min_lr", min_lr, 0)
+        number("ReduceLROnPlateau factor", factor, *BETWEEN_0_AND_1)
+        self.factor, self.patience, self.cooldown, self.min_lr = factor, patience, cooldown, min_lr
+        self.verbose = verbose
+        number("ReduceLROnPlateau patience", patience, *_FROM_0)
+        number("ReduceLROnPlateau cooldown", cooldown, *_FROM_0)
+        number("ReduceLROnPlateau min_lr", min_lr, *_FROM_0)
         self.on_train_begin()
 
     def on_train_begin(self, logs: Logs | Any = None) -> None:

@@ -1,11 +1,13 @@
-"""``python -m fastbp.dev``: what whoever writes kernels needs at hand. Tests take a clone of the repository.
+"""``python -m fastbp.dev``: for whoever writes kernels. Tests take a clone of the repository.
 
 asm NAME, ir NAME     machine code, optimized IR of one function of the CPU's program
 test NAME             the tests of one kernel, activation, loss or optimizer
 sim NAME              tests of the GPU's kernels in numba's simulator
 profile SIZES         where a training step's time goes
-formula NAME X ...    an activation or a function of formulas.py in NumPy, without a compiler
+formula NAME X ...    an activation, a loss or a function of formulas.py in NumPy, without a compiler
 """
+
+from __future__ import annotations
 
 import argparse
 import importlib
@@ -15,7 +17,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .errors import unknown
 from .printing import text_table
@@ -32,10 +36,16 @@ OF_KERNELS = (
     "test_team.py",
 )
 FUNCTIONS = ("exp", "expm1_negative", "log_", "log1p_unit", "normal", "sine")  # of formulas.py, of one number
-OF_GPU = ("test_cuda_sim.py", "test_devices.py", "test_devices_more.py", "test_cuda_arrays.py")
+OF_GPU = (
+    "test_cuda_tiles.py",
+    "test_cuda_sim.py",
+    "test_devices.py",
+    "test_devices_more.py",
+    "test_cuda_arrays.py",
+)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
@@ -79,9 +89,10 @@ def _parser():
     profile.add_argument("--threads", type=int, metavar="T")
     profile.add_argument("--device", default="cpu", metavar="NAME")
     profile.add_argument("--seconds", type=float, default=1.0, metavar="S")
-    formula = command("formula", _formula, "an activation, or a function of formulas.py, in NumPy")
+    formula = command("formula", _formula, "an activation, a loss or a function of formulas.py, in NumPy")
     formula.add_argument("name", metavar="NAME")
-    formula.add_argument("x", nargs="+", type=float, metavar="X")
+    formula.add_argument("x", nargs="+", type=float, metavar="X", help="of a loss one sample's outputs")
+    formula.add_argument("--target", nargs="+", type=float, metavar="T", help="of a loss: numbers or a label")
     formula.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     return parser
 
@@ -132,7 +143,7 @@ class Chosen:
     source; a kernel that no test speaks of has, of what its file is about, one test of each kind.
     """
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         from .kernels import codes
         from .optimizers import OPTIMIZERS
 
@@ -145,17 +156,17 @@ class Chosen:
         self.ways = [self.by_parameter] if named else [self.by_parameter, self.by_name, self.by_source]
         self.about = about
 
-    def by_parameter(self, item):
+    def by_parameter(self, item: Any) -> bool:
         _, _, parameters = item.name.partition("[")
         return self.name in re.split(r"[^A-Za-z0-9_]+", parameters)
 
-    def by_name(self, item):
+    def by_name(self, item: Any) -> bool:
         return f"_{self.name}_" in f"{item.originalname}_"
 
-    def by_source(self, item):
-        return re.search(rf"\b{re.escape(self.name)}\b", inspect.getsource(item.function))
+    def by_source(self, item: Any) -> bool:
+        return re.search(rf"\b{re.escape(self.name)}\b", inspect.getsource(item.function)) is not None
 
-    def pytest_collection_modifyitems(self, config, items):
+    def pytest_collection_modifyitems(self, config: Any, items: list[Any]) -> None:
         chosen = [item for item in items if any(way(item) for way in self.ways)]
         if not chosen:
             near = [
@@ -204,26 +215,43 @@ def _formula(args):
     import numpy as np
 
     from .kernels import arrays, codes, formulas
+    from .losses import LOSSES
 
     m = arrays.Maths(args.dtype)
     x = m.constant(args.x)
-    code = codes.ACTIVATIONS.get(args.name)
     with np.errstate(all="ignore"):
-        if code is not None:
-            results = value_and_slope(m, code, x)
-            heads = ("z", "value", "slope")
+        if args.name in codes.ACTIVATIONS:
+            heads, columns = ("z", "value", "slope"), value_and_slope(m, codes.ACTIVATIONS[args.name], x)
+        elif args.name in LOSSES:
+            if args.target is None:
+                raise ValueError("--target: got nothing, takes the targets of a loss, or a label")
+            label = len(args.target) == 1 < len(x)
+            rows = loss_of(m, LOSSES[args.name](), x[None], np.array(args.target, int if label else float))
+            print(f"loss {rows.loss[0]}")
+            heads, columns = ("z", "gradient"), (rows.delta[0],)
         elif args.name in FUNCTIONS:
             found = getattr(formulas, args.name)(m, x)
-            results = found if isinstance(found, tuple) else (found,)
-            heads = ("x", *(["value"] if len(results) == 1 else map(str, range(len(results)))))
+            columns = found if isinstance(found, tuple) else (found,)
+            heads = ("x", *("value", "second")[: len(columns)])
         else:
-            raise unknown("NAME", args.name, [*codes.ACTIVATIONS, *FUNCTIONS])
+            raise unknown("NAME", args.name, [*codes.ACTIVATIONS, *LOSSES, *FUNCTIONS])
     digits = 17 if m.is64 else 9
-    rows = [[f"{float(number):.{digits}g}" for number in row] for row in zip(x, *results, strict=True)]
-    print(text_table([heads, *rows], left=0))
+    numbers = [[f"{float(number):.{digits}g}" for number in row] for row in zip(x, *columns, strict=True)]
+    print(text_table([heads, *numbers], left=0))
 
 
-def value_and_slope(m, code, z):
+def loss_of(m, loss, z, targets):
+    """arrays.Rows after a loss of outputs z (R, C), by NumPy's maths m; targets as ``fit`` takes them."""
+    from .kernels import arrays, loss_formulas
+
+    one = len(z) == 1 and targets.shape == (z.shape[1],) and z.shape[1] > 1  # a row of numbers
+    code, t = loss.targets(targets[None] if one else targets, z.shape[1])
+    rows = arrays.Rows(m, z, t, loss.numbers(z.shape[1]))
+    loss_formulas.LOSS[code](m, rows)
+    return rows
+
+
+def value_and_slope(m: Any, code: int, z: Any) -> tuple[Any, Any]:
     """An activation and its derivative, by the maths ``m`` of a device or of NumPy."""
     from .kernels import codes, formulas
 

@@ -71,7 +71,9 @@ class Diagnosis:
     warnings: list[str]
 
     def __str__(self) -> str:
-        rows = ["layer activation mean std dead sat. delta |dW| dW_mean dW_std |W| update".split()]
+        rows: list[list[str]] = [
+            "layer activation mean std dead sat. delta |dW| dW_mean dW_std |W| update".split()
+        ]
         rows[0] = [head.replace("_", " ") for head in rows[0]]
         for r in self.layers:
             numbers = (r.delta, r.gradient, r.gradient_mean, r.gradient_std, r.weight, r.update)

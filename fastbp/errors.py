@@ -52,3 +52,15 @@ def number(what: str, got: Any, good: Callable[[Any], Any], takes: str) -> float
     if not isinstance(got, numbers.Real) or isinstance(got, bool) or not good(got):
         raise ValueError(f"{what}: got {got!r}, takes {takes}")
     return float(got)
+
+
+def check_field(owner: Any, name: str, good: Callable[[Any], Any], takes: str) -> None:
+    """Make a dataclass's field the float that it is; a ValueError naming class and field otherwise."""
+    setattr(owner, name, number(f"{type(owner).__name__} {name}", getattr(owner, name), good, takes))
+
+
+# What ``number`` and ``check_field`` take last: the test, and its words.
+ABOVE_0 = (lambda v: 0 < v < float("inf"), "a number above 0")
+FROM_0 = (lambda v: 0 <= v < float("inf"), "a number from 0 on")
+BETWEEN_0_AND_1 = (lambda v: 0 < v < 1, "a number between 0 and 1")
+BELOW_1 = (lambda v: 0 <= v < 1, "a number from 0 to below 1")

@@ -10,7 +10,7 @@ import numpy as np
 
 from .engine import backend, parallel
 from .engine.options import Options
-from .engine.pace import Updates
+from .engine.rates import Updates
 from .engine.sessions import open_session
 from .kernels import codes
 from .machine import Peak, copy_bandwidth
@@ -32,7 +32,7 @@ PHASES = {
     codes.T_EMBED: ("embeddings", "gradient and update of their tables"),
     codes.T_CONSTRAIN: ("constrain", "norms of the weights into each unit"),
 }
-PARTS = {codes.PHASE_FORWARD: "forward", codes.PHASE_BACKWARD: "dX", codes.PHASE_UPDATE: "dW + update"}
+LAYER_PHASES = {codes.PHASE_FORWARD: "forward", codes.PHASE_BACKWARD: "dX", codes.PHASE_UPDATE: "dW + update"}
 
 
 @dataclass
@@ -194,7 +194,7 @@ def _rows(net, batch, code, ticks, step, slots):
     embedded = sum(width for _, _, width in net.embedded)
     for k, (i, o, _, _) in enumerate(net.layers):
         work, moved = 2.0 * batch * i * o, _bytes(net, batch, k, slots)
-        for part, name in PARTS.items():
+        for part, name in LAYER_PHASES.items():
             spent = ticks[codes.TRACE + codes.PHASES * k + part] * scale
             if part == codes.PHASE_BACKWARD and k == 0 and embedded and 0 not in net.frozen:
                 rows.append(Row(f"layer 0 {name}", spent, work * embedded / i))
@@ -255,7 +255,7 @@ def _launched(net, batch, one, seconds, slots, program):
         *_, parts, kept = one.arguments
         row.bytes = net.params.size * item * (parts + (1 if kept else 2 * (1 + slots)))
     elif one.products:
-        part = next(part for part, text in PARTS.items() if text == name)
+        part = next(part for part, text in LAYER_PHASES.items() if text == name)
         trained = [k for k in range(len(net.layers)) if k not in net.frozen]
         for k in trained if one.layer is None else [one.layer]:
             fan_in, fan_out = net.layers[k][:2]

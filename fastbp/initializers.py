@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .errors import unknown
+from .errors import ABOVE_0, check_field, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,11 +68,6 @@ lecun_uniform, lecun_normal = _scaled(
 )
 
 
-def _check(owner: str, name: str, value: object) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise ValueError(f"{owner} {name}: got {value!r}, takes a number above 0")
-
-
 @dataclass
 class Uniform:
     """Uniform in [-bound, bound].
@@ -84,7 +79,7 @@ class Uniform:
     bound: float = 0.05
 
     def __post_init__(self) -> None:
-        _check("Uniform", "bound", self.bound)
+        check_field(self, "bound", *ABOVE_0)
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, int]) -> Doubles:
         return rng.uniform(-self.bound, self.bound, shape)
@@ -101,7 +96,7 @@ class Normal:
     std: float = 0.05
 
     def __post_init__(self) -> None:
-        _check("Normal", "std", self.std)
+        check_field(self, "std", *ABOVE_0)
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, int]) -> Doubles:
         return self.std * rng.standard_normal(shape)
@@ -121,7 +116,7 @@ class Orthogonal:
     gain: float = 1.0
 
     def __post_init__(self) -> None:
-        _check("Orthogonal", "gain", self.gain)
+        check_field(self, "gain", *ABOVE_0)
 
     def __call__(self, rng: np.random.Generator, shape: tuple[int, int]) -> Doubles:
         long, short = max(shape), min(shape)

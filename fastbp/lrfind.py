@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .engine.options import Options
-from .engine.pace import Updates
+from .engine.rates import Updates
 from .engine.samples import samples
 from .engine.sessions import bind, open_session
-from .errors import number
+from .errors import ABOVE_0, number
 from .kernels import codes
 from .network.layout import arena
 from .optimizers import LBFGS
@@ -71,7 +71,7 @@ def lr_find(
     samples again. It ends early where the loss explodes. Raises ValueError for start, end or steps that
     do not fit, and where already the first updates lead nowhere.
     """
-    number("start", start, lambda v: 0 < v < float("inf"), "a number above 0")
+    number("start", start, *ABOVE_0)
     number("end", end, lambda v: start < v < float("inf"), f"a number above start, {start}")
     number("steps", steps, lambda v: 3 <= v < 1e9 and v == int(v), "a whole number from 3 on")
     if isinstance(trainer.optimizer, LBFGS):

@@ -6,14 +6,20 @@ What is done to gradients and weights whatever the optimizer (clipping, L1, aver
 options.py; how the learning rate changes in schedules.py; L-BFGS in lbfgs.py.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from .errors import number, unknown
+from .errors import ABOVE_0, FROM_0, check_field, number, unknown
 from .kernels import codes
+
+if TYPE_CHECKING:
+    from .types import OptimizerLike
 
 __all__ = [
     "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Lion", "LBFGS",
@@ -28,57 +34,57 @@ LOST = 2.0**-100  # a power below this is lost in whatever it is added to
 class Optimizer:
     """What every optimizer shares: its code, its slots, its numbers, its JSON form."""
 
-    weight_decay = 0.0
+    lr: float
+    betas: tuple[float, float]  # of Adam and its kin
+    eps: float  # of those that divide by a root
+    weight_decay: float = 0.0
     decoupled = False  # weight decay on the parameters, not in the gradient
-    rule = None  # the code of its update without the variants of codes.DECAY and FULL
+    rule: int  # the code of its update without the variants of codes.DECAY and FULL
 
     @property
-    def code(self):
+    def code(self) -> int:
         """The code of its update: a rule, or its variant with weight decay."""
         decay = codes.DECAY if self.rule in codes.COMMON else codes.FULL
         return self.rule + (decay if self.weight_decay else 0)
 
     @property
-    def slots(self):
+    def slots(self) -> int:
         """Arrays kept beside the parameters, each of their size."""
         return codes.SLOTS[self.rule]
 
     @property
-    def inertia(self):
+    def inertia(self) -> float:
         """The number that a schedule of the momentum sets: SGD's and RMSprop's momentum, the first beta."""
         return self.betas[0] if hasattr(self, "betas") else getattr(self, "momentum", 0.0)
 
-    def config(self):
+    def config(self) -> dict[str, Any]:
         """{"name": ..., hyperparameters}: what ``optimizer(**config)`` takes back."""
-        return {"name": type(self).__name__.lower(), **asdict(self)}
+        return {"name": type(self).__name__.lower(), **asdict(cast(Any, self))}
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Every number that is there, against what it may be."""
-        self._check("lr", lambda v: 0 < v < float("inf"), "a number above 0")
+        check_field(self, "lr", *ABOVE_0)
         for name in ("weight_decay", "eps", "lr_decay", "initial_accumulator_value", "momentum_decay"):
             if hasattr(self, name):
-                self._check(name, lambda v: 0 <= v < float("inf"), "a number from 0 on")
+                check_field(self, name, *FROM_0)
         for name in ("momentum", "dampening"):
             if hasattr(self, name):
-                self._check(name, lambda v: 0 <= v <= 1, "a number from 0 to 1")
+                check_field(self, name, lambda v: 0 <= v <= 1, "a number from 0 to 1")
         for name in ("alpha", "rho"):
             if hasattr(self, name):
-                self._check(name, *_BETA)
+                check_field(self, name, *_BETA)
         if hasattr(self, "betas"):
             self._check_betas()
 
-    def _check(self, name, good, takes):
-        setattr(self, name, number(f"{type(self).__name__} {name}", getattr(self, name), good, takes))
-
-    def _check_betas(self):
+    def _check_betas(self) -> None:
         what, takes = f"{type(self).__name__} betas", "two numbers in [0, 1)"
         try:
             first, second = self.betas
         except (TypeError, ValueError):
             raise ValueError(f"{what}: got {self.betas!r}, takes {takes}") from None
-        self.betas = tuple(number(what, b, _BETA[0], takes) for b in (first, second))
+        self.betas = number(what, first, _BETA[0], takes), number(what, second, _BETA[0], takes)
 
-    def constants(self, t, lr, momentum):
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
         """{codes.C_...: value}: what the vectors of updates t are told.
 
         t : the number of an update, from 1, or an int64 array of updates that follow each other. lr, momentum
@@ -160,7 +166,7 @@ class SGD(Optimizer):
     weight_decay: float = 0.0
     nesterov: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError(
@@ -169,10 +175,10 @@ class SGD(Optimizer):
             )
 
     @property
-    def rule(self):
+    def rule(self) -> int:  # type: ignore[override]  # read as the attribute of the others is
         return codes.SGD_MOMENTUM if self.momentum else codes.SGD
 
-    def constants(self, t, lr, momentum):
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
         found = super().constants(t, lr, momentum)
         if self.rule == codes.SGD_MOMENTUM:
             fresh = 1.0 - self.dampening
@@ -196,16 +202,16 @@ class Adam(Optimizer):
     """
 
     lr: float = 1e-3
-    betas: tuple = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
     amsgrad: bool = False
 
     @property
-    def rule(self):
+    def rule(self) -> int:  # type: ignore[override]  # read as the attribute of the others is
         return codes.AMSGRAD if self.amsgrad else codes.ADAM
 
-    def constants(self, t, lr, momentum):
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
         return super().constants(t, lr, momentum) | {
             **self._mean_constants(momentum, self.betas[1], self.eps),
             codes.C_LR: lr / (1.0 - _power(momentum, t)),
@@ -242,7 +248,7 @@ class NAdam(Optimizer):
     """
 
     lr: float = 2e-3
-    betas: tuple = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
     momentum_decay: float = 4e-3
@@ -251,10 +257,10 @@ class NAdam(Optimizer):
     rule = codes.NADAM
 
     @property
-    def decoupled(self):
+    def decoupled(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is
         return self.decoupled_weight_decay
 
-    def constants(self, t, lr, momentum):
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
         beta, decay, many = self.betas[0], self.momentum_decay, isinstance(t, np.ndarray)
         first, last = (int(t[0]), int(t[-1])) if many else (t, t)
         momenta = [beta * (1.0 - 0.5 * 0.96 ** (k * decay)) for k in range(first, last + 2)]
@@ -297,7 +303,7 @@ class RAdam(Optimizer):
     """
 
     lr: float = 1e-3
-    betas: tuple = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
     decoupled_weight_decay: bool = False
@@ -305,10 +311,10 @@ class RAdam(Optimizer):
     rule = codes.RADAM
 
     @property
-    def decoupled(self):
+    def decoupled(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is
         return self.decoupled_weight_decay
 
-    def constants(self, t, lr, momentum):
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
         power = _power(self.betas[1], t)
         end = 2.0 / (1.0 - self.betas[1]) - 1.0
         rho = end - 2.0 * t * power / (1.0 - power)
@@ -336,13 +342,13 @@ class Adamax(Optimizer):
     """
 
     lr: float = 2e-3
-    betas: tuple = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
 
     rule = codes.ADAMAX
 
-    def constants(self, t, lr, momentum):
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
         return super().constants(t, lr, momentum) | {
             **self._mean_constants(momentum, self.betas[1], self.eps),
             codes.C_LR: lr / (1.0 - _power(momentum, t)),
@@ -371,12 +377,12 @@ class RMSprop(Optimizer):
     centered: bool = False
 
     @property
-    def rule(self):
+    def rule(self) -> int:  # type: ignore[override]  # read as the attribute of the others is
         if self.centered:
             return codes.RMSPROP_CENTERED_MOMENTUM if self.momentum else codes.RMSPROP_CENTERED
         return codes.RMSPROP_MOMENTUM if self.momentum else codes.RMSPROP
 
-    def constants(self, t, lr, momentum):
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
         return super().constants(t, lr, momentum) | {
             **self._mean_constants(momentum, self.alpha, self.eps),
             codes.C_INERTIA: momentum,
@@ -402,7 +408,7 @@ class Adagrad(Optimizer):
 
     rule = codes.ADAGRAD
 
-    def constants(self, t, lr, momentum):
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
         return super().constants(t, lr, momentum) | {
             **self._mean_constants(momentum, 0.0, self.eps),
             codes.C_LR: lr / (1.0 + (t - 1) * self.lr_decay),
@@ -428,7 +434,7 @@ class Adadelta(Optimizer):
 
     rule = codes.ADADELTA
 
-    def constants(self, t, lr, momentum):
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
         return super().constants(t, lr, momentum) | self._mean_constants(momentum, self.rho, self.eps)
 
 
@@ -444,13 +450,13 @@ class Lion(Optimizer):
     """
 
     lr: float = 1e-4
-    betas: tuple = (0.9, 0.99)
+    betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
 
     rule = codes.LION
     decoupled = True
 
-    def constants(self, t, lr, momentum):
+    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
         return super().constants(t, lr, momentum) | self._mean_constants(momentum, self.betas[1], 0.0)
 
 
@@ -477,14 +483,19 @@ class LBFGS(Optimizer):
     tolerance_change: float = 1e-9
     weight_decay: float = 0.0
 
-    rule, code, slots = codes.STORE, codes.STORE, 0
+    rule = codes.STORE
     lr = 1.0
+    slots = 0  # type: ignore[assignment]  # SciPy keeps what it needs
 
-    def __post_init__(self):
+    @property
+    def code(self) -> int:
+        return codes.STORE  # the objective has the weight decay
+
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("tolerance_grad", "tolerance_change"):
-            self._check(name, lambda v: 0 <= v < float("inf"), "a number from 0 on")
-        self._check("history_size", lambda v: 1 <= v < 1e6 and v == int(v), "a whole number from 1 on")
+            check_field(self, name, *FROM_0)
+        check_field(self, "history_size", lambda v: 1 <= v < 1e6 and v == int(v), "a whole number from 1 on")
         self.history_size = int(self.history_size)
 
 
@@ -494,7 +505,7 @@ OPTIMIZERS = {
 }
 
 
-def optimizer(spec, **hyperparameters):
+def optimizer(spec: OptimizerLike, **hyperparameters: Any) -> Optimizer:
     """An Optimizer from itself, or from a name ("sgd", "adam", ...) and its hyperparameters.
 
     Raises ValueError for an unknown name (the nearest known one suggested), TypeError otherwise.

@@ -1,30 +1,43 @@
 """Preparation: what raw columns go through before the network, and outputs after; saved with it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 import numpy as np
 
 from .data import frames
 from .prepare import Standardizer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import DTypeLike
+
+    from .types import Array, Doubles, Features, Targets
+
+    Label: TypeAlias = str | int | float
 
 __all__ = ["Preparation"]
 
 _CHUNK = 1 << 18  # numbers prepared at a time
 
 
-def _fill(numbers, value):
+def _fill(numbers: Array, value: Any) -> Array:
     """(N,) or (N, n) with value, one or n, where a number is NaN."""
     if numbers.dtype.kind != "f" or not np.isnan(numbers).any():
         return numbers
     return np.where(np.isnan(numbers), value, numbers)
 
 
-def _texts(column):
+def _texts(column: Array) -> Array:
     """A column as text: what a file's column of whole numbers was before, MISSING for NaN."""
     if column.dtype.kind != "f":
         return column.astype(str)
     return np.array([frames.MISSING if v != v else repr(v).removesuffix(".0") for v in column.tolist()])
 
 
-def _categories(name, column):
+def _categories(name: str, column: Array) -> list[str]:
     """The sorted values of a text column. Raises ValueError where they are names, not categories."""
     values = np.unique(column).tolist()
     if len(values) > max(20, min(1000, len(column) // 2)):
@@ -64,15 +77,45 @@ class Preparation:
 
     TENSORS = ("fill", "mean", "scale", "y_mean", "y_scale")
 
-    def __init__(self, columns, names=None, categories=None, *, fill=None, mean=None, scale=None,
-                 y_mean=None, y_scale=None, classes=None, target=None):  # fmt: skip
+    names: list[str] | Any  # or None, as the next ones
+    classes: list[Label] | Any
+    fill: Doubles | Any
+    mean: Doubles | Any
+    scale: Doubles | Any
+    y_mean: Doubles | Any
+    y_scale: Doubles | Any
+    gaps: dict[int, int]
+
+    def __init__(
+        self,
+        columns: int,
+        names: Sequence[str] | None = None,
+        categories: Mapping[int, list[str]] | None = None,
+        *,
+        fill: Doubles | None = None,
+        mean: Doubles | None = None,
+        scale: Doubles | None = None,
+        y_mean: Doubles | None = None,
+        y_scale: Doubles | None = None,
+        classes: Sequence[Label] | None = None,
+        target: str | None = None,
+    ) -> None:
         self.columns, self.names, self.categories = columns, names, dict(categories or {})
         self.fill, self.gaps = fill, {}  # gaps: of the training, column -> how many were missing
         self.mean, self.scale, self.y_mean, self.y_scale = mean, scale, y_mean, y_scale
         self.classes, self.target = classes, target
 
     @classmethod
-    def fit(cls, X, y=None, *, names=None, classes=None, target=None, common=None):
+    def fit(
+        cls,
+        X: Any,
+        y: Any = None,
+        *,
+        names: Sequence[str] | None = None,
+        classes: Sequence[Label] | None = None,
+        target: str | None = None,
+        common: bool | None = None,
+    ) -> Preparation:
         """Learn it from training data: X a Frame, (N, n) numbers, or a sparse matrix (not scaled).
 
         y : (N, outputs) targets of a regression to be standardised, or None. common : one scale for
@@ -91,7 +134,7 @@ class Preparation:
                 }
             common = getattr(X, "dtype", None) == np.uint8 if common is None else common
             self._learn_gaps(X)
-            scaler = Standardizer(self._encoded(self._filled(X)), common=common)
+            scaler = Standardizer(self._encoded(self._filled(X)), common=bool(common))
             for place, column in zip(self._places(), range(self.columns), strict=True):
                 if column in self.categories:  # 0 or 1 already
                     scaler.mean[place], scaler.scale[place] = 0.0, 1.0
@@ -101,7 +144,7 @@ class Preparation:
             self.y_mean, self.y_scale = scaler.mean, scaler.scale
         return self
 
-    def _learn_gaps(self, X):
+    def _learn_gaps(self, X: Any) -> None:
         """Set ``fill`` and ``gaps``. Raises ValueError for a column without a single value."""
         if not isinstance(X, frames.Frame) and X.dtype.kind != "f":
             return
@@ -120,7 +163,7 @@ class Preparation:
             if missing:
                 self.gaps[i] = missing
 
-    def _filled(self, X):
+    def _filled(self, X: Any) -> Any:
         """X with the median where a number is missing; a copy where there are any."""
         if self.fill is None:
             return X
@@ -129,7 +172,7 @@ class Preparation:
             return frames.Frame(X.names, [_fill(column, value) for column, value in columns])
         return _fill(X, self.fill)
 
-    def _places(self):
+    def _places(self) -> list[slice]:
         """For each column the slice of the network's inputs that it becomes."""
         at, places = 0, []
         for column in range(self.columns):
@@ -139,12 +182,12 @@ class Preparation:
         return places
 
     @property
-    def inputs(self):
+    def inputs(self) -> int:
         """The network's inputs."""
         return self._places()[-1].stop
 
     @property
-    def input_names(self):
+    def input_names(self) -> list[str]:
         """A name for each input: the column's, or column=category; None without names."""
         names = self.names or [f"column {i}" for i in range(self.columns)]
         return [
@@ -154,7 +197,7 @@ class Preparation:
         ]
 
     @property
-    def fill_of_inputs(self):
+    def fill_of_inputs(self) -> Doubles | None:
         """(inputs,) float64: ``fill`` for each input of the network; None where nothing is filled."""
         if self.fill is None:
             return None
@@ -162,7 +205,7 @@ class Preparation:
             [np.full(p.stop - p.start, v) for p, v in zip(self._places(), self.fill, strict=True)]
         )
 
-    def summary(self):
+    def summary(self) -> str:
         """What it does to the columns, in words."""
         numbers = self.columns - len(self.categories)
         scaled = "as they are" if self.mean is None else "standardised"
@@ -184,10 +227,10 @@ class Preparation:
 
     # --- inputs
 
-    def _label(self, column):
+    def _label(self, column: int) -> str:
         return f"column {self.names[column]!r}" if self.names else f"column {column}"
 
-    def _table(self, X):
+    def _table(self, X: Any) -> Any:
         """X as a Frame or an (N, columns) array or sparse matrix, its columns those of the training."""
         table = frames.frame(X)
         if table is not None and self.names:
@@ -210,7 +253,7 @@ class Preparation:
             return frames.Frame(names, [frames.column_array(X[:, i], n) for i, n in enumerate(names)])
         return X
 
-    def _encoded(self, X, first=0):
+    def _encoded(self, X: Any, first: int = 0) -> Any:
         """One-hot where there is text: (N, inputs) numbers. first: the number of the first row."""
         if not isinstance(X, frames.Frame):
             return X
@@ -234,7 +277,7 @@ class Preparation:
             out[np.arange(len(X)), place.start + found] = 1.0
         return out
 
-    def transform(self, X, dtype=np.float32):
+    def transform(self, X: Features, dtype: DTypeLike = np.float32) -> Any:
         """The network's inputs, (N, inputs) of dtype, from raw columns: a new array, made in pieces.
 
         Missing numbers become the median. Raises ValueError for missing columns or unknown categories,
@@ -255,7 +298,7 @@ class Preparation:
 
     # --- targets and outputs
 
-    def targets(self, y):
+    def targets(self, y: Targets) -> Any:
         """Labels as places among the classes; a regression's targets standardised; others as they are."""
         if self.classes is not None:
             return self._places_of(y)
@@ -264,7 +307,7 @@ class Preparation:
         y = np.asarray(y, np.float64)
         return (y.reshape(len(y), -1) - self.y_mean) / self.y_scale
 
-    def _places_of(self, y):
+    def _places_of(self, y: Any) -> Any:
         labels = frames.column_array(y).tolist() if np.ndim(y) < 2 else None
         if labels is None:  # one-hot or probabilities
             return y
@@ -275,13 +318,13 @@ class Preparation:
             known = ", ".join(map(repr, self.classes[:8])) + (", ..." if len(self.classes) > 8 else "")
             raise ValueError(f"y: got label {error.args[0]!r}, takes {known}") from None
 
-    def outputs(self, z):
+    def outputs(self, z: Array) -> Array:
         """A regression's outputs in the target's own units; others as they are."""
         if self.y_mean is None:
             return z
         return (z * self.y_scale + self.y_mean).astype(z.dtype)
 
-    def labels(self, probabilities):
+    def labels(self, probabilities: Array) -> list[Label]:
         """The likeliest class of each row, as a list of labels; one output is that of the second class."""
         if self.classes is None:
             raise ValueError("labels: this model has no classes, it predicts numbers")
@@ -291,7 +334,7 @@ class Preparation:
 
     # --- files
 
-    def config(self):
+    def config(self) -> dict[str, Any]:
         """What JSON holds of it; the numbers are tensors beside the weights."""
         return {
             "columns": self.columns,
@@ -301,12 +344,14 @@ class Preparation:
             "target": self.target,
         }
 
-    def tensors(self):
+    def tensors(self) -> dict[str, Doubles]:
         """{name: array} of the numbers that there are."""
         return {name: getattr(self, name) for name in self.TENSORS if getattr(self, name) is not None}
 
     @classmethod
-    def restore(cls, config, tensors, inputs, outputs):
+    def restore(
+        cls, config: Mapping[str, Any], tensors: Mapping[str, Doubles], inputs: int, outputs: int
+    ) -> Preparation:
         """From ``config`` and ``tensors``; raises ValueError where they do not fit the network."""
         names, classes = config["names"], config["classes"]
         categories = {int(i): list(values) for i, values in config["categories"].items()}
@@ -314,7 +359,7 @@ class Preparation:
             int(config["columns"]), names, categories, classes=classes, target=config["target"], **tensors
         )
         texts = all(isinstance(t, str) for values in categories.values() for t in values)
-        good = (
+        good: Any = (
             0 < self.columns <= inputs and all(0 <= i < self.columns for i in categories) and texts
             and all(values and values == sorted(set(values)) for values in categories.values())
             and self.inputs == inputs

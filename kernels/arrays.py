@@ -2,6 +2,8 @@
 
     m = Maths("float32")
     formulas.ACTIVATION[codes.TANH](m, m.constant([0.5, 1.0]))
+    rows = Rows(m, z, t, numbers)
+    loss_formulas.LOSS[codes.MSE](m, rows)  # then rows.loss, rows.delta
 
 Also with NUMBA_DISABLE_JIT=1. No kernel calls this, and it is no oracle: that is reference/.
 """
@@ -9,6 +11,7 @@ Also with NUMBA_DISABLE_JIT=1. No kernel calls this, and it is no oracle: that i
 import numpy as np
 
 from . import operators
+from .codes import LOSS_SCALARS
 
 
 class Maths(operators.Maths):
@@ -68,6 +71,75 @@ class Maths(operators.Maths):
 
     def shift_right(self, n, by):
         return n >> by
+
+
+class Rows:
+    """The view ``v`` of loss_formulas.py: all rows and columns at once, each row of weight 1.
+
+    z (R, C); t (R, T), T = 1 for labels; numbers: the loss's hyperparameters, then one for each output.
+    A loss leaves loss (R,), delta (R, C) and hits, the right answers; a link in delta what outputs stand for.
+    """
+
+    def __init__(self, m, z, t, numbers):
+        self.m, self._z, self._t, self._numbers = m, m.constant(z), m.constant(t), m.constant(numbers)
+        self.outputs, self.label = m.constant(self._z.shape[1]), self._t
+        self.delta, self.loss, self.hits = np.zeros_like(self._z), None, 0
+
+    def each(self, body):
+        body(slice(None))
+
+    def columns(self, c):
+        return self.m.constant(np.arange(self._z.shape[1])[c])
+
+    def z(self, c):
+        return self._z[:, c]
+
+    def t(self, c):
+        """Where outputs are more than targets, the target that an output is for."""
+        return np.repeat(self._t, self._z.shape[1] // self._t.shape[1], axis=1)[:, c]
+
+    def keep(self, c, x):
+        self.delta[:, c] = x
+
+    put = keep
+
+    def kept(self, c):
+        return self.delta[:, c].copy()
+
+    def sums(self, count, body):
+        found = body(slice(None))
+        return [np.broadcast_to(x, self._z.shape).sum(axis=1, keepdims=True) for x in found]
+
+    def top(self, values):
+        x = values(slice(None))
+        return x.max(axis=1, keepdims=True), self.m.constant(x.argmax(axis=1)[:, None])
+
+    def z_at(self, n):
+        return np.take_along_axis(self._z, n.astype(np.int64), axis=1)
+
+    def number(self, i):
+        return self._numbers[i]
+
+    def vector(self, c):
+        return self._numbers[LOSS_SCALARS:][c]
+
+    def vector_at(self, n):
+        return self._numbers[LOSS_SCALARS:][n.astype(np.int64)]
+
+    def halves(self, body):
+        first, second = np.split(self._z, 2, axis=1)
+        value, *slopes = body(first, second, self._t)
+        self.delta[:] = np.hstack(slopes)
+        return value.sum(axis=1, keepdims=True)
+
+    def finish(self, loss):
+        self.loss = loss[:, 0]
+
+    def right(self, mask):
+        self.hits += int(mask.sum())
+
+    def right_each(self, c, mask):
+        self.right(mask)
 
 
 def _two_sum(x, y):

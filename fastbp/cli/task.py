@@ -10,8 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from ..types import Array
 
-VALUES = ("mse", "mae", "huber", "log_cosh")  # losses of numbers
-LOSSES = ("cross_entropy", "bce_with_logits", *VALUES)
+NUMBER_LOSSES = ("mse", "mae", "huber", "log_cosh")  # losses of numbers
+LOSSES = ("cross_entropy", "bce_with_logits", *NUMBER_LOSSES)
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Task:
 
     @property
     def regression(self) -> bool:
-        return self.loss in VALUES
+        return self.loss in NUMBER_LOSSES
 
     def raw(self, y: Array) -> Array:
         """The target as the data has it: what the trained model takes."""
@@ -43,7 +43,7 @@ def task_of(y: Array, classes: list[Any] | None, loss: str | None) -> Task:
     why = "as asked"
     if loss is None:
         loss, why = _fitting_loss(y, classes)
-    if loss in VALUES:
+    if loss in NUMBER_LOSSES:
         if classes is not None:
             raise ValueError(f"--loss: {loss} takes numbers, the target is text; use cross_entropy")
         y = y.reshape(len(y), -1).astype(np.float64)

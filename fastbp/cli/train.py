@@ -20,7 +20,7 @@ from ..preparation import Preparation
 from ..prepare import stratified_split
 from ..printing import print_rows
 from ..schedules import SCHEDULES
-from .task import LOSSES, VALUES, outcome, task_of
+from .task import LOSSES, NUMBER_LOSSES, outcome, task_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -288,7 +288,7 @@ def _trainer(args, n_in, task, y, batch_size):
 def score(trainer: Trainer, X: Any, y: Any) -> dict[str, Any]:
     """How a model does on raw samples: accuracy and loss, or RMSE, MAE and R2 in the target's units."""
     scores = {"samples": len(y)}
-    if trainer.loss.name not in VALUES:
+    if trainer.loss.name not in NUMBER_LOSSES:
         result = trainer.evaluate(X, y)
         return scores | {name: float(result[name]) for name in ("accuracy", "loss") if name in result}
     y = np.asarray(y, np.float64).reshape(len(y), -1)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..losses.base import Loss
     from ..types import Array, Features, Floats, MetricFunction, SampleWeight, Shape, Targets
 
-_ROWS = 1 << 20  # elements looked at at once
+_PIECE = 1 << 20  # elements looked at at once
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -45,7 +45,7 @@ def _first_bad(array: Array, dtype: DTypeLike) -> Shape | None:
     """Index tuple of the first number that is not finite in dtype, or None; read in pieces."""
     if array.dtype.kind != "f":
         return None
-    rows = max(1, _ROWS // max(1, array[0].size if array.ndim > 1 else 1))
+    rows = max(1, _PIECE // max(1, array[0].size if array.ndim > 1 else 1))
     for start in range(0, len(array), rows):
         block = array[start : start + rows]
         with np.errstate(over="ignore"):

@@ -1,12 +1,21 @@
 """The moving average of the weights that Trainer(ema=...) keeps: the last of its slots."""
 
+from __future__ import annotations
 
-def average(trainer):
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..training.trainer import Trainer
+    from ..types import Floats
+
+
+def average(trainer: Trainer) -> Floats:
     """The average, laid out as net.params: a view."""
     return trainer.slots[-trainer.net.params.size :]
 
 
-def weights(trainer, ema=None):
+def weights(trainer: Trainer, ema: bool | None = None) -> Floats:
     """The parameters to infer by, laid out as net.params. ema: as Trainer.evaluate takes it."""
     if ema and trainer.ema is None:
         raise ValueError("ema: got True, but no average is kept; takes a trainer made with ema=0.999")
@@ -16,7 +25,7 @@ def weights(trainer, ema=None):
     return average(trainer)
 
 
-def copy_to_average(trainer, chosen):
+def copy_to_average(trainer: Trainer, chosen: Callable[[str, int], bool]) -> None:
     """Of what no update writes there: arrays for which chosen(name, number) holds."""
     means = trainer.net.named_views(average(trainer))
     for full, view in trainer.net.named_views(trainer.net.params).items():
@@ -25,12 +34,12 @@ def copy_to_average(trainer, chosen):
             means[full][:] = view
 
 
-def snapshot(trainer):
+def snapshot(trainer: Trainer) -> tuple[Floats, Floats | None]:
     """What ``restore`` takes to predict as now."""
     return trainer.net.params.copy(), None if trainer.ema is None else average(trainer).copy()
 
 
-def restore(trainer, state):
+def restore(trainer: Trainer, state: tuple[Floats, Floats | None]) -> None:
     """Set the weights, and the average if there is one, to those of a snapshot."""
     trainer.net.params[:], mean = state
     if mean is not None:

@@ -17,17 +17,16 @@ import numpy as np
 from ..data.gpuarrays import OnDevice, lies_on_gpu
 from ..kernels import codes
 from ..network.layout import arena
-from .parallel import Team, region
+from .parallel import WINDOW, Team, region
 
 if TYPE_CHECKING:
     from ..types import Array, Doubles, Floats
     from .gpu import GpuSession
-    from .pace import Updates
     from .plan import Plan
+    from .rates import Updates
 
-WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
-FEW = 1 << 12  # numbers of an input up to which copying them costs less than binding it
-FEW_ROWS = 32  # rows up to which threads share columns, if their numbers are FEW * 16 at most
+COPIED = 1 << 12  # numbers of an input up to which copying them costs less than binding it
+SHARED_ROWS = 32  # rows up to which threads share columns, if their numbers are COPIED * 16 at most
 # of few rows' prediction, about, to decide on threads: a weight read from memory; a multiply-add
 WEIGHT_SECONDS, PRODUCT_SECONDS = 1e-10, 1.7e-11
 ALONE = 2e-4  # seconds below which one thread is as fast: others may be asleep, or on a busy core
@@ -147,14 +146,14 @@ def listing(name: str, dtype: str, assembly: bool = True) -> str:
 
 def few_rows(inputs: int) -> int:
     """Rows that are predicted through arrays that stay bound."""
-    return max(FEW // inputs, min(FEW_ROWS, 16 * FEW // inputs))
+    return max(COPIED // inputs, min(SHARED_ROWS, 16 * COPIED // inputs))
 
 
 class Session:
     """Buffers and tables of one network with one plan; each call runs a window of steps.
 
     params, slots : arenas (slots may be an empty array); plan : fastbp.engine.plan.Plan. updates : the
-    Updates of the next training steps (pace.py).
+    Updates of the next training steps (rates.py).
     """
 
     def __init__(
@@ -249,7 +248,7 @@ class Session:
             threads, trial = self._few_team.choose(start)
             with region(threads) as allowed:
                 call[codes.K_THREADS] = allowed
-                call[codes.K_COLUMNS] = allowed if count <= FEW_ROWS else 1
+                call[codes.K_COLUMNS] = allowed if count <= SHARED_ROWS else 1
                 self._run(call, self.slots)
             end = time.perf_counter()
             self._few_team.record(threads, trial, (end - start) / expected, end)
@@ -286,7 +285,7 @@ class Session:
             single = call[codes.K_SAMPLES] == 1  # a row is one thread's; it says nothing of batches
             threads, trial = (1, False) if single else team.choose(start)
             count = min(max(1, self.window // 4) if trial else self.window, steps - self.done)
-            self._aim(mode, self.done, self.done + count)
+            self._tell(mode, self.done, self.done + count)
             results[codes.RESULT_STEPS] = 0
             try:
                 self._go(mode, threads)
@@ -306,7 +305,7 @@ class Session:
     def each(self, mode: int, steps: int) -> Iterator[int]:
         """Run the steps one at a time; yields the number of each, when layer_rows has its results."""
         for step in range(steps):
-            self._aim(mode, step, step + 1)
+            self._tell(mode, step, step + 1)
             self._go(mode, self.team.threads)
             yield step
 
@@ -319,7 +318,7 @@ class Session:
         self.done = hits = 0
         call[codes.K_STEP] = number
         while self.done < steps:
-            self._aim(codes.APPLY, self.done, self.done + 1)
+            self._tell(codes.APPLY, self.done, self.done + 1)
             self._go(codes.COLLECT, threads, self.gradient)
             sums = results[[codes.RESULT_LOSS, codes.RESULT_WEIGHT]]
             hits += int(results[codes.RESULTS : codes.RESULTS + int(results[codes.RESULT_THREADS])].sum())
@@ -352,7 +351,7 @@ class Session:
             for at in (codes.L_A, codes.L_DELTA)
         )
 
-    def _aim(self, mode: int, begin: int, end: int) -> None:
+    def _tell(self, mode: int, begin: int, end: int) -> None:
         """Let the call be about steps [begin, end), and have the constants of their updates at hand."""
         call = self.call
         call[codes.K_FIRST], call[codes.K_LAST] = begin, end
@@ -369,8 +368,8 @@ class Session:
             self._run(self.call, self.slots if slots is None else slots)
 
     def _run(self, call, slots):
-        self.run(self.params, slots, self.work, self.table, call, self.hyper, self.results,
-                 self.order, self.sync)  # fmt: skip
+        tables = self.table, call, self.hyper
+        self.run((self.params, slots, self.work), tables, self.results, self.order, self.sync)
 
 
 def _native(code, dtype):

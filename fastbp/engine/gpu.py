@@ -15,13 +15,13 @@ from ..custom.functions import definition
 from ..data.gpuarrays import OnDevice
 from ..kernels import codes
 from ..network.layout import arena
+from .parallel import WINDOW
 
 if TYPE_CHECKING:
     from ..types import Array, Doubles, Floats
-    from .pace import Updates
     from .plan import Plan
+    from .rates import Updates
 
-WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
 _process: int | None = None  # in which CUDA was begun
 
 
@@ -41,7 +41,7 @@ class GpuSession:
 
     The host's parameters and slots are the truth between passes: they go down when a pass begins and
     come back when it ends, however it ends. The rest, data, order, sums of the loss, stays down.
-    updates: the Updates of the next training steps (pace.py).
+    updates: the Updates of the next training steps (rates.py).
     program: kernels.cuda.program; the others as for backend.Session.
     """
 
@@ -140,7 +140,7 @@ class GpuSession:
             while self.done < steps:
                 start = time.perf_counter()
                 count = min(self.window, steps - self.done)
-                self._aim(self.done, self.done + count)
+                self._tell(self.done, self.done + count)
                 run.launch(self.done, count)
                 before = self.done
                 self.done, loss, mass, hits = run.read()
@@ -148,24 +148,24 @@ class GpuSession:
                 if count == self.window:
                     self.window = max(1, min(2 * count, int(count * WINDOW / seconds)))
                 if self.done >= steps or self.done < before + count:
-                    self._settle()
+                    self._end_pass()
                 yield self.done, loss, mass, hits
                 if self.done < before + count:
                     return
         finally:
-            self._settle()
+            self._end_pass()
 
     def each(self, mode: int, steps: int) -> Iterator[int]:
         """Run the steps one at a time; yields the number of each, when layer_rows has its results."""
         run = self._begin(mode, 0)
         try:
             for step in range(steps):
-                self._aim(step, step + 1)
+                self._tell(step, step + 1)
                 run.launch(step, 1)
                 self.done = run.read()[0]
                 yield step
         finally:
-            self._settle()
+            self._end_pass()
 
     def combined(
         self, steps: int, number: int, combine: Callable[[], object]
@@ -175,7 +175,7 @@ class GpuSession:
         run = self._begin(codes.TRAIN, number, stored=True)
         try:
             for step in range(steps):
-                self._aim(step, step + 1)
+                self._tell(step, step + 1)
                 run.launch(step, 1, run.FIRST)
                 done, loss, mass, hits = run.read()
                 if done > step:
@@ -187,7 +187,7 @@ class GpuSession:
                 if done == step:
                     return
         finally:
-            self._settle()
+            self._end_pass()
 
     def layer_rows(self, layer: int, rows: int) -> tuple[Floats, ...]:
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them: copies."""
@@ -199,10 +199,10 @@ class GpuSession:
         for measured in (self._run.pace, self._run.timed):
             self._begin(codes.TRAIN, number)
             try:
-                self._aim(0, steps)
+                self._tell(0, steps)
                 found.append(measured(steps))
             finally:
-                self._settle()
+                self._end_pass()
         return found
 
     def _begin(self, mode, number, stored=False):
@@ -212,12 +212,12 @@ class GpuSession:
         self._run.upload(mode, self.hyper, number, stored)
         return self._run
 
-    def _aim(self, begin: int, end: int) -> None:
+    def _tell(self, begin: int, end: int) -> None:
         """Tell the device about steps [begin, end). Who is asked between two windows may have changed it."""
         window = self.updates.window(self._number, begin, end) if self._mode == codes.TRAIN else None
         self._run.tell(self.hyper, window)
 
-    def _settle(self):
+    def _end_pass(self):
         """End a pass: steps counted, parameters and slots on the host as the last one left them."""
         mode, self._mode = self._mode, None
         if mode is not None:

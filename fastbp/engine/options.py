@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import number
+from ..errors import ABOVE_0, BETWEEN_0_AND_1, FROM_0, number
 from ..kernels import codes
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ..training.trainer import Trainer
     from ..types import Doubles, PerUpdate
 
-_ABOVE = (lambda v: 0 < v < float("inf"), "a number above 0, or None")
 _checked: weakref.WeakKeyDictionary[Any, Any] = (
     weakref.WeakKeyDictionary()
 )  # trainer -> its options, what they were made of and its network
@@ -56,23 +55,23 @@ class Options:
     def check(self, layers: int) -> None:
         for name in ("clip_norm", "clip_layer_norm", "clip_value", "max_norm"):
             if getattr(self, name) is not None:
-                setattr(self, name, number(name, getattr(self, name), *_ABOVE))
+                setattr(
+                    self, name, number(name, getattr(self, name), ABOVE_0[0], "a number above 0, or None")
+                )
         if self.clip_norm is not None and self.clip_layer_norm is not None:
             raise ValueError(
                 f"clip_layer_norm: got {self.clip_layer_norm} beside clip_norm {self.clip_norm}, takes one "
                 "of them"
             )
-        self.l1 = number("l1", self.l1, lambda v: 0 <= v < float("inf"), "a number from 0 on")
+        self.l1 = number("l1", self.l1, *FROM_0)
         if not isinstance(self.decay_bias, (bool, np.bool_)):
             raise TypeError(f"decay_bias: got {self.decay_bias!r}, takes True or False")
-        whole = isinstance(self.accumulate, (int, np.integer)) and not isinstance(self.accumulate, bool)
-        if not whole or not 1 <= self.accumulate < 2**31:
-            raise ValueError(
-                f"accumulate: got {self.accumulate!r}, takes a whole number of batches from 1 on"
-            )
-        self.accumulate, self.decay_bias = int(self.accumulate), bool(self.decay_bias)
+        whole = lambda v: isinstance(v, (int, np.integer)) and 1 <= v < 2**31  # noqa: E731
+        takes = "a whole number of batches from 1 on"
+        self.accumulate = int(number("accumulate", self.accumulate, whole, takes))
+        self.decay_bias = bool(self.decay_bias)
         if self.ema is not None:
-            self.ema = number("ema", self.ema, lambda v: 0 < v < 1, "a number between 0 and 1, or None")
+            self.ema = number("ema", self.ema, BETWEEN_0_AND_1[0], "a number between 0 and 1, or None")
         if self.lr_factors is not None:
             self._check_factors(layers)
 
@@ -85,8 +84,7 @@ class Options:
         if len(factors) != layers:
             raise ValueError(f"lr_factors: got {len(factors)} numbers, {takes}")
         self.lr_factors = tuple(
-            number("lr_factors", f, lambda v: 0 <= v < float("inf"), takes.removeprefix("takes "))
-            for f in factors
+            number("lr_factors", f, FROM_0[0], takes.removeprefix("takes ")) for f in factors
         )
 
     @property

@@ -51,6 +51,7 @@ def max_threads() -> int:
     return config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # numba sets its options when it starts
 
 
+WINDOW = 0.05  # seconds of steps between two looks at the clock, the progress bar and Ctrl-C
 LONE_WORK = 5_000_000  # multiply-adds: 0.1 ms of one core; SciPy's L-BFGS takes about as long between steps
 PARALLEL_WORK = 100_000  # multiply-adds of a step below which a second thread never paid
 

@@ -1,42 +1,46 @@
 """Samples as the program reads them: a trainer's rows, targets and weights, checked."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..data import checks
 from ..kernels import codes
 from . import backend
 
+if TYPE_CHECKING:
+    from ..training.trainer import Trainer
+    from ..types import Array, Features, Floats, SampleWeight
+
 
 class Samples(NamedTuple):
     """X as ``features`` gives it; the loss's code for y; y (N, targets); weight (N,) or None."""
 
-    X: object
+    X: Any
     code: int
-    y: np.ndarray
-    weight: object = None
+    y: Array
+    weight: Floats | None = None
 
     @property
-    def rows(self):
+    def rows(self) -> int:
         return len(self.X)
 
     @property
-    def scored(self):
+    def scored(self) -> bool:
         """Whether the loss counts right answers."""
         return self.code in codes.RIGHT_BY_SAMPLE or self.code in codes.RIGHT_BY_OUTPUT
 
-    def answers(self, rows, outputs):
+    def answers(self, rows: int, outputs: int) -> int:
         """Answers that a network with so many outputs gives to ``rows`` samples."""
         return rows * (outputs if self.code in codes.RIGHT_BY_OUTPUT else 1)
 
-    def part(self, rows):
+    def part(self, rows: Any) -> Samples:
         """The samples of a slice or of some places."""
         weight = None if self.weight is None else self.weight[rows]
         return Samples(self.X[rows], self.code, self.y[rows], weight)
 
 
-def features(trainer, X, finite=True):
+def features(trainer: Trainer, X: Features, finite: bool = True) -> Any:
     """X as the program reads it: prepared, and by name where the trainer was fitted on names."""
     if trainer.preparation is not None:
         X = trainer.preparation.transform(X, trainer.net.dtype)
@@ -46,10 +50,10 @@ def features(trainer, X, finite=True):
     return X
 
 
-def samples(trainer, X, y, sample_weight=None):
+def samples(trainer: Trainer, X: Features, y: Any, sample_weight: SampleWeight = None) -> Samples:
     """The Samples of a trainer's arguments; see data/checks.py for what is raised."""
-    X = features(trainer, X)
+    rows = features(trainer, X)
     if trainer.preparation is not None:
         y = trainer.preparation.targets(y)
-    code, y = checks.targets(y, trainer.loss, len(X), trainer.net.sizes[-1], trainer.net.dtype)
-    return Samples(X, code, y, checks.weights(sample_weight, len(X), trainer.net.dtype))
+    code, y = checks.targets(y, trainer.loss, len(rows), trainer.net.sizes[-1], trainer.net.dtype)
+    return Samples(rows, code, y, checks.weights(sample_weight, len(rows), trainer.net.dtype))

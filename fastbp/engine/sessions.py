@@ -1,5 +1,10 @@
 """What a trainer runs by: sessions on its device, its samples bound, its numbers, windows of steps."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ..data import checks
@@ -7,11 +12,25 @@ from ..kernels import codes
 from ..network.gradients import Gradients
 from . import backend, parallel
 from .options import Options
-from .pace import Updates
 from .plan import Plan
+from .rates import Updates
+
+if TYPE_CHECKING:
+    from ..training.trainer import Trainer
+    from ..types import Doubles, Floats
+    from .samples import Samples
 
 
-def open_session(trainer, batch, code, slots, second=False, frozen=(), params=None, threads=None):
+def open_session(
+    trainer: Trainer,
+    batch: int,
+    code: int,
+    slots: Floats,
+    second: bool = False,
+    frozen: Sequence[int] = (),
+    params: Floats | None = None,
+    threads: int | None = None,
+) -> Any:
     """A new session: on net.params or a copy, with ``threads`` or as many as the trainer takes."""
     net, options = trainer.net, Options.of(trainer)
     fixed = threads is not None or trainer.threads is not None
@@ -28,12 +47,12 @@ def open_session(trainer, batch, code, slots, second=False, frozen=(), params=No
     return session
 
 
-def hyper(trainer):
+def hyper(trainer: Trainer) -> Doubles:
     """The options' numbers, as they are now."""
     return Options.of(trainer).hyper(len(trainer.net.layers))
 
 
-def bind(trainer, session, samples):
+def bind(trainer: Trainer, session: Any, samples: Samples) -> float:
     """Bind samples, weights as the loss has them; returns the share of those whose weight is not 0."""
     session.set_loss(samples.code)
     made = trainer.loss.weights(samples.weight, samples.y, samples.code)
@@ -43,9 +62,12 @@ def bind(trainer, session, samples):
     return 1.0 if made is None else np.count_nonzero(made) / samples.rows
 
 
-def training_windows(trainer, session, steps, before):
+def training_windows(
+    trainer: Trainer, session: Any, steps: int, before: int
+) -> Iterator[tuple[int, Any, Any, int]]:
     """session.windows of training, ``before`` updates made; step by step where there is a gradient_hook."""
-    if trainer.gradient_hook is None:
+    hook = trainer.gradient_hook
+    if hook is None:
         return session.windows(codes.TRAIN, steps, before)
     gradients = Gradients(trainer.net, session.gradient)
-    return session.combined(steps, before, lambda: trainer.gradient_hook(gradients))
+    return session.combined(steps, before, lambda: hook(gradients))

@@ -1,12 +1,22 @@
 """Models as one C99 file that needs nothing, not even math.h: the kernels' own formulas, written as C."""
 
+from __future__ import annotations
+
 import json
 import re
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..kernels import codes, formulas
 from ..kernels.operators import SIGNS, Maths, Operators
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import DTypeLike
+
+    from .model import Model
 
 _HELPERS = {  # of the formulas' maths; {r}: the float type, {i}, {u}: integers of its size
     "pow2": """\
@@ -68,72 +78,75 @@ class _Value(Operators):
 
     __slots__ = ("c", "text")
 
-    def __init__(self, c, text):
+    def __init__(self, c: _Function, text: str) -> None:
         self.c, self.text = c, text
 
-    def apply(self, name, *values):
+    def apply(self, name: str, *values: Any) -> _Value:
         return self.c.apply(name, *values)
 
 
 class _Function(Maths):
     """The maths of formulas.py, writing C: the body of one function of a float."""
 
-    def __init__(self, dtype):
+    lines: list[str]
+    helpers: set[str]
+
+    def __init__(self, dtype: DTypeLike) -> None:
         self.dtype, self.is64 = np.dtype(dtype), np.dtype(dtype) == np.float64
         self.lines, self.helpers = [], set()
 
-    def let(self, expression):
+    def let(self, expression: str) -> _Value:
         name = f"v{len(self.lines)}"
         self.lines.append(f"    const {_TYPES[self.dtype]['r']} {name} = {expression};")
         return _Value(self, name)
 
-    def lift(self, x):
+    def lift(self, x: Any) -> _Value:
         return x if isinstance(x, _Value) else self.constant(x)
 
-    def text(self, x):
+    def text(self, x: Any) -> str:
         return self.lift(x).text
 
-    def apply(self, name, *values):
+    def apply(self, name: str, *values: Any) -> _Value:
         expression = f" {SIGNS.get(name)} ".join(map(self.text, values))
         if name in ("less", "greater", "equal"):  # for select alone: no float
             return _Value(self, expression)
         return self.let(f"-{expression}" if name == "negative" else expression)
 
-    def helper(self, name, x):
+    def helper(self, name: str, x: Any) -> _Value:
         self.helpers.add(name)
         return self.let(f"{name}({self.text(x)})")
 
-    def constant(self, x):
+    def constant(self, x: float) -> _Value:
         text = number(x, self.dtype)
         return _Value(self, f"({text})" if text.startswith("-") else text)
 
-    def fma(self, x, y, z):
+    def fma(self, x: Any, y: Any, z: Any) -> _Value:
         return self.let(f"{self.text(x)} * {self.text(y)} + {self.text(z)}")
 
-    def select(self, condition, x, y):
+    def select(self, condition: _Value, x: Any, y: Any) -> _Value:
         return self.let(f"{condition.text} ? {self.text(x)} : {self.text(y)}")
 
-    def abs(self, x):
+    def abs(self, x: Any) -> _Value:
         return self.let(f"{self.text(x)} < 0 ? -{self.text(x)} : {self.text(x)}")
 
-    def copysign(self, x, sign):
+    def copysign(self, x: Any, sign: Any) -> _Value:
         size = self.abs(x)
         return self.let(f"{self.text(sign)} < 0 ? -{size.text} : {size.text}")
 
-    def round(self, x):
+    def round(self, x: Any) -> _Value:
         return self.helper("nearest", x)
 
-    def pow2(self, n):
+    def pow2(self, n: Any) -> _Value:
         return self.helper("pow2", n)
 
-    def split(self, x):
+    def split(self, x: Any) -> tuple[_Value, _Value]:
         return self.helper("mantissa_of", x), self.helper("exponent_of", x)
 
-    def sqrt(self, x):
+    def sqrt(self, x: Any) -> _Value:
         return self.helper("root_of", x)
 
 
-def number(x, dtype):
+def number(x: Any, dtype: DTypeLike) -> str:
     """A C constant that reads back as exactly this float."""
     x = float(np.dtype(dtype).type(x))
     if x != x:
@@ -145,7 +158,7 @@ def number(x, dtype):
     return text if dtype == np.float64 else f"{text}f"
 
 
-def _function(name, dtype, formula):
+def _function(name: str, dtype: DTypeLike, formula: Callable[..., Any]) -> tuple[str, set[str]]:
     """(text of static float name(float z), the helpers that it calls)."""
     f = _Function(dtype)
     result = formula(f, _Value(f, "z"))
@@ -154,7 +167,7 @@ def _function(name, dtype, formula):
     return "\n".join(text), f.helpers
 
 
-def _activation(name):
+def _activation(name: str) -> Callable[..., Any]:
     """The formula of an activation, (m, z) -> value."""
     code = codes.ACTIVATIONS[name]
     if code in formulas.ACTIVATION_AND_SLOPE:
@@ -162,7 +175,7 @@ def _activation(name):
     return formulas.ACTIVATION[code]
 
 
-def _used(text):
+def _used(text: str) -> str:
     """A function's text without the statements that nothing reads (slopes, for one)."""
     lines = text.split("\n")
     while True:
@@ -176,14 +189,14 @@ def _used(text):
         lines = [line for i, line in enumerate(lines) if i not in dead]
 
 
-def _array(kind, name, values, dtype, width=8):
+def _array(kind: str, name: str, values: Any, dtype: DTypeLike, width: int = 8) -> str:
     """static const float name[] = {...};"""
     texts = [number(v, np.dtype(dtype)) for v in np.ravel(values).tolist()]
     rows = [", ".join(texts[i : i + width]) for i in range(0, len(texts), width)]
     return f"static const {kind} {name}[{len(texts)}] = {{\n    " + ",\n    ".join(rows) + "\n};"
 
 
-def source(model, name="predict"):
+def source(model: Model, name: str = "predict") -> str:
     """The text of the file: ``void name(const float *x, float *y)``, one row in, one row out.
 
     Also NAME_INPUTS, NAME_OUTPUTS, and, for classes, name_classes[]. float for a float32 network,
@@ -237,7 +250,7 @@ def source(model, name="predict"):
     return "\n\n".join(parts) + "\n"
 
 
-def _comment(text):
+def _comment(text: str) -> str:
     return (
         text.replace("*/", "* /")
         .replace("/*", "/ *")
@@ -247,7 +260,7 @@ def _comment(text):
     )
 
 
-def _head(model, name):
+def _head(model: Model, name: str) -> str:
     sizes, real = model.sizes, _TYPES[model.dtype]["r"]
     lines = [
         f"/* {'-'.join(map(str, sizes))}, {', '.join(model.activations) or 'linear'}; written by fastbp.",
@@ -265,7 +278,7 @@ def _head(model, name):
     return "\n".join(lines)
 
 
-def _layer(name, real):
+def _layer(name: str, real: str) -> str:
     return f"""\
 static void {name}_layer(const {real} *x, int inputs, const {real} *w, const {real} *b,
     int outputs, {real} *z)
@@ -278,7 +291,7 @@ static void {name}_layer(const {real} *x, int inputs, const {real} *w, const {re
 }}"""
 
 
-def _norm(name, real):
+def _norm(name: str, real: str) -> str:
     return f"""\
 static void {name}_norm({real} *z, int n, const {real} *gain, const {real} *shift)
 {{
@@ -292,7 +305,7 @@ static void {name}_norm({real} *z, int n, const {real} *gain, const {real} *shif
 }}"""
 
 
-def _row(name, real):
+def _row(name: str, real: str) -> str:
     """An embedding: a category that is none gives NaN, as the package refuses it."""
     return f"""\
 static void {name}_row({real} x, const {real} *table, long rows, int width, {real} *a)
@@ -303,7 +316,7 @@ static void {name}_row({real} x, const {real} *table, long rows, int width, {rea
 }}"""
 
 
-def _input(model, name, real, i):
+def _input(model: Model, name: str, real: str, i: object) -> str:
     """The expression of input i of the network: filled and scaled."""
     x = f"x[{i}]"
     if model.fill is not None:
@@ -311,7 +324,7 @@ def _input(model, name, real, i):
     return x if model.mean is None else f"({real})(({x} - {name}_mean[{i}]) / {name}_scale[{i}])"
 
 
-def _main(model, name, real):
+def _main(model: Model, name: str, real: str) -> str:
     sizes = model.sizes
     first = len(model.layers[0][0])
     widest = max(first, *sizes[1:])
@@ -343,7 +356,7 @@ def _main(model, name, real):
     return "\n".join([*lines, *_outputs(model, name, real), "}"])
 
 
-def _outputs(model, name, real):
+def _outputs(model: Model, name: str, real: str) -> list[str]:
     """Statements from z, the last layer's outputs, to y."""
     n = model.sizes[-1]
     if model.link == "softmax":

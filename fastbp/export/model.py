@@ -1,11 +1,19 @@
 """What an export says of a network: plain arrays, without the trainer."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..kernels import codes
 from ..network.activations import NAMES as ACTIVATIONS
+
+if TYPE_CHECKING:
+    from ..network.mlp import MLP
+    from ..training.trainer import Trainer
+    from ..types import Array, Doubles
 
 # what predictions are of the outputs, by the code of the loss that has the link
 _LINKS = {
@@ -35,38 +43,38 @@ class Model:
     (outputs,), likewise for outputs; inputs : a name for each input, or None; classes : labels, or None.
     """
 
-    layers: list
-    activations: list
-    norms: list
-    skips: list
-    slopes: list
-    tables: dict = field(default_factory=dict)
+    layers: list[Any]
+    activations: list[str]
+    norms: list[Any]
+    skips: list[bool]
+    slopes: list[Any]
+    tables: dict[int, Array] = field(default_factory=dict)
     link: str | None = None
     floor: float = 0.0
-    fill: np.ndarray | None = None
-    mean: np.ndarray | None = None
-    scale: np.ndarray | None = None
-    y_mean: np.ndarray | None = None
-    y_scale: np.ndarray | None = None
-    inputs: list | None = None
-    classes: list | None = None
+    fill: Doubles | None = None
+    mean: Doubles | None = None
+    scale: Doubles | Any = None  # None where mean is
+    y_mean: Doubles | None = None
+    y_scale: Doubles | None = None
+    inputs: list[str] | None = None
+    classes: list[Any] | None = None
 
     @property
-    def sizes(self):
+    def sizes(self) -> list[int]:
         """Columns of X, then widths, then outputs."""
         inputs = len(self.layers[0][0]) - sum(table.shape[1] - 1 for table in self.tables.values())
         return [inputs, *(len(b) for _, b in self.layers)]
 
     @property
-    def numeric(self):
+    def numeric(self) -> list[int]:
         """The columns of X that are not embedded."""
         return [c for c in range(self.sizes[0]) if c not in self.tables]
 
     @property
-    def dtype(self):
+    def dtype(self) -> np.dtype[Any]:
         return self.layers[0][0].dtype
 
-    def without_batch_norm(self):
+    def without_batch_norm(self) -> Model:
         """The same predictions with every batch norm folded into its layer, in float64."""
         layers, norms = list(self.layers), list(self.norms)
         for k, norm in enumerate(norms):
@@ -78,7 +86,7 @@ class Model:
         return replace(self, layers=layers, norms=norms)
 
 
-def described(trainer, link=True):
+def described(trainer: Trainer, link: bool = True) -> Model:
     """The Model of a trainer. Raises ValueError for what no export can say."""
     net = trainer.net if trainer.ema is None else trainer.averaged_net()  # what predict takes
     for name in net.activations:
@@ -103,14 +111,13 @@ def described(trainer, link=True):
     return model
 
 
-def _norm(net, k):
+def _norm(net: MLP, k: int) -> tuple[Array, ...] | None:
     """The arrays of hidden layer k's norm, or None."""
-    if net.norms[k] is None:
-        return None
-    return tuple(np.array(getattr(net, name)[k]) for name in NORMS[net.norms[k]])
+    norm = net.norms[k]
+    return None if norm is None else tuple(np.array(getattr(net, name)[k]) for name in NORMS[norm])
 
 
-def folded(model):
+def folded(model: Model) -> list[tuple[Array, Array]]:
     """The layers with the scaling of inputs and outputs folded into the first and last, in float64."""
     layers = [(w.astype(np.float64), b.astype(np.float64)) for w, b in model.layers]
     if model.mean is not None:

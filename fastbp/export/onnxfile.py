@@ -1,11 +1,18 @@
 """Models as ONNX: standard operators of opset 13, float32, checked by onnx's own checker."""
 
+from __future__ import annotations
+
 import json
 import os
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..kernels import codes
+
+if TYPE_CHECKING:
+    from ..types import FilePath
+    from .model import Model
 
 _INT64 = 7  # onnx.TensorProto.INT64
 OPSET, IR = 13, 8  # of 2020: what runtimes of the last years read
@@ -15,28 +22,29 @@ SQRT_HALF = 0.7071067811865476
 class _Graph:
     """Nodes and constants in the order in which they are made; each call returns its output's name."""
 
-    def __init__(self, helper, numpy_helper):
+    def __init__(self, helper: Any, numpy_helper: Any) -> None:
         self.helper, self.numpy_helper = helper, numpy_helper
-        self.nodes, self.constants = [], []
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
 
-    def constant(self, value, dtype=np.float32):
+    def constant(self, value: Any, dtype: Any = np.float32) -> str:
         name = f"c{len(self.constants)}"
         array = np.asarray(value, dtype, order="C")
         self.constants.append(self.numpy_helper.from_array(array, name))
         return name
 
-    def op(self, kind, *inputs, name=None, **attributes):
+    def op(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
         name = name or f"n{len(self.nodes)}"
         self.nodes.append(self.helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
 
-def _gelu(g, z):
+def _gelu(g: _Graph, z: str) -> str:
     cdf = g.op("Add", g.op("Erf", g.op("Mul", z, g.constant(SQRT_HALF))), g.constant(1.0))
     return g.op("Mul", g.op("Mul", z, g.constant(0.5)), cdf)
 
 
-def _gelu_tanh(g, z):
+def _gelu_tanh(g: _Graph, z: str) -> str:
     """z sigmoid(2 sqrt(2 / pi) (z + 0.044715 z^3))"""
     scale = 2 * 0.7978845608028654
     inner = g.op("Add", g.op("Mul", g.op("Mul", z, z), g.constant(0.044715 * scale)), g.constant(scale))
@@ -64,7 +72,7 @@ ACTIVATIONS = {
 }
 
 
-def _inputs(g, model):
+def _inputs(g: _Graph, model: Model) -> str:
     """X with gaps filled, scaled, and its embedded columns replaced: what the first layer takes."""
     x = "X"
     if model.fill is not None:
@@ -81,7 +89,7 @@ def _inputs(g, model):
     return g.op("Concat", *rows, axis=1)
 
 
-def _layer_norm(g, z, gain, shift):
+def _layer_norm(g: _Graph, z: str, gain: Any, shift: Any) -> str:
     """LayerNormalization is of opset 17."""
     d = g.op("Sub", z, g.op("ReduceMean", z, axes=[-1]))
     variance = g.op("ReduceMean", g.op("Mul", d, d), axes=[-1])
@@ -89,7 +97,7 @@ def _layer_norm(g, z, gain, shift):
     return g.op("Add", g.op("Mul", unit, g.constant(gain)), g.constant(shift))
 
 
-def _gaussian(g, z, model):
+def _gaussian(g: _Graph, z: str, model: Model) -> str:
     half = model.sizes[-1] // 2
     parts = [g.constant(range(a, a + half), np.int64) for a in (0, half)]
     means, logs = (g.op("Gather", z, part, axis=1) for part in parts)
@@ -104,7 +112,7 @@ _LINKS = {
 }
 
 
-def write(model, path):
+def write(model: Model, path: FilePath) -> None:
     """Write an export.Model as ONNX: input X (N, inputs), output Y (N, outputs), float32.
 
     Raises ImportError without onnx, ValueError for an activation that has no operators here.

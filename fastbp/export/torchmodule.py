@@ -1,5 +1,9 @@
 """torch's nn.Sequential, out and in."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
 import numpy as np
 
 from ..errors import unknown
@@ -7,7 +11,18 @@ from ..kernels import codes
 from ..network.mlp import MLP
 from .model import described, folded
 
-_TORCH = {  # name -> torch.nn's module and its arguments
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ..training.trainer import Trainer
+    from ..types import Activation, Array, Dtype, Norm
+    from .model import Model
+
+    Weights: TypeAlias = list[tuple[Array, Array | None]]  # of each layer (weight, bias)
+    Norms: TypeAlias = dict[int, dict[str, Array]]
+    Slopes: TypeAlias = dict[int, Array]
+
+_TORCH: dict[str, tuple[str, dict[str, Any]]] = {  # name -> torch.nn's module and its arguments
     "identity": ("Identity", {}),
     "relu": ("ReLU", {}),
     "leaky_relu": ("LeakyReLU", {"negative_slope": 0.01}),
@@ -29,7 +44,7 @@ _TORCH = {  # name -> torch.nn's module and its arguments
 _NORMS = {"layer": "LayerNorm", "batch": "BatchNorm1d"}
 
 
-def to_torch(trainer, link=False):
+def to_torch(trainer: Trainer, link: bool = False) -> Any:
     """The network as a torch.nn.Sequential of Linear layers, norms and activations, in its dtype, on the CPU.
 
     Names and shapes as torch has them: "0.weight" (fan_out, fan_in), "0.bias", "2.weight", ...; in eval()
@@ -50,7 +65,7 @@ def to_torch(trainer, link=False):
     return module.eval()
 
 
-def state_dict(model):
+def state_dict(model: Model) -> dict[str, Array]:
     """{"0.weight": (fan_out, fan_in), "0.bias": (fan_out,), "2.weight": ...}, scalings folded in: arrays.
 
     Of a norm behind the first layer "1.weight", "1.bias", and of batch norm "1.running_mean",
@@ -61,12 +76,12 @@ def state_dict(model):
     return {f"{i}.{name}": array for i, (_, _, arrays) in modules for name, array in arrays.items()}
 
 
-def _modules(model):
+def _modules(model: Model) -> list[tuple[str, dict[str, Any], dict[str, Array]]]:
     """[(class of torch.nn, its arguments, {name: array}), ...] of the network."""
     for name, there in (("residual", any(model.skips)), ("embeddings", model.tables)):
         if there:
             raise ValueError(f"net: got {name}, which no torch.nn.Sequential has; to_onnx and to_c take them")
-    found = []
+    found: list[tuple[str, dict[str, Any], dict[str, Array]]] = []
     for k, (w, b) in enumerate(folded(model)):
         sizes = {"in_features": len(w), "out_features": len(b)}
         found.append(("Linear", sizes, {"weight": np.ascontiguousarray(w.T), "bias": b}))
@@ -79,14 +94,15 @@ def _modules(model):
             raise ValueError(
                 f"activation: {name!r} has no module of torch.nn here; takes {', '.join(_TORCH)}"
             )
-        kind, arguments, arrays = *_TORCH[name], {}
+        kind, arguments = _TORCH[name]
+        arrays: dict[str, Array] = {}
         if model.slopes[k] is not None:
             arguments, arrays = {"num_parameters": len(b)}, {"weight": model.slopes[k]}
         found.append((kind, arguments, arrays))
     return found
 
 
-def _norm_module(norm):
+def _norm_module(norm: tuple[Array, ...]) -> tuple[str, dict[str, Any], dict[str, Array]]:
     gain, shift, *running = norm
     arrays = {"weight": gain, "bias": shift}
     if not running:
@@ -99,7 +115,9 @@ def _norm_module(norm):
     )
 
 
-def from_torch(module, activation="relu", *, dtype=None):
+def from_torch(
+    module: Any, activation: Activation | Sequence[Activation] = "relu", *, dtype: Dtype | None = None
+) -> MLP:
     """An MLP with the weights of a torch.nn.Sequential or of a state_dict (name -> tensor or array).
 
     A module says its activations itself; a state_dict's weights are taken in their order, with
@@ -129,12 +147,12 @@ def from_torch(module, activation="relu", *, dtype=None):
     sizes = [weights[0][0].shape[1], *(w.shape[0] for w, _ in weights)]
     if dtype is None:
         dtype = "float64" if weights[0][0].dtype == np.float64 else "float32"
-    kinds = [_kind_of(norms.get(k)) for k in range(len(weights) - 1)]
+    kinds: list[Norm | None] = [_kind_of(norms.get(k)) for k in range(len(weights) - 1)]
     net = MLP(sizes, activation, norm=kinds, seed=0, dtype=dtype)
     for (w, b), own_w, own_b in zip(weights, net.weights, net.biases, strict=True):
         own_w[:], own_b[:] = w.T, 0 if b is None else b
     for k, arrays in norms.items():
-        views = {"weight": net.gains, "bias": net.shifts, "running_mean": net.running_means,
+        views: Any = {"weight": net.gains, "bias": net.shifts, "running_mean": net.running_means,
                  "running_var": net.running_vars}  # fmt: skip
         for name, array in arrays.items():
             views[name][k][:] = array
@@ -142,7 +160,7 @@ def from_torch(module, activation="relu", *, dtype=None):
     return net
 
 
-def _set_slopes(net, slopes):
+def _set_slopes(net: MLP, slopes: Mapping[int, Array]) -> None:
     """Give the layers with prelu their slopes: {number of the hidden layer: array}."""
     found = {k: own for k, own in enumerate(net.slopes) if own is not None}
     if found.keys() != slopes.keys():
@@ -156,20 +174,23 @@ def _set_slopes(net, slopes):
         own[:] = slopes[k]
 
 
-def _kind_of(arrays):
-    return arrays if arrays is None else "batch" if "running_mean" in arrays else "layer"
+def _kind_of(arrays: Mapping[str, Array] | None) -> Norm | None:
+    return None if arrays is None else "batch" if "running_mean" in arrays else "layer"
 
 
-def _array(tensor):
+def _array(tensor: Any) -> Array:
     if hasattr(tensor, "detach"):
         tensor = tensor.detach().cpu()
         tensor = tensor.float() if str(tensor.dtype) in ("torch.bfloat16", "torch.float16") else tensor
     return np.asarray(tensor)
 
 
-def _of_state(state):
+def _of_state(state: Mapping[str, Any]) -> tuple[Weights, Norms, Slopes]:
     """([(weight, bias or None), ...], {hidden layer: {name: array} of its norm}, {hidden layer: slopes})."""
-    weights, norms, slopes, modules = [], {}, {}, {}
+    weights: Weights = []
+    norms: Norms = {}
+    slopes: Slopes = {}
+    modules: dict[str, dict[str, Array]] = {}
     for name, tensor in state.items():
         stem, _, kind = name.rpartition(".")
         if kind != "num_batches_tracked":
@@ -193,7 +214,7 @@ def _of_state(state):
 _OF_NORMS = {"weight", "bias", "running_mean", "running_var"}
 
 
-def _checked_norm(where, arrays, width):
+def _checked_norm(where: str, arrays: dict[str, Array], width: int) -> dict[str, Array]:
     if len(arrays) == 3 or any(array.shape != (width,) for array in arrays.values()):
         got = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ValueError(f"{where}: got a norm with {got}, takes ({width},) of weight and bias, and of both "
@@ -201,9 +222,10 @@ def _checked_norm(where, arrays, width):
     return arrays
 
 
-def _of_module(module):
+def _of_module(module: Any) -> tuple[Weights, list[str], Norms, Slopes]:
     """([(weight, bias or None), ...], activation names, norms, slopes) of a Sequential and those in it."""
-    weights, names, norms, slopes, waiting = [], [], {}, {}, None
+    weights: Weights = []
+    names, norms, slopes, waiting = [], {}, {}, None
     for child in _children(module):
         kind = type(child).__name__
         if kind == "Linear":
@@ -230,7 +252,7 @@ def _of_module(module):
     return weights, names, norms, slopes
 
 
-def _norm_of(child, kind, width):
+def _norm_of(child: Any, kind: str, width: int) -> dict[str, Array]:
     """{name: array} of a LayerNorm or BatchNorm1d as fastbp has them."""
     if child.eps != codes.NORM_EPS or getattr(child, "momentum", codes.MOMENTUM) != codes.MOMENTUM:
         raise ValueError(f"module: got {child}, takes eps {codes.NORM_EPS} and momentum {codes.MOMENTUM}")
@@ -240,7 +262,7 @@ def _norm_of(child, kind, width):
     return _checked_norm(f"module: {child}", {name: _array(getattr(child, name)) for name in names}, width)
 
 
-def _children(module):
+def _children(module: Any) -> Iterator[Any]:
     if type(module).__name__ != "Sequential":
         yield module
         return
@@ -248,7 +270,7 @@ def _children(module):
         yield from _children(child)
 
 
-def _activation_of(child):
+def _activation_of(child: Any) -> str:
     taken = []
     for name, (kind, arguments) in _TORCH.items():
         if type(child).__name__ == kind:

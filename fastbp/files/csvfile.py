@@ -4,16 +4,27 @@ The reader here decides what a file means and says what is wrong with it, and wh
 installed, reads large files that leave no doubt, to the same values, and leaves the rest to this one.
 """
 
+from __future__ import annotations
+
 import csv
 import math
 import re
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ..data.frames import MISSING, Frame
 from ..errors import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from ..types import Array
+
+    Columns: TypeAlias = tuple[list[Array], Array | None]  # the features, the target
 
 _MISSING = {"", "na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "?"}
 LARGE = 1 << 20  # bytes of a file from which importing polars (0.2 s) pays
@@ -21,7 +32,14 @@ _CHUNK = 20_000  # rows held as text before they become numbers; among them a co
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 
 
-def read_csv(path, stream, target=None, drop=(), only=(), text=()):
+def read_csv(
+    path: Path,
+    stream: Any,
+    target: Any = None,
+    drop: Sequence[str] = (),
+    only: Sequence[str] = (),
+    text: Collection[str] = (),
+) -> tuple[Any, Any, list[str] | None, str | None, str]:
     """The table in a text stream that can seek: (X, y, feature_names, target_name, source).
 
     X: float64 (N, n_features), NaN where a value is missing, or a Frame where a column is text (its first
@@ -37,7 +55,7 @@ def read_csv(path, stream, target=None, drop=(), only=(), text=()):
     return _table(path, plan, found or _by_hand(path, plan, _rows(stream, delimiter)))
 
 
-def _rows(stream, delimiter):
+def _rows(stream: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """(line number, cells) of each line that is not blank, from the start."""
     stream.seek(0)
     reader = csv.reader(stream, delimiter=delimiter, strict=True)
@@ -50,15 +68,22 @@ class Plan:
     the features' places; text: of those, the places known to be text; labels: for messages.
     """
 
-    header: list | None
+    header: list[str] | None
     width: int
     target: int | None
-    wanted: list
-    text: set
-    labels: list
+    wanted: list[int]
+    text: set[int]
+    labels: list[str]
 
 
-def _plan(path, start, target, drop, only, text):
+def _plan(
+    path: Path,
+    start: list[tuple[int, list[str]]],
+    target: Any,
+    drop: Sequence[str],
+    only: Sequence[str],
+    text: Collection[str],
+) -> Plan:
     if not start:
         raise ValueError(f"{path}: is empty; takes at least one line of data")
     first = [cell.strip() for cell in start[0][1]]
@@ -82,10 +107,13 @@ def _plan(path, start, target, drop, only, text):
     return Plan(header, width, t, wanted, named, labels)
 
 
-def _by_hand(path, plan, rows):
+def _by_hand(path: Path, plan: Plan, rows: Iterator[tuple[int, list[str]]]) -> Columns:
     """(the wanted columns, the target or None), in pieces of rows; says where what is wrong."""
-    parts = {c: [] for c in plan.wanted}  # each column's numbers or texts, an array per piece
-    texts_y, lines_y, text = [], [], None
+    # each column's numbers or texts, an array per piece
+    parts: dict[int, list[Array]] = {c: [] for c in plan.wanted}
+    texts_y: list[str] = []
+    lines_y: list[int] = []
+    text = None
     if plan.header:
         next(rows)
     while piece := list(islice(rows, _CHUNK)):
@@ -107,7 +135,7 @@ def _by_hand(path, plan, rows):
     return [np.concatenate(parts[c]) for c in plan.wanted], y
 
 
-def _by_polars(plan, stream, delimiter):
+def _by_polars(plan: Plan, stream: Any, delimiter: str) -> Columns | None:
     """What ``_by_hand`` gives, or None: without polars, and where it may read otherwise or cannot."""
     try:
         import polars
@@ -135,7 +163,7 @@ def _by_polars(plan, stream, delimiter):
         return None
 
 
-def _series(column, text):
+def _series(column: Any, text: bool) -> Array:
     """A polars column of text as numbers or text. Raises ValueError where a cell is neither."""
     import polars
 
@@ -149,7 +177,7 @@ def _series(column, text):
     return numbers.set(odd, None).to_numpy().astype(np.float64)  # null is NaN
 
 
-def _table(path, plan, found):
+def _table(path: Path, plan: Plan, found: Columns) -> tuple[Any, Any, list[str] | None, str | None, str]:
     """What ``read_csv`` returns, of columns and target."""
     columns, y = found
     header = plan.header
@@ -170,7 +198,7 @@ def _table(path, plan, found):
     return table, y, names, header[t] if header and t is not None else None, source
 
 
-def _sniff(head):
+def _sniff(head: str) -> str:
     """Tab, semicolon or comma: the first of them that cuts every line alike, into more than one.
 
     In this order, because a decimal comma may well stand in every line of a file cut by semicolons.
@@ -183,7 +211,9 @@ def _sniff(head):
     return max(",;\t", key=head.split("\n", 1)[0].count)
 
 
-def _wanted(path, header, width, t, drop, only):
+def _wanted(
+    path: Path, header: list[str] | None, width: int, t: int | None, drop: Sequence[str], only: Sequence[str]
+) -> list[int]:
     """The columns to read, in order."""
     known = header or [str(i) for i in range(width)]
     for name in drop:
@@ -202,18 +232,18 @@ def _wanted(path, header, width, t, drop, only):
     return [header.index(name) for name in only]
 
 
-def _is_text(cells):
+def _is_text(cells: Iterable[str]) -> bool:
     """Whether a column holds categories, by its first cell that is there; a decimal comma is a slip."""
     cell = next((cell for cell in cells if not _is_missing(cell)), "0")
     return _number(cell) is None and not _DECIMAL_COMMA.fullmatch(cell)
 
 
-def _texts(cells):
+def _texts(cells: Iterable[str]) -> Array:
     """The cells as text without surrounding blanks, MISSING for those that are."""
     return np.array([MISSING if _is_missing(cell) else cell.strip() for cell in cells])
 
 
-def _is_header(first, second):
+def _is_header(first: list[str], second: list[str] | None) -> bool:
     """Text above numbers, text all along, or the plain count 0, 1, 2, 3, ... that pandas writes."""
     text = [_number(cell) is None and not _is_missing(cell) for cell in first]
     count = first if first[0] else first[1:]
@@ -223,7 +253,7 @@ def _is_header(first, second):
     return any(t and _number(cell) is not None for t, cell in zip(text, below, strict=False))
 
 
-def _target_column(path, target, header, width):
+def _target_column(path: Path, target: Any, header: list[str] | None, width: int) -> int:
     if target is None:
         return width - 1
     if header and target in header:
@@ -241,7 +271,7 @@ def _target_column(path, target, header, width):
     )
 
 
-def _number(text):
+def _number(text: str) -> float | None:
     """The text as a float, or None. Python takes 1_000 for a number; in data it is a name."""
     try:
         return None if "_" in text else float(text)
@@ -249,11 +279,11 @@ def _number(text):
         return None
 
 
-def _is_missing(text):
+def _is_missing(text: str) -> bool:
     return text.strip().casefold() in _MISSING
 
 
-def _numbers(where, texts, lines):
+def _numbers(where: str, texts: Sequence[str], lines: Sequence[int]) -> Array:
     """The cells as float64, NaN where missing; names the line and value of the first that is no number."""
     try:
         numbers = np.array(list(map(float, texts)))
@@ -278,7 +308,7 @@ def _numbers(where, texts, lines):
     return numbers
 
 
-def _target_values(where, texts, lines):
+def _target_values(where: str, texts: Sequence[str], lines: Sequence[int]) -> Array:
     """The target: int64 if every cell is written as an integer, else float64, else text labels."""
     where = f"{where} (the target)"
     for line, text in zip(lines, texts, strict=True):
@@ -302,18 +332,18 @@ def _target_values(where, texts, lines):
     return np.array([text.strip() for text in texts])
 
 
-def _short(text):
+def _short(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def column_index(target):
+def column_index(target: Any) -> int | Any:
     try:
         return int(target)
     except (TypeError, ValueError):
         return None
 
 
-def in_range(path, index, columns):
+def in_range(path: Path, index: int, columns: int) -> int:
     if not -columns <= index < columns:
         raise ValueError(
             f"{path}: target: got column {index}; takes {-columns} to {columns - 1} ({columns} columns)"

@@ -1,14 +1,20 @@
 """What a damaged file makes the parsers raise, as one line that names the file."""
 
+from __future__ import annotations
+
 import csv
 import gzip
 import zipfile
 import zlib
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @contextmanager
-def speaking(path, kind):
+def speaking(path: object, kind: str) -> Iterator[None]:
     """Turn what a damaged file makes the parsers raise into one line that names the file."""
     try:
         yield

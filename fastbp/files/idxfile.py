@@ -4,22 +4,30 @@ Format: http://yann.lecun.com/exdb/mnist (two zero bytes, a type code, the numbe
 sizes as big-endian 32-bit integers, the data).
 """
 
+from __future__ import annotations
+
 import math
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..types import Array
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
-def labels_beside(path):
+def labels_beside(path: Path) -> list[Path]:
     """Where the labels of these images usually lie: train-images-idx3 -> train-labels-idx1."""
     name = re.sub(r"idx\d", "idx1", path.name.replace("images", "labels"))
     plain = name.removesuffix(".gz")
     return [path.with_name(n) for n in (name, plain, plain + ".gz") if n != path.name]
 
 
-def parse(path, data):
+def parse(path: Path, data: bytes) -> Array:
     """The array in the bytes of an idx file, read-only; `path` names the file in messages."""
     code, axes = (data[2], data[3]) if len(data) >= 4 else (0, 0)
     if data[:2] != b"\0\0" or code not in _TYPES or not 1 <= axes <= 4:

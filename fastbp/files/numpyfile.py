@@ -1,6 +1,9 @@
 """NumPy's .npz and .npy: which array is which, and every damage as one line that names the file."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -8,11 +11,16 @@ from ..errors import unknown
 from .csvfile import column_index, in_range
 from .damaged import speaking
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..types import Array
+
 _PAIRS = [("x", "y"), ("data", "target"), ("data", "labels"), ("images", "labels")]
 _PAIRS += [("features", "target"), ("features", "labels"), ("features", "targets")]
 
 
-def _numpy(path, load):
+def _numpy(path: Path, load: Callable[..., Any]) -> Any:
     """Call `load`, which reads from a NumPy file; whatever it raises names the file and why.
 
     Everything is caught: a damaged archive makes zipfile and NumPy raise a dozen kinds of errors,
@@ -35,7 +43,7 @@ def _numpy(path, load):
         raise ValueError(f"{path}: {message}") from error
 
 
-def read_npz(path, target):
+def read_npz(path: Path, target: Any) -> tuple[list[Any], list[str]]:
     """([X, y] or [X, y, X_test, y_test], their keys)."""
     with open(path, "rb") as stream:
         archive = _archive(path, stream)
@@ -43,7 +51,7 @@ def read_npz(path, target):
         return [_numpy(path, lambda key=key: archive[key]) for key in keys], keys
 
 
-def features_npz(path):
+def features_npz(path: Path) -> Array:
     """X alone: by its usual names, x_test before x_train, or the only array."""
     with open(path, "rb") as stream:
         archive = _archive(path, stream)
@@ -54,18 +62,18 @@ def features_npz(path):
         return _numpy(path, lambda: archive[(usual or archive.files)[0]])
 
 
-def _archive(path, stream):
+def _archive(path: Path, stream: BinaryIO) -> Any:
     archive = _numpy(path, lambda: np.load(stream, allow_pickle=False))
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise ValueError(f"{path}: not an .npz archive but a single array: name it .npy")
     return archive
 
 
-def _npz_keys(path, archive, target):
+def _npz_keys(path: Path, archive: Any, target: Any) -> list[str]:
     """The keys of X, y and, if there is a test part, X_test, y_test: by name, else the only two."""
     names = archive.files
     found = f"{path}: found {', '.join(names) or 'no arrays'}"
-    lower = {}
+    lower: dict[str, Any] = {}
     for name in names:
         if lower.setdefault(name.lower(), name) != name:
             lower[name.lower()] = None  # "x" and "X" in one file: neither is the usual name
@@ -96,7 +104,7 @@ def _npz_keys(path, archive, target):
     )
 
 
-def read_npy(path, target):
+def read_npy(path: Path, target: Any) -> tuple[Array, Array, str | None, str]:
     """(X, y, the target's name or None, what was read) of a features' file and another one or a column."""
     X = load_npy(path)
     if target is None:
@@ -114,7 +122,7 @@ def read_npy(path, target):
     return np.delete(X, index, axis=1), X[:, index].copy(), None, source
 
 
-def load_npy(path):
+def load_npy(path: Path) -> Array:
     with open(path, "rb") as stream:
         array = _numpy(path, lambda: np.load(stream, allow_pickle=False))
     if not isinstance(array, np.ndarray):
@@ -122,7 +130,7 @@ def load_npy(path):
     return array
 
 
-def target_file(path, target):
+def target_file(path: Path, target: str | Path) -> Path:
     """The target's own file: as given, or beside the features' file."""
     for file in (Path(target), path.parent / target):
         if file.is_file():

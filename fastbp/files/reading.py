@@ -1,9 +1,12 @@
 """Reading tables from files: .csv, .parquet, .npz, .npy, .svmlight, idx-ubyte; checked, never unpickled."""
 
+from __future__ import annotations
+
 import gzip
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +16,11 @@ from . import idxfile
 from .csvfile import column_index, in_range, read_csv
 from .damaged import speaking
 from .numpyfile import features_npz, load_npy, read_npy, read_npz, target_file
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from ..types import Array, FilePath
 
 __all__ = ["Table", "features", "read"]
 
@@ -35,17 +43,23 @@ class Table:
     source: one line saying what was read.
     """
 
-    X: object
-    y: np.ndarray
+    X: Any
+    y: Array
     feature_names: list[str] | None = None
     target_name: str | None = None
     classes: list[str] | None = None
     source: str = ""
-    X_test: object = None
-    y_test: np.ndarray | None = None
+    X_test: Any = None
+    y_test: Array | None = None
 
 
-def read(path, target=None, drop=(), only=(), text=()):
+def read(
+    path: FilePath,
+    target: str | int | None = None,
+    drop: Sequence[str] = (),
+    only: Sequence[str] = (),
+    text: Collection[str] = (),
+) -> Table:
     """Read the table at `path`; the file's name says the format.
 
     .csv, .tsv (.gz), .parquet: `target` is a column's name or index (negative counts from the end);
@@ -69,7 +83,8 @@ def read(path, target=None, drop=(), only=(), text=()):
         )
     if kind == "npz":
         arrays, keys = read_npz(path, target)
-        X, y, X_test, y_test = (*arrays, None, None)[:4]
+        found: Any = (*arrays, None, None)
+        X, y, X_test, y_test = found[:4]
         source = f"{path.name}: arrays {', '.join(keys)}"
         table = Table(X, y, target_name=keys[1], source=source, X_test=X_test, y_test=y_test)
     elif kind == "npy":
@@ -88,7 +103,9 @@ def read(path, target=None, drop=(), only=(), text=()):
     return _checked(path, table, kind in _GAPS)
 
 
-def features(path, names=None, columns=None, text=()):
+def features(
+    path: FilePath, names: Sequence[str] | None = None, columns: int | None = None, text: Collection[str] = ()
+) -> Any:
     """X alone, for a model that exists: of the columns ``names``, where the file has names.
 
     columns: how many the model takes; text: names of those that are text. What a file holds besides
@@ -109,7 +126,7 @@ def features(path, names=None, columns=None, text=()):
     return _features(path, X, kind in _GAPS)
 
 
-def _kind(path):
+def _kind(path: FilePath) -> tuple[Path, str]:
     """(path, one of csv, parquet, npz, npy, svmlight, idx) of a file that is there."""
     path = Path(path)
     if path.is_dir():
@@ -125,7 +142,7 @@ def _kind(path):
     return path, kind
 
 
-def _checked(path, table, gaps):
+def _checked(path: Path, table: Table, gaps: bool) -> Table:
     """The table with X (N, n), y (N,) or (N, k), and the test part likewise; or a clear error."""
     X, y, classes = _features(path, table.X, gaps), table.y, table.classes
     if classes is None:
@@ -146,7 +163,7 @@ def _checked(path, table, gaps):
     return replace(table, X=X, y=y, classes=classes, X_test=X_test, y_test=y_test)
 
 
-def _features(path, X, gaps=False):
+def _features(path: Path, X: Any, gaps: bool = False) -> Any:
     if isinstance(X, frames.Frame):
         for name, column in zip(X.names, X.columns, strict=True):
             _finite(f"{path}: column {name!r}", "X", column, gaps)
@@ -163,7 +180,7 @@ def _features(path, X, gaps=False):
     return X
 
 
-def _target(path, y, classes=None):
+def _target(path: Path, y: Any, classes: list[str] | None = None) -> tuple[Array, list[str] | None]:
     """(y, classes): text becomes indices into its sorted labels, or into `classes` if given."""
     if y.dtype.kind in "US":
         text = y.reshape(len(y)) if y.ndim and y.size == len(y) else None
@@ -191,14 +208,14 @@ def _target(path, y, classes=None):
     return y, None
 
 
-def _native(a):
+def _native(a: Array) -> Array:
     """Contiguous, writable, in the machine's byte order and a usual width."""
     usual = {"b1": np.uint8, "f2": np.float32, "f16": np.float64, "f12": np.float64}
     dtype = usual.get(a.dtype.str[1:], a.dtype.newbyteorder("="))
     return np.require(a, dtype, ["C", "W"])
 
 
-def _finite(path, what, a, gaps=False):
+def _finite(path: object, what: str, a: Any, gaps: bool = False) -> None:
     """Say where the first NaN (but with gaps) or infinity is; in chunks of rows, to keep the mask small."""
     if a.dtype.kind != "f":
         return
@@ -216,7 +233,7 @@ def _finite(path, what, a, gaps=False):
             )
 
 
-def _same_length(path, X, y, part=""):
+def _same_length(path: Path, X: Any, y: Any, part: str = "") -> None:
     rows = X.shape[0]
     if rows != len(y):
         raise ValueError(f"{path}:{part} X has {rows} samples, y has {len(y)}; takes as many of both")
@@ -225,22 +242,24 @@ def _same_length(path, X, y, part=""):
 # --- the others ---
 
 
-def _open(path, mode, **how):
+def _open(path: Path, mode: str, **how: Any) -> Any:
     return (gzip.open if path.name.lower().endswith(".gz") else open)(path, mode, **how)
 
 
-def _read_csv(path, target, drop, only, text=()):
+def _read_csv(
+    path: Path, target: Any, drop: Sequence[str], only: Sequence[str], text: Collection[str] = ()
+) -> tuple[Any, Any, list[str] | None, str | None, str]:
     with speaking(path, "csv"), _open(path, "rt", encoding="utf-8-sig", newline="") as stream:
         return read_csv(path, stream, target, drop, only, text)
 
 
-def _frame(path):
+def _frame(path: Path) -> frames.Frame:
     """A .parquet file as a Frame, by polars or pyarrow, whichever is there."""
     try:
         from polars import read_parquet as load
     except ImportError:
         try:
-            from pyarrow.parquet import read_table as load
+            from pyarrow.parquet import read_table as load  # type: ignore[no-redef]  # either will do
         except ImportError:
             raise ImportError(
                 f"{path}: polars or pyarrow is needed for .parquet: pip install 'fastbp[parquet]'"
@@ -258,14 +277,14 @@ def _frame(path):
         raise ValueError(f"{path}: {error}") from None
 
 
-def _present(path, names, known):
+def _present(path: Path, names: Sequence[str], known: Sequence[str]) -> Sequence[str]:
     for name in names:
         if name not in known:
             raise unknown(f"{path}: column", name, known)
     return names
 
 
-def _read_parquet(path, target, drop, only):
+def _read_parquet(path: Path, target: Any, drop: Sequence[str], only: Sequence[str]) -> Table:
     table = _frame(path)
     names = table.names
     if len(names) < 2:
@@ -286,7 +305,7 @@ def _read_parquet(path, target, drop, only):
     return Table(X, y, rest, target, source=f"{path.name}: column {target!r} is the target")
 
 
-def _read_svmlight(path, target, columns=None):
+def _read_svmlight(path: Path, target: Any, columns: int | None = None) -> tuple[Any, Array]:
     if target is not None:
         raise ValueError(f"{path}: target: got {target!r}; each line begins with its own")
     try:
@@ -302,10 +321,11 @@ def _read_svmlight(path, target, columns=None):
     return X, y.astype(np.int64) if whole else y
 
 
-def _read_idx(path, target):
+def _read_idx(path: Path, target: Any) -> Table:
     X = _load_idx(path)
     if X.ndim == 1:
         raise ValueError(f"{path}: one number per sample, so labels; takes the images' file")
+    labels: Path | None
     if target is not None:
         labels = target_file(path, target)
     else:
@@ -320,6 +340,6 @@ def _read_idx(path, target):
     return Table(X, y, source=f"{path.name}, {labels.name}")
 
 
-def _load_idx(path):
+def _load_idx(path: Path) -> Array:
     with speaking(path, "idx"), _open(path, "rb") as stream:
         return idxfile.parse(path, stream.read())

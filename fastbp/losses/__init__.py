@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import checks
-from ..errors import unknown
+from ..errors import ABOVE_0, BELOW_1, BETWEEN_0_AND_1, FROM_0, check_field, unknown
 from ..kernels import codes
 from .base import Loss
 
@@ -25,10 +25,6 @@ __all__ = [
     "CrossEntropy", "BCEWithLogits", "MSE", "MAE", "Huber", "LogCosh", "Quantile", "PoissonNLL",
     "GammaNLL", "GaussianNLL", "Focal", "Hinge", "Cosine",
 ]  # fmt: skip
-
-
-def _positive(v: float) -> bool:
-    return 0 < v < float("inf")
 
 
 @dataclass
@@ -56,7 +52,7 @@ class CrossEntropy(Loss):
     name = "cross_entropy"
 
     def __post_init__(self) -> None:
-        self._number("label_smoothing", lambda v: 0 <= v < 1, "a number from 0 to below 1")
+        check_field(self, "label_smoothing", *BELOW_1)
         self._vector("class_weight", lambda a: a >= 0, "numbers from 0 on, one for each class, not all 0")
         if self.class_weight is not None and not any(self.class_weight):
             raise ValueError("CrossEntropy class_weight: got only zeros, takes at least one above 0")
@@ -164,9 +160,9 @@ class Focal(_Labels):
     label_code = codes.LABEL_FOCAL
 
     def __post_init__(self) -> None:
-        self._number("gamma", lambda v: 0 <= v < float("inf"), "a number from 0 on")
+        check_field(self, "gamma", *FROM_0)
         if self.alpha is not None:
-            self._number("alpha", lambda v: 0 < v < 1, "a number between 0 and 1, or None")
+            check_field(self, "alpha", BETWEEN_0_AND_1[0], "a number between 0 and 1, or None")
 
     def check(self, outputs: int) -> None:
         if self.alpha is not None and self.code(outputs) in codes.LABELS:
@@ -204,7 +200,7 @@ class Hinge(_Labels):
     label_code = codes.LABEL_HINGE
 
     def __post_init__(self) -> None:
-        self._number("margin", _positive, "a number above 0")
+        check_field(self, "margin", *ABOVE_0)
 
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (self.margin,), 0.0
@@ -249,7 +245,7 @@ class Huber(Loss):
     name = "huber"
 
     def __post_init__(self) -> None:
-        self._number("delta", _positive, "a number above 0")
+        check_field(self, "delta", *ABOVE_0)
 
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (self.delta,), 0.0
@@ -356,7 +352,7 @@ class GaussianNLL(Loss):
     name = "gaussian_nll"
 
     def __post_init__(self) -> None:
-        self._number("eps", _positive, "a number above 0")
+        check_field(self, "eps", *ABOVE_0)
 
     def check(self, outputs: int) -> None:
         if outputs % 2:

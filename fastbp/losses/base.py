@@ -63,13 +63,6 @@ class Loss:
         """The samples' weights: sample_weight, or None, with what the loss itself makes of its targets."""
         return weight
 
-    def _number(self, name: str, good: Callable[[Any], Any], takes: str) -> None:
-        value = getattr(self, name)
-        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        if not number or not good(value):
-            raise ValueError(f"{type(self).__name__} {name}: got {value!r}, takes {takes}")
-        setattr(self, name, float(value))
-
     def _vector(self, name: str, good: Callable[[Any], Any], takes: str) -> None:
         """The field as a tuple of finite floats, or None."""
         value = getattr(self, name)

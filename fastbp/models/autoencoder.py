@@ -9,6 +9,7 @@ import numpy as np
 
 from ..callbacks import Callback
 from ..data import checks
+from ..errors import BELOW_1, FROM_0, number
 from ..network.mlp import MLP
 from ..training.fitting import split
 from ..training.trainer import Trainer
@@ -61,9 +62,8 @@ class Autoencoder:
         dtype: Dtype = "float32",
         **options: Any,
     ) -> None:
-        for name, value, high in (("noise", noise, np.inf), ("mask", mask, 1)):
-            if not (isinstance(value, (int, float)) and 0 <= value < high):
-                raise ValueError(f"{name}: got {value!r}, takes a number from 0 to below {high}")
+        number("noise", noise, FROM_0[0], "a number from 0 to below inf")
+        number("mask", mask, *BELOW_1)
         for name in ("clip_norm", "clip_layer_norm", "lr_factors", "max_norm", "accumulate") if tied else ():
             if options.get(name) is not None:
                 raise ValueError(f"{name}: got it with tied=True, where two layers share their weights")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import checks
+from ..errors import ABOVE_0, number
 from ..kernels import codes
 from ..losses import MSE, CrossEntropy
 from ..network.mlp import MLP
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..types import Activation, Array, Dtype, Features, Seed, Targets
 
-ROWS = 1 << 14  # whose hidden outputs are held at a time
+BLOCK_ROWS = 1 << 14  # whose hidden outputs are held at a time
 
 
 class ELM:
@@ -48,12 +49,11 @@ class ELM:
     ) -> None:
         if task not in ("classification", "regression"):
             raise ValueError(f"task: got {task!r}, takes 'classification' or 'regression'")
-        if not (isinstance(alpha, (int, float)) and 0 < alpha < np.inf):
-            raise ValueError(f"alpha: got {alpha!r}, takes a number above 0")
+        penalty = number("alpha", alpha, *ABOVE_0)
         sizes = list(sizes)
         if len(sizes) != 3:
             raise ValueError(f"sizes: got {sizes}, takes [inputs, hidden, outputs]")
-        self.task, self.alpha = task, float(alpha)
+        self.task, self.alpha = task, penalty
         self.net = MLP(sizes, activation, seed=seed, dtype=dtype)
         rng = np.random.Generator(np.random.PCG64(seed))
         width = np.sqrt(3 / sizes[0])  # standardised inputs reach the units with variance 1, as they are
@@ -77,9 +77,9 @@ class ELM:
         origin: Any = None
         target_origin: Any = None
         sums, target_sums = np.zeros(hidden), np.zeros(outputs)
-        for start in range(0, len(rows), ROWS):
-            H = self.trainer.activations(rows[start : start + ROWS], 0).astype(np.float64)
-            T = self._targets(targets[start : start + ROWS], code, outputs)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            H = self.trainer.activations(rows[start : start + BLOCK_ROWS], 0).astype(np.float64)
+            T = self._targets(targets[start : start + BLOCK_ROWS], code, outputs)
             if origin is None:
                 origin, target_origin = H.mean(0), T.mean(0)
             H -= origin

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import checks
-from ..errors import whole
+from ..errors import number, whole
 
 if TYPE_CHECKING:
     from ..training.history import History
@@ -45,8 +45,7 @@ def self_training(
     """
     if trainer.loss.name != "cross_entropy":
         raise ValueError(f"trainer: got loss {trainer.loss.name!r}, takes one with 'cross_entropy'")
-    if not (isinstance(threshold, (int, float)) and 0.5 <= threshold < 1):
-        raise ValueError(f"threshold: got {threshold!r}, takes a probability from 0.5 to below 1")
+    number("threshold", threshold, lambda v: 0.5 <= v < 1, "a probability from 0.5 to below 1")
     rounds, inputs, dtype = whole("rounds", rounds), trainer.net.sizes[0], trainer.net.dtype
     rows, more = checks.features(X, inputs, dtype), checks.features(X_unlabelled, inputs, dtype)
     given = np.asarray(y).reshape(-1)

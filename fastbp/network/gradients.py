@@ -1,10 +1,23 @@
 """Gradients of a network, named as its arrays are."""
 
+from __future__ import annotations
 
-class Gradients(list):
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..types import Floats
+    from .mlp import MLP
+
+
+class Gradients(list["tuple[Floats, Floats]"]):
     """[(dW, db), ...] of a network, with gains, shifts, slopes, embeddings: views of one flat array."""
 
-    def __init__(self, net, flat):
+    gains: tuple[Any, ...]  # an array for each hidden layer, or None
+    shifts: tuple[Any, ...]
+    slopes: tuple[Any, ...]
+    embeddings: tuple[Floats, ...]
+
+    def __init__(self, net: MLP, flat: Floats) -> None:
         views = net.named_views(flat, state=False)
         count = len(net.layers)
         super().__init__((views[f"weights.{k}"], views[f"biases.{k}"]) for k in range(count))

@@ -5,38 +5,37 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, cast
 
-from ..errors import number
+from ..errors import ABOVE_0, BETWEEN_0_AND_1, FROM_0, number
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..types import Array, By, Floats, Logs
 
 _WHOLE = (lambda v: 1 <= v < 2**62 and v == int(v), "a whole number from 1 on")
-_FROM_0 = (lambda v: 0 <= v < float("inf"), "a number from 0 on")
-_ABOVE_0 = (lambda v: 0 < v < float("inf"), "a number above 0")
-_SHARE = (lambda v: 0 < v < 1, "a number between 0 and 1")
 _CHECKS = {
     "step_size": _WHOLE,
     "period": _WHOLE,
     "multiply": _WHOLE,
     "total": _WHOLE,
     "warmup": (lambda v: 0 <= v < 2**62 and v == int(v), "a whole number from 0 on"),
-    "gamma": _ABOVE_0,
-    "eta_min": _FROM_0,
-    "end_lr": _FROM_0,
-    "power": _ABOVE_0,
-    "power_t": _FROM_0,
-    "max_lr": _ABOVE_0,
-    "pct_start": _SHARE,
+    "gamma": ABOVE_0,
+    "eta_min": FROM_0,
+    "end_lr": FROM_0,
+    "power": ABOVE_0,
+    "power_t": FROM_0,
+    "max_lr": ABOVE_0,
+    "pct_start": BETWEEN_0_AND_1,
     "base_momentum": (lambda v: 0 <= v < 1, "a number in [0, 1)"),
     "max_momentum": (lambda v: 0 <= v < 1, "a number in [0, 1)"),
-    "div_factor": _ABOVE_0,
-    "final_div_factor": _ABOVE_0,
-    "factor": _SHARE,
-    "patience": _FROM_0,
-    "cooldown": _FROM_0,
-    "threshold": _FROM_0,
-    "min_lr": _FROM_0,
-    "tol": _FROM_0,
+    "div_factor": ABOVE_0,
+    "final_div_factor": ABOVE_0,
+    "factor": BETWEEN_0_AND_1,
+    "patience": FROM_0,
+    "cooldown": FROM_0,
+    "threshold": FROM_0,
+    "min_lr": FROM_0,
+    "tol": FROM_0,
 }
 _OPTIONAL = ("total", "period", "max_lr")
 
@@ -48,6 +47,7 @@ class Schedule:
     total: int | None = None
     ends = False  # whether it is made for a stretch of time: total, or one fit
     cycles_momentum = False
+    momenta: Callable[[Array, Any], Floats]  # of those that do
 
     def __post_init__(self) -> None:
         for field in fields(cast(Any, self)):

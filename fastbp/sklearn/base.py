@@ -116,7 +116,7 @@ class Estimator(BaseEstimator):
     def _hidden(self):
         sizes = self._p.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        if not all(parameters.whole(n) for n in sizes):
+        if not all(parameters.is_count(n) for n in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return [int(n) for n in sizes]
 

@@ -27,7 +27,11 @@ _ACTIVATION = {
     None: "identity",
 }
 _OF_CLASSES = ("cross_entropy", "bce_with_logits", "focal", "hinge")
-_THEIRS = {"squared_error": "mse", "poisson": "poisson_nll", "log_loss": None}  # scikit-learn's names
+_THEIRS: dict[str, Any] = {
+    "squared_error": "mse",
+    "poisson": "poisson_nll",
+    "log_loss": None,
+}  # scikit-learn's names
 
 
 @dataclass

@@ -33,7 +33,7 @@ def _one_of(*names):
 _FLAG = (lambda v: isinstance(v, (bool, np.bool_))), "True or False"
 _COUNT = _number(1, kind=Integral)
 
-whole = _COUNT[0]
+is_count = _COUNT[0]
 _WHOLE = _number(-np.inf, kind=Integral)[0]
 
 # name: (test, what it takes), scikit-learn's own ranges

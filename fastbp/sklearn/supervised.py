@@ -217,7 +217,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
     def _softened(self, y):
         if self._p.preset is None or not self._chosen_loss.theirs:
             return y
-        share, outputs = tabular.SMOOTHING, self.n_outputs_
+        share, outputs = tabular.LABEL_SMOOTHING, self.n_outputs_
         if self._chosen_loss.loss.name == "cross_entropy":
             return (1 - share) * np.eye(outputs)[y] + share / outputs
         return (1 - share) * y + share / 2

@@ -36,7 +36,7 @@ TABULAR = {
     "n_iter_no_change": np.inf,
     "dtype": "float32",
 }
-SMOOTHING = 0.1  # of labels, towards all classes alike (Szegedy et al., CVPR 2016)
+LABEL_SMOOTHING = 0.1  # of labels, towards all classes alike (Szegedy et al., CVPR 2016)
 CLASSIFIER = {"activation": "silu", "learning_rate_init": 0.003}
 REGRESSOR = {"learning_rate_init": 0.003}
 

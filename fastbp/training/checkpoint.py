@@ -1,15 +1,26 @@
 """One safe file format: safetensors with a JSON config; save and resume are exact.
 
-Tensors: weights.K (fan_in, fan_out), biases.K (fan_out,), of layers with a norm gains.K and shifts.K, with
-batch norm running_means.K and running_vars.K, with prelu slopes.K, of embedded columns embeddings.K; the
-optimizer's slots as slotS.weights.K, ..., and average.weights.K, ... where the trainer keeps an average;
-with a preparation its numbers, float64, as preparation.NAME. Metadata: {"fastbp": JSON of the
-configuration}. No code in it.
+Tensors, K being the layer (of embeddings the embedded column):
+
+    weights.K (fan_in, fan_out), biases.K (fan_out,)
+    gains.K, shifts.K                    of layers with a norm
+    running_means.K, running_vars.K      of layers with batch norm
+    slopes.K                             of layers with prelu
+    embeddings.K
+    slotS.weights.K, ...                 the optimizer's slots
+    average.weights.K, ...               where the trainer keeps an average
+    preparation.NAME                     the numbers of a preparation, float64
+
+Metadata: {"fastbp": JSON of the configuration}. There is no code in it. What is promised: docs/policies.md.
 """
+
+from __future__ import annotations
 
 import json
 import os
 import tempfile
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +31,10 @@ from ..network.mlp import MLP
 from ..optimizers import OPTIMIZERS
 from ..preparation import Preparation
 from ..schedules import schedule
+
+if TYPE_CHECKING:
+    from ..types import FilePath
+    from .trainer import Trainer
 
 FORMAT = 1
 _PREPARATION = "preparation."
@@ -45,7 +60,7 @@ def _views(trainer):
     return views
 
 
-def save(trainer, path):
+def save(trainer: Trainer, path: FilePath) -> None:
     """Write a trainer to ``path``: a temporary file beside it, flushed to disk, then renamed."""
     from safetensors.numpy import save as to_bytes
 
@@ -88,7 +103,7 @@ def save(trainer, path):
         raise
 
 
-def load(make, path, device, threads):
+def load(make: Callable[..., Trainer], path: FilePath, device: str, threads: int | None) -> Trainer:
     """make(net, loss=..., ...), a Trainer, as ``save`` wrote it; see trainer.load."""
     from safetensors import SafetensorError, safe_open
 

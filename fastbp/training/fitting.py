@@ -1,8 +1,12 @@
 """The epochs of Trainer.fit: windows of steps, validation, metrics, callbacks, time budget, Ctrl-C."""
 
+from __future__ import annotations
+
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,12 +15,16 @@ from ..callbacks import Callback, EarlyStopping, TerminateOnNaN
 from ..data import checks
 from ..engine import sessions
 from ..engine.options import Options
-from ..engine.pace import Pace
+from ..engine.rates import Rates
 from ..engine.samples import Samples, samples
-from ..errors import whole
+from ..errors import ABOVE_0, BETWEEN_0_AND_1, number, whole
 from ..optimizers import LBFGS
 from . import lbfgs
 from .history import History
+
+if TYPE_CHECKING:
+    from ..types import Batch, Logs, MetricsLike, SampleWeight, Verbose
+    from .trainer import Trainer
 
 PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
 
@@ -25,16 +33,16 @@ PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
 class Fit:
     """One call of Trainer.fit, checked; ``run`` does it."""
 
-    trainer: object
+    trainer: Trainer
     samples: Samples
     batch: int
-    epochs: object  # int, or None for as many as the budget allows
-    seconds: object
-    validation: object  # Samples or None
-    metrics: dict
-    callbacks: list
+    epochs: int | None  # as many as the budget allows
+    seconds: float | None
+    validation: Samples | None
+    metrics: dict[str, Callable[..., Any]]
+    callbacks: list[Callback]
     shuffle: bool
-    verbose: object
+    verbose: Verbose
 
     def __post_init__(self):
         trainer, rows = self.trainer, self.samples.rows
@@ -43,9 +51,9 @@ class Fit:
         if isinstance(trainer.optimizer, LBFGS):
             self.way = lbfgs.prepare(self)
         else:
-            self.way, self.pace = self._epochs, Pace(trainer, self.epochs, self.updates, rows, self.seconds)
+            self.way, self.rates = self._epochs, Rates(trainer, self.epochs, self.updates, rows, self.seconds)
 
-    def run(self, session, evaluate):
+    def run(self, session: Any, evaluate: Callable[..., Logs]) -> History:
         """Train on ``session``; evaluate(Samples, metrics) scores the validation samples. Returns History."""
         trainer, rows, self.evaluate = self.trainer, self.samples.rows, evaluate
         trainer.history = self.history = History()
@@ -74,7 +82,7 @@ class Fit:
             began = time.perf_counter()
             self.tell("on_epoch_begin", epoch, {})
             logs = self.measured(self._train(session, epoch), began)
-            self.pace.after_epoch(logs)
+            self.rates.after_epoch(logs)
             self.tell("on_epoch_end", epoch, logs)
             self.history.append(**logs)
             epoch += 1
@@ -84,7 +92,7 @@ class Fit:
         if trainer.stop_training:
             self.history.stopped = self.history.stopped or "callback"
 
-    def measured(self, logs, began):
+    def measured(self, logs: Logs, began: float) -> Logs:
         """The record of an epoch: what validation and metrics find, and its seconds, added to logs."""
         trainer = self.trainer
         if self.validation is not None:
@@ -105,7 +113,7 @@ class Fit:
         if self.shuffle:
             session.shuffle(trainer.seed, trainer.epochs)
         trainer.epochs += 1
-        self._rates(session)
+        self._set_rates(session)
         before, session.done, scores = trainer.steps, 0, self.samples.scored
         done = hits = 0
         loss = mass = 0.0
@@ -118,7 +126,7 @@ class Fit:
                 self.progress.update(epoch, seen, loss / mass if mass else 0.0, right)
                 if self.seconds is not None and np.isfinite(loss):
                     self._plan(before + options.updates(done, self.steps))
-                    self._rates(session)
+                    self._set_rates(session)
                     if self._left() <= 0:
                         break
             else:
@@ -131,10 +139,10 @@ class Fit:
             logs["accuracy"] = right
         return logs
 
-    def _rates(self, session):
+    def _set_rates(self, session: Any) -> None:
         """The optimizer's numbers as they are now: callbacks, and what is planned, may change them."""
         session.hyper[:] = sessions.hyper(self.trainer)
-        session.updates = self.pace.epoch()
+        session.updates = self.rates.epoch()
 
     def _left(self):
         """Seconds that are left for steps: a validation as long as the last one is to come."""
@@ -150,7 +158,7 @@ class Fit:
             most = likely if most is None else min(most, likely)
         self.trainer.first_step, self.trainer.planned_steps = self.first, most
 
-    def diverged(self, loss, epoch, step):
+    def diverged(self, loss: float, epoch: int, step: int) -> Logs:
         if any(isinstance(c, TerminateOnNaN) for c in self.callbacks):
             return {"loss": float("nan")}
         raise FloatingPointError(
@@ -159,18 +167,29 @@ class Fit:
             f"{self.trainer.optimizer.lr}), standardised inputs, or clip_norm"
         )
 
-    def tell(self, what, *arguments):
+    def tell(self, what: str, *arguments: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, what)(*arguments)
 
 
 def prepare(
-    trainer, X, y, epochs, seconds, validation_data, validation_split, metric_names, callbacks,
-    early_stopping, shuffle, sample_weight, verbose,
-):  # fmt: skip
+    trainer: Trainer,
+    X: Any,
+    y: Any,
+    epochs: int | None,
+    seconds: float | None,
+    validation_data: Batch | None,
+    validation_split: float | None,
+    metric_names: MetricsLike | None,
+    callbacks: Callback | Iterable[Callback] | None,
+    early_stopping: int | EarlyStopping | None,
+    shuffle: bool,
+    sample_weight: SampleWeight,
+    verbose: Verbose,
+) -> Fit:
     """The arguments of Trainer.fit, checked: a Fit. Nothing has changed when this raises."""
-    if seconds is not None and not (isinstance(seconds, (int, float)) and 0 < seconds < float("inf")):
-        raise ValueError(f"seconds: got {seconds!r}, takes a number above 0, or None")
+    if seconds is not None:
+        number("seconds", seconds, ABOVE_0[0], "a number above 0, or None")
     if epochs is None:
         epochs = 1 if seconds is None else None
     else:
@@ -187,16 +206,15 @@ def prepare(
     if verbose not in (0, 1, True, False, "auto"):
         raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
     functions = metrics.table(metric_names)
-    callbacks = _callbacks(callbacks, early_stopping, validation)
+    told = _callbacks(callbacks, early_stopping, validation)
     batch = min(whole("batch_size", trainer.batch_size), given.rows)
     checks.check_batches(trainer.net.norms, batch, given.rows)
-    return Fit(trainer, given, batch, epochs, seconds, validation, functions, callbacks, shuffle, verbose)
+    return Fit(trainer, given, batch, epochs, seconds, validation, functions, told, shuffle, verbose)
 
 
-def split(share, rows):
+def split(share: float, rows: int) -> int:
     """Where the last ``share`` of the rows begins."""
-    if not (isinstance(share, (int, float)) and 0 < share < 1):
-        raise ValueError(f"validation_split: got {share!r}, takes a number between 0 and 1")
+    number("validation_split", share, *BETWEEN_0_AND_1)
     start = int(rows * (1.0 - share))
     if not 0 < start < rows:
         raise ValueError(
@@ -215,8 +233,8 @@ def _validation(trainer, given):
     return samples(trainer, X, y, weight)
 
 
-def _callbacks(callbacks, early_stopping, validation):
-    found = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
+def _callbacks(callbacks: Any, early_stopping: Any, validation: Samples | None) -> list[Callback]:
+    found: list[Any] = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
     for callback in found:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks: got {callback!r}, takes instances of fastbp.callbacks.Callback")
@@ -233,9 +251,10 @@ def _callbacks(callbacks, early_stopping, validation):
 class Progress:
     """A tqdm bar over all samples of a fit, or over its seconds; or nothing."""
 
-    def __init__(self, epochs, rows, seconds, verbose):
+    def __init__(self, epochs: int | None, rows: int, seconds: float | None, verbose: Verbose) -> None:
         show = sys.stderr.isatty() if verbose == "auto" else bool(verbose)
-        self.epochs, self.rows, self.bar, self.next = epochs, rows, None, 0.0
+        self.epochs, self.rows, self.next = epochs, rows, 0.0
+        self.bar: Any = None
         self.timed = time.monotonic() if epochs is None else None
         if show and epochs != 0:
             from tqdm import tqdm
@@ -249,7 +268,7 @@ class Progress:
     def __enter__(self):
         return self
 
-    def update(self, epoch, rows, loss, accuracy):
+    def update(self, epoch: int, rows: int, loss: float, accuracy: float | None) -> None:
         """``rows`` of this epoch are done; draws at most ten times a second, and at the end."""
         if self.bar is None:
             return
@@ -264,7 +283,7 @@ class Progress:
         self.bar.set_postfix_str(values, refresh=False)
         self.bar.update(done - self.bar.n)
 
-    def write(self, text):
+    def write(self, text: str) -> None:
         """A line on stderr, the bar left whole."""
         if self.bar is not None:
             self.bar.clear()

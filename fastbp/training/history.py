@@ -1,5 +1,13 @@
 """History: what fit measured, epoch by epoch."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..types import FilePath
+
 
 class History:
     """The record of one fit.
@@ -14,25 +22,26 @@ class History:
     (3, 3, '')
     """
 
-    def __init__(self):
-        self.history, self.stopped = {}, ""
+    def __init__(self) -> None:
+        self.history: dict[str, list[float]] = {}
+        self.stopped = ""
 
-    def append(self, **values):
+    def append(self, **values: float) -> None:
         """Add an epoch: name=number, ..."""
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
 
     @property
-    def epochs(self):
+    def epochs(self) -> int:
         """Epochs that were finished."""
         return len(self.history.get("loss", ()))
 
-    def plot(self, path, title=None):
+    def plot(self, path: FilePath, title: str | None = None) -> Path:
         """Draw the learning curves into an image file; returns the Path. ImportError without matplotlib."""
         from ..drawing.plots import learning_curves
 
         return learning_curves(self.history, path, title)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         last = ", ".join(f"{k} {v[-1]:.4g}" for k, v in self.history.items())
         return f"History({self.epochs} epochs{'; last: ' + last if last else ''})"

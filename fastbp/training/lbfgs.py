@@ -1,25 +1,35 @@
 """L-BFGS over SciPy: the compiled program gives loss and gradient of all samples, SciPy the steps."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..engine.options import Options
 from .objective import Objective
 
+if TYPE_CHECKING:
+    from ..engine.samples import Samples
+    from ..types import Doubles
+    from .fitting import Fit
+    from .trainer import Trainer
+
 
 class Penalised:
     """Mean loss plus weight decay, and its gradient, of the flat parameters in float64."""
 
-    def __init__(self, trainer, samples):
+    def __init__(self, trainer: Trainer, samples: Samples) -> None:
         self.net, self.evaluate = trainer.net, Objective(trainer, samples)
         self.decay = np.zeros(self.net.params.size)
         for name, view in self.net.named_views(self.decay, state=False).items():
             bare = not (trainer.decay_bias or name.startswith(("weights", "embeddings")))
             view[:] = 0.0 if bare else trainer.optimizer.weight_decay
-        self.x = None
+        self.x: Any = None
 
-    def __call__(self, x):
+    def __call__(self, x: Doubles) -> tuple[float, Doubles]:
         self.net.params[:] = x
         self.loss, gradient = self.evaluate()
         self.x = x.copy()
@@ -33,7 +43,7 @@ class _Stop(Exception):
     """A callback has ended the fit."""
 
 
-def prepare(fit):
+def prepare(fit: Fit) -> Callable[[Any], object]:
     """How a Fit (see fitting.py) runs with the optimizer LBFGS: an iteration an epoch; checked."""
     try:
         from scipy.optimize import minimize

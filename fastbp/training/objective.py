@@ -1,11 +1,20 @@
 """What minimisers call: the mean loss of all rows and its gradient, from the compiled program."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..engine.parallel import lone_threads
 from ..engine.sessions import bind, open_session
 from ..kernels import codes
 from ..network.layout import arena
+
+if TYPE_CHECKING:
+    from ..engine.samples import Samples
+    from ..types import Doubles
+    from .trainer import Trainer
 
 
 class Objective:
@@ -15,12 +24,12 @@ class Objective:
     whose weight is not 0; hits: right answers of the last call.
     """
 
-    def __init__(self, trainer, samples):
+    def __init__(self, trainer: Trainer, samples: Samples) -> None:
         self.gradient = arena(trainer.net.params.size, trainer.net.dtype)
         rows, threads = samples.rows, lone_threads(trainer, samples.rows)
         self.session = open_session(trainer, rows, samples.code, self.gradient, threads=threads)
         self.share, self.hits = bind(trainer, self.session, samples), 0
 
-    def __call__(self):
+    def __call__(self) -> tuple[float, Doubles]:
         [(_, loss, mass, self.hits)] = self.session.windows(codes.GRADIENTS, 1)
         return float(loss / mass), self.gradient.astype(np.float64)

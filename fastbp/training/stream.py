@@ -1,14 +1,21 @@
 """Training from batches that somebody makes: read ahead by a thread while the last one trains."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from ..data import read_ahead
 from ..errors import whole
 from .history import History
 
+if TYPE_CHECKING:
+    from ..types import Verbose
+    from .trainer import Trainer
 
-def is_stream(X):
+
+def is_stream(X: object) -> bool:
     """Whether X makes batches: an iterator, or a function or iterable that gives one anew each epoch."""
     if callable(X) and not hasattr(X, "__array__"):
         return True
@@ -18,7 +25,15 @@ def is_stream(X):
     )
 
 
-def fit(trainer, batches, epochs, validation_data, verbose, others, ahead=2):
+def fit(
+    trainer: Trainer,
+    batches: Any,
+    epochs: int | None,
+    validation_data: Any,
+    verbose: Verbose,
+    others: dict[str, Any],
+    ahead: int = 2,
+) -> History:
     """``Trainer.fit`` for a stream: each item (X, y) or (X, y, sample_weight) is trained on as it comes.
 
     Steps are of ``batch_size`` rows; the last of an item may be smaller. Returns History, a line for
@@ -37,7 +52,8 @@ def fit(trainer, batches, epochs, validation_data, verbose, others, ahead=2):
     for epoch in range(epochs):
         began, rows = time.perf_counter(), 0
         sums = {"loss": 0.0}
-        for item in read_ahead(batches() if callable(batches) else batches, ahead):
+        made: Any = batches() if callable(batches) else batches
+        for item in read_ahead(made, ahead):
             X, y, weight = _parts(item)
             done = trainer.fit(X, y, shuffle=False, sample_weight=weight, verbose=False)
             if done.stopped:
@@ -64,7 +80,8 @@ def fit(trainer, batches, epochs, validation_data, verbose, others, ahead=2):
     return history
 
 
-def _parts(item):
+def _parts(item: Any) -> tuple[Any, Any, Any]:
     if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
         raise TypeError(f"X: got a stream of {type(item).__name__}, takes (X, y) or (X, y, sample_weight)")
-    return (*item, None)[:3]
+    X, y, *weight = item
+    return X, y, weight[0] if weight else None

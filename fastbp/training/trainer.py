@@ -1,7 +1,11 @@
 """Trainer: a network, a loss and an optimizer, run by the compiled program."""
 
+from __future__ import annotations
+
 import copy
 import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +14,7 @@ from ..data import checks
 from ..data.frames import names_of
 from ..engine import averages, backend, devices, parallel, sessions
 from ..engine.options import Options
-from ..engine.pace import Pace
+from ..engine.rates import Rates
 from ..engine.samples import features, samples
 from ..errors import whole
 from ..kernels import codes
@@ -22,6 +26,31 @@ from ..optimizers import optimizer as make_optimizer
 from ..schedules import schedule as make_schedule
 from . import checkpoint, fitting, stream
 from .history import History
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..callbacks import Callback, EarlyStopping
+    from ..diagnosis import Diagnosis
+    from ..explain import Explanation
+    from ..lrfind import RangeTest
+    from ..preparation import Preparation
+    from ..types import (
+        Batch,
+        Batches,
+        Device,
+        Features,
+        FilePath,
+        Floats,
+        LossLike,
+        MetricsLike,
+        OptimizerLike,
+        SampleWeight,
+        ScheduleLike,
+        Seed,
+        Targets,
+        Verbose,
+    )
 
 INFERENCE_BATCH = 256  # rows at once in evaluate and predict; the results do not depend on it
 
@@ -83,25 +112,25 @@ class Trainer:
 
     def __init__(
         self,
-        net,
-        loss="cross_entropy",
-        optimizer="adam",
-        batch_size=32,
+        net: MLP,
+        loss: LossLike = "cross_entropy",
+        optimizer: OptimizerLike = "adam",
+        batch_size: int = 32,
         *,
-        device="auto",
-        threads=None,
-        seed=None,
-        schedule=None,
-        clip_norm=None,
-        clip_layer_norm=None,
-        clip_value=None,
-        l1=0.0,
-        decay_bias=True,
-        lr_factors=None,
-        max_norm=None,
-        accumulate=1,
-        ema=None,
-    ):
+        device: Device = "auto",
+        threads: int | None = None,
+        seed: Seed = None,
+        schedule: ScheduleLike | None = None,
+        clip_norm: float | None = None,
+        clip_layer_norm: float | None = None,
+        clip_value: float | None = None,
+        l1: float = 0.0,
+        decay_bias: bool = True,
+        lr_factors: Sequence[float] | None = None,
+        max_norm: float | None = None,
+        accumulate: int = 1,
+        ema: float | None = None,
+    ) -> None:
         if not isinstance(net, MLP):
             raise TypeError(f"net: got {type(net).__name__}, takes an MLP")
         self.net = net
@@ -122,27 +151,30 @@ class Trainer:
         self.l1, self.decay_bias, self.lr_factors = l1, decay_bias, lr_factors
         self.max_norm, self.accumulate, self.ema = max_norm, accumulate, ema
         self.slots = arena(net.params.size * Options.of(self).slots(self.optimizer), net.dtype)
-        self.schedule_state = {}  # what Plateau and Adaptive remember
+        self.schedule_state: dict[str, Any] = {}  # what Plateau and Adaptive remember
         self.lr_scale = 1.0  # a factor on the learning rate, whatever gives it: ReduceLROnPlateau's
-        self.gradient_hook = None  # f([(dW, db), ...]) between the gradients and the update of each step
+        # f([(dW, db), ...]) between the gradients and the update of each step
+        self.gradient_hook: Callable[[Gradients], object] | None = None
         self.steps = 0  # updates made so far
         self.epochs = 0  # epochs begun so far: each has its own shuffled order
         self.history = History()  # of the last fit, also of one that was interrupted
-        self.columns = None  # names of the columns that it was fitted on, where X had names
-        self.preparation = None  # a fastbp.preparation.Preparation: X and y are raw, it makes them ready
-        self.first_step, self.planned_steps = 0, None  # of the last fit: ``steps`` before it, its steps
+        # names of the columns that it was fitted on, where X had names
+        self.columns: list[str] | None = None
+        self.preparation: Preparation | None = None  # X and y are raw, it makes them ready
+        self.first_step = 0  # of the last fit: ``steps`` before it
+        self.planned_steps: int | None = None  # and its steps
         self.stop_training = False  # callbacks set it: the fit ends after this epoch
-        self._sessions = {}
+        self._sessions: dict[str, Any] = {}
 
     @property
-    def num_threads(self):
+    def num_threads(self) -> int:
         """Threads that training steps use: fixed by ``threads``, else what was last found fastest."""
         if "train" in self._sessions:
             return self._sessions["train"].team.threads
         return parallel.most_threads(self.net, self.batch_size, self.threads)
 
     @property
-    def compile_seconds(self):
+    def compile_seconds(self) -> float:
         """Seconds spent so far, in this process, on compiling the program or loading it from disk."""
         return backend.compile_seconds()
 
@@ -150,20 +182,20 @@ class Trainer:
 
     def fit(
         self,
-        X,
-        y=None,
-        epochs=None,
+        X: Features | Batches,
+        y: Targets | None = None,
+        epochs: int | None = None,
         *,
-        seconds=None,
-        validation_data=None,
-        validation_split=None,
-        metrics=None,
-        callbacks=None,
-        early_stopping=None,
-        shuffle=True,
-        sample_weight=None,
-        verbose="auto",
-    ):
+        seconds: float | None = None,
+        validation_data: Batch | None = None,
+        validation_split: float | None = None,
+        metrics: MetricsLike | None = None,
+        callbacks: Callback | Iterable[Callback] | None = None,
+        early_stopping: int | EarlyStopping | None = None,
+        shuffle: bool = True,
+        sample_weight: SampleWeight = None,
+        verbose: Verbose = "auto",
+    ) -> History:
         """Train for some epochs more; a second call goes on where the first stopped.
 
         X : (N, inputs), any numeric dtype and layout, read in place. y : (N,) integer labels,
@@ -204,7 +236,7 @@ class Trainer:
         )  # fmt: skip
         return fit.run(self._session("train", fit.batch), self._evaluate)
 
-    def train_on_batch(self, X, y, sample_weight=None):
+    def train_on_batch(self, X: Features, y: Targets, sample_weight: SampleWeight = None) -> float:
         """One step on these rows, all of them as one batch; returns their loss before it (float).
 
         X, y, sample_weight as in fit; raises as fit does.
@@ -218,7 +250,7 @@ class Trainer:
         room = max(given.rows, self.batch_size, kept.shape[0] if kept else 0)
         return self._pass("step", room, given)
 
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X: Features, y: Targets, sample_weight: SampleWeight = None) -> float:
         """One pass over these rows as they lie, in steps of ``batch_size``; returns their mean loss.
 
         For data that comes in pieces; epochs are not counted. X, y, sample_weight as in fit.
@@ -237,7 +269,7 @@ class Trainer:
             session.hyper[:] = sessions.hyper(self)
             sessions.bind(self, session, given)
             steps, before, updates = -(-given.rows // batch), self.steps, Options.of(self).updates
-            session.updates = Pace(self, None, updates(steps, steps), given.rows).epoch()
+            session.updates = Rates(self, None, updates(steps, steps), given.rows).epoch()
             session.done = 0
             try:
                 for done, loss, mass, _ in sessions.training_windows(self, session, steps, before):  # noqa: B007
@@ -253,7 +285,15 @@ class Trainer:
 
     # --- using
 
-    def evaluate(self, X, y, sample_weight=None, metrics=None, *, ema=None):
+    def evaluate(
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: SampleWeight = None,
+        metrics: MetricsLike | None = None,
+        *,
+        ema: bool | None = None,
+    ) -> dict[str, float]:
         """{"loss": mean loss, "accuracy": share of right answers (classes only)}, floats, on X, y as in fit.
 
         metrics : names or functions as in fit, whose values are added. ema : False takes the weights as
@@ -266,7 +306,7 @@ class Trainer:
         given = samples(self, X, y, sample_weight)
         return self._evaluate(given, measures.table(metrics), ema)
 
-    def averaged_net(self):
+    def averaged_net(self) -> MLP:
         """A copy of the network with the average of the weights that Trainer(ema=...) keeps.
 
         Raises ValueError for a trainer without one.
@@ -298,7 +338,7 @@ class Trainer:
             result |= {name: value for name, value in measured.items() if name not in result}
         return result
 
-    def predict(self, X, *, ema=None):
+    def predict(self, X: Features, *, ema: bool | None = None) -> Floats:
         """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
         bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
         else the outputs themselves; in the network's dtype. X as in fit; raises as it does. X that lies on
@@ -310,7 +350,7 @@ class Trainer:
         out = self._infer(features(self, X, finite=False), codes.PREDICT, ema)
         return out if self.preparation is None else self.preparation.outputs(out)
 
-    def forward(self, X, *, ema=None):
+    def forward(self, X: Features, *, ema: bool | None = None) -> Floats:
         """(N, outputs) of the last layer, before the link: logits. X as in fit; raises as it does."""
         return self._infer(features(self, X, finite=False), codes.FORWARD, ema)
 
@@ -325,7 +365,7 @@ class Trainer:
             checks.check_finite("X", X, self.net.dtype)
         return out
 
-    def activations(self, X, layer=-1):
+    def activations(self, X: Features, layer: int = -1) -> Floats:
         """(N, width) outputs of a hidden layer, after its activation; 0 is the first, -1 the last.
 
         Raises IndexError for a layer that is not there.
@@ -333,21 +373,23 @@ class Trainer:
         >>> trainer.activations(X).shape
         (4, 16)
         """
-        X = features(self, X)
+        rows = features(self, X)
         layer = range(len(self.net.layers) - 1)[layer]
         session = self._session("infer", INFERENCE_BATCH)
-        out = np.empty((len(X), self.net.sizes[-1]), self.net.dtype)
-        hidden = np.empty((len(X), self.net.sizes[layer + 1]), self.net.dtype)
+        out = np.empty((len(rows), self.net.sizes[-1]), self.net.dtype)
+        hidden = np.empty((len(rows), self.net.sizes[layer + 1]), self.net.dtype)
         with session.lock:
             session.params = averages.weights(self)
-            session.bind(X, out=out)
-            for step in session.each(codes.FORWARD, -(-len(X) // INFERENCE_BATCH)):
+            session.bind(rows, out=out)
+            for step in session.each(codes.FORWARD, -(-len(rows) // INFERENCE_BATCH)):
                 place = hidden[step * INFERENCE_BATCH :][:INFERENCE_BATCH]
                 place[:] = session.layer_rows(layer, len(place))[0]
             session.release()
         return hidden
 
-    def gradients(self, X, y, sample_weight=None):
+    def gradients(
+        self, X: Features, y: Targets, sample_weight: SampleWeight = None
+    ) -> tuple[float, Gradients]:
         """(loss, [(dW, db), ...]): the mean loss over all of X and its exact gradients.
 
         dW (fan_in, fan_out) and db (fan_out,), one pair a layer, in the network's dtype. The list has
@@ -366,7 +408,7 @@ class Trainer:
         [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
         return float(loss / mass), Gradients(self.net, grads)
 
-    def lr_find(self, X, y, **options):
+    def lr_find(self, X: Features, y: Targets, **options: Any) -> RangeTest:
         """Try growing learning rates on a copy of the weights: a RangeTest, with a ``suggestion`` and a plot.
 
         options : start=1e-7, end=10.0, the rates; steps=100, the updates between them; sample_weight.
@@ -380,7 +422,7 @@ class Trainer:
 
         return lr_find(self, X, y, **options)
 
-    def explain(self, seconds=0.5):
+    def explain(self, seconds: float = 0.5) -> Explanation:
         """Where a training step's time goes: per layer and phase the time, GFLOP/s, share of the peak
         measured on this machine, bytes moved; the tile and the number of threads, and why. On a GPU each
         launch between two events: its kernel, blocks, threads of a block, and why its tile was taken.
@@ -395,7 +437,9 @@ class Trainer:
 
         return explain(self, seconds)
 
-    def diagnose(self, X, y, sample_weight=None, rows=1024):
+    def diagnose(
+        self, X: Features, y: Targets, sample_weight: SampleWeight = None, rows: int = 1024
+    ) -> Diagnosis:
         """How well gradients and activations flow: per layer, and what to try where they do not.
 
         X, y, sample_weight as in fit; at most ``rows`` of them, evenly spaced, are looked at as one
@@ -411,7 +455,7 @@ class Trainer:
 
     # --- files
 
-    def save(self, path):
+    def save(self, path: FilePath) -> None:
         """Write network, optimizer state, counters and seed to one .safetensors file: whole or not at all.
 
         Arrays and a JSON configuration, no code; ``load`` goes on bit for bit. Raises OSError.
@@ -423,7 +467,7 @@ class Trainer:
         """
         checkpoint.save(self, path)
 
-    def to_torch(self, link=False):
+    def to_torch(self, link: bool = False) -> torch.nn.Sequential:
         """The network as a torch.nn.Sequential of its dtype: forward's outputs, or, with link, predict's.
 
         "0.weight" (fan_out, fan_in), "0.bias", "2.weight", ...; a stored scaling is folded in. Raises
@@ -433,7 +477,7 @@ class Trainer:
 
         return to_torch(self, link)
 
-    def to_onnx(self, path, link=True):
+    def to_onnx(self, path: FilePath, link: bool = True) -> None:
         """Write the network as ONNX, opset 13, float32: X (N, inputs) to Y (N, outputs).
 
         link : Y is what ``predict`` gives, else ``forward``. A stored preparation's scaling is part of
@@ -444,7 +488,7 @@ class Trainer:
 
         onnxfile.write(described(self, link), path)
 
-    def to_c(self, path, name="predict", link=True):
+    def to_c(self, path: FilePath, name: str = "predict", link: bool = True) -> None:
         """Write the network as one C99 file without dependencies: ``void name(const float *x, float *y)``.
 
         x : one row of inputs, y : what ``predict`` gives for it, or, without link, ``forward``; double
@@ -503,7 +547,7 @@ class Trainer:
         self.slots[:] = slots
 
 
-def load(path, *, device="auto", threads=None):
+def load(path: FilePath, *, device: Device = "auto", threads: int | None = None) -> Trainer:
     """The Trainer that ``Trainer.save`` wrote; training goes on exactly where it stopped.
 
     Raises ValueError for a file that is not such a checkpoint, or whose arrays do not fit.

@@ -336,7 +336,7 @@ def update(name, tile, vector):
         f"w, ldw = table[this + {codes.L_W}], table[this + {codes.L_LDW}]",
         "slots, stride = size + w, size",
         f"if table[{codes.G_STORE}] != 0:",
-        f"    code, slots = table[{codes.G_STORE_CODE}], table[{codes.G_STORE}] + cuda.blockIdx.y * size + w",
+        f"    code, slots = table[{codes.G_KEEPS}], table[{codes.G_STORE}] + cuda.blockIdx.y * size + w",
         # those of the layer's weights; the biases' are behind them (updates.constants_of)
         f"number = (this - {DEVICE + codes.HEADER}) // {codes.LAYER_COLUMNS}",
         f"constants = {_place(codes.P_SCRATCH)} + {codes.S_CONSTANTS} "

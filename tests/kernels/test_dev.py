@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import draw
 import harness as h
 import numpy as np
 import pytest
@@ -38,6 +39,22 @@ def test_activations_in_numpy(rng, dtype, name):
     assert h.relative(value, ref.activation(name, z.astype(float))) < tolerance
     away = z != 0  # at a kink the slope is a matter of convention
     assert h.relative(slope[away], ref.activation_derivative(name, z.astype(float))[away]) < tolerance
+
+
+@pytest.mark.parametrize("dtype", h.DTYPES)
+@pytest.mark.parametrize("variant", [*draw.VARIANTS, *draw.weighted(6)])
+def test_losses_in_numpy(rng, dtype, variant):
+    loss = draw.VARIANTS.get(variant) or draw.weighted(6)[variant]
+    t = draw.targets(rng, variant, 9, 6)
+    z = draw.outputs_off_kinks(rng, loss.name, t, 6, 1e-4, **draw.constants(loss)).astype(dtype)
+    rows = dev.loss_of(arrays.Maths(dtype), loss, z, t)
+    code, targets = loss.targets(t, 6)
+    weight = loss.weights(np.ones(9), targets, code)
+    weight = weight / weight.sum()
+    value, delta = draw.exact(variant, loss, z.astype(float), t)
+    assert rows.delta.dtype == np.dtype(dtype)
+    assert weight @ rows.loss == pytest.approx(value, rel=10 * h.TOLERANCE[dtype])
+    assert h.relative(weight[:, None] * rows.delta, delta) < 10 * h.TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("dtype", h.DTYPES)
@@ -78,6 +95,13 @@ def test_formula(capsys):
     assert float(rows[1][1]) == pytest.approx(ref.activation("gelu", np.array([0.5]))[0], rel=1e-15)
     for name in dev.FUNCTIONS:
         assert dev.main(["formula", name, "0.5"]) == 0
+    capsys.readouterr()
+    assert dev.main(["formula", "cross_entropy", "0", "0", "--target", "1"]) == 0
+    assert "loss 0.693147" in capsys.readouterr().out
+    assert dev.main(["formula", "huber", "0.5", "3", "--target", "0", "1"]) == 0
+    assert "loss 0.8125" in capsys.readouterr().out
+    assert dev.main(["formula", "mse", "1"]) == 2
+    assert "--target: got nothing" in capsys.readouterr().err
     assert dev.main(["formula", "gleu", "1"]) == 2
     assert "did you mean 'gelu'" in capsys.readouterr().err
 

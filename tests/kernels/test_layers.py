@@ -10,8 +10,8 @@ from oracle import EVERYTHING, MIXED, SMOOTH, Oracle, mixed, numeric_gradient, o
 import fastbp as fb
 from fastbp.engine.backend import Session
 from fastbp.engine.options import Options
-from fastbp.engine.pace import Updates
 from fastbp.engine.plan import Plan
+from fastbp.engine.rates import Updates
 from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
 from fastbp.network import activations

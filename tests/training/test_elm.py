@@ -11,7 +11,7 @@ from fastbp.models.elm import ELM
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_regression_is_ridge_on_the_hidden_outputs(rng, monkeypatch, outputs):
     linear = pytest.importorskip("sklearn.linear_model")
-    monkeypatch.setattr(elm, "ROWS", 100)  # several blocks
+    monkeypatch.setattr(elm, "BLOCK_ROWS", 100)  # several blocks
     X, y = rng.standard_normal((330, 5)) + 3, rng.standard_normal((330, outputs)) + 100
     e = ELM([5, 40, outputs], task="regression", alpha=0.7, seed=0, dtype="float64").fit(X, y)
     H = np.tanh(X @ e.net.weights[0] + e.net.biases[0])

@@ -10,7 +10,7 @@ from ways import OPTIMIZERS, OPTIONS, WITH, batches_of, flat, hyper, network, pa
 
 import fastbp as fb
 from fastbp.engine.options import Options
-from fastbp.engine.pace import Updates
+from fastbp.engine.rates import Updates
 from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
 from fastbp.optimizers import POWERS, SQUARED

@@ -7,7 +7,7 @@ from ways import batches_of, network, params64, problem, way
 
 import fastbp as fb
 from fastbp import schedules as sc
-from fastbp.engine import pace
+from fastbp.engine import rates
 from fastbp.kernels import reference as ref
 
 LR = 0.03
@@ -255,12 +255,12 @@ def test_a_schedule_ends_on_the_budget(rng):
     X, y = problem(rng, 3000)
     trainer = fb.Trainer(network(), optimizer=fb.SGD(0.1), batch_size=15, schedule=sc.Polynomial(), threads=1)
     seen = []
-    table = pace.Pace.table
+    table = rates.Rates.table
     try:
-        pace.Pace.table = lambda self: (seen.append(table(self)), seen[-1])[1]
+        rates.Rates.table = lambda self: (seen.append(table(self)), seen[-1])[1]
         trainer.fit(X, y, seconds=0.6)
     finally:
-        pace.Pace.table = table
+        rates.Rates.table = table
     last = (trainer.steps - 1) % 200
     assert trainer.steps > 1000 and len(seen) > 5
     assert seen[0][0, 0] == pytest.approx(0.1) and seen[-1][last, 0] < 0.03

@@ -138,8 +138,8 @@ def test_column_groups_give_the_same_bits(rng, threads):
     """A team split over columns, too, and the team really had all its threads."""
     from fastbp.engine.backend import Session
     from fastbp.engine.options import Options
-    from fastbp.engine.pace import Updates
     from fastbp.engine.plan import Plan
+    from fastbp.engine.rates import Updates
     from fastbp.network.layout import arena
 
     X, y = problem(rng, "cross_entropy", 130, 70, 10)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -63,7 +63,7 @@ class Updates:
         return self.optimizer.constants(t, lr, momentum) | self.options.constants(t)
 
 
-class Pace:
+class Rates:
     """The rates of one fit of a trainer, epoch by epoch.
 
     epochs : of the fit; None where ``seconds`` end it (then trainer.planned_steps says how long it
@@ -76,7 +76,8 @@ class Pace:
         self, trainer: Trainer, epochs: int | None, updates: int, rows: int, seconds: float | None = None
     ) -> None:
         self.trainer, self.updates, self.rows, self.epochs = trainer, updates, rows, epochs
-        self.schedule = plan = trainer.schedule = schedule(trainer.schedule)
+        plan = trainer.schedule = schedule(trainer.schedule)
+        self.schedule: Any = plan  # or None
         self.counted = epochs is not None or seconds is not None  # whether these passes are epochs
         self.timed = seconds is not None
         self.begin = trainer.steps, trainer.epochs
