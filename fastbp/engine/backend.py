@@ -186,7 +186,7 @@ class Session:
         self._kept: tuple[Any, ...] = ()
         self._few: tuple[Any, ...] | None = None
         self._few_team = Team(threads, fixed)
-        self.updates: Updates | None = None
+        self.updates: Updates  # set by who opens the session
         self._constants: Doubles | None = None
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer

@@ -59,7 +59,7 @@ class GpuSession:
         self.order = np.empty(0, np.int32)
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()
-        self.updates: Updates | None = None
+        self.updates: Updates  # set by who opens the session
         self._mode: int | None = None  # of the pass that is under way
         self._number = 0  # updates made before it
 
