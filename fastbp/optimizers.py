@@ -19,7 +19,7 @@ from .errors import ABOVE_0, FROM_0, check_field, number, unknown
 from .kernels import codes
 
 if TYPE_CHECKING:
-    from .types import OptimizerLike
+    from .types import Array, Doubles, Ints, OptimizerLike
 
 __all__ = [
     "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Lion", "LBFGS",
@@ -27,7 +27,7 @@ __all__ = [
 
 _BETA = (lambda v: 0 <= v < 1, "a number in [0, 1)")
 SQUARED = 1 << 16  # powers up to this one are products; larger ones are the C library's
-BLOCK = 1 << 12  # powers that are made at a time
+POWERS = 1 << 12  # powers that are made at a time
 LOST = 2.0**-100  # a power below this is lost in whatever it is added to
 
 
@@ -96,24 +96,24 @@ class Optimizer:
             return {codes.C_LR: lr, codes.C_DECAY: lr * decay}
         return {codes.C_LR: lr, codes.C_L2: decay}
 
-    def _mean_constants(self, beta1, beta2, eps):
+    def _mean_constants(self, beta1: Any, beta2: float, eps: float) -> dict[int, Any]:
         """Of rules that divide by a mean."""
         # never 0 / 0, in padding above all
         return {codes.C_BETA1: 1.0 - beta1, codes.C_BETA2: 1.0 - beta2, codes.C_EPS: max(eps, 1e-37)}
 
 
-def _power(base, t):
+def _power(base: Any, t: Any) -> Any:
     """base**t, t whole from 0 on. By squaring: products have the same bits on every machine."""
     if not isinstance(t, np.ndarray):
-        return _power_block(base, t // BLOCK).item(t % BLOCK)
+        return _power_block(base, t // POWERS).item(t % POWERS)
     if isinstance(base, np.ndarray):
         return _powers(base, t)
-    first, last = int(t[0]) // BLOCK, int(t[-1]) // BLOCK
+    first, last = int(t[0]) // POWERS, int(t[-1]) // POWERS
     blocks = [_power_block(base, number) for number in range(first, last + 1)]
-    return np.concatenate(blocks)[int(t[0]) - first * BLOCK :][: len(t)]
+    return np.concatenate(blocks)[int(t[0]) - first * POWERS :][: len(t)]
 
 
-def _powers(base, t):
+def _powers(base: Any, t: Ints) -> Doubles:
     """_power of an array t, for one base or one for each."""
     result, square, bits = np.ones(len(t)), base, np.minimum(t, SQUARED)
     while bits.any():
@@ -127,21 +127,21 @@ def _powers(base, t):
 
 
 @functools.lru_cache(maxsize=64)
-def _power_block(base, number):
-    """base**t for the BLOCK numbers t from number * BLOCK on; kept, because windows of updates share them."""
-    t = np.arange(number * BLOCK, (number + 1) * BLOCK)
+def _power_block(base: float, number: int) -> Doubles:
+    """base**t for POWERS numbers t from number * POWERS on; kept, because windows of updates share them."""
+    t = np.arange(number * POWERS, (number + 1) * POWERS)
     if math.pow(base, t[0]) < LOST:
-        return np.zeros(BLOCK)
+        return np.zeros(POWERS)
     if number == 0 or t[-1] > SQUARED:
         return _powers(base, t)
-    result, square = _power_block(base, 0), float(_powers(base, np.array([BLOCK]))[0])
+    result, square = _power_block(base, 0), float(_powers(base, np.array([POWERS]))[0])
     while number:  # the products of t's low bits are the same in all blocks
         result = result * square if number & 1 else result
         number, square = number >> 1, square * square
     return result
 
 
-def _root(x):
+def _root(x: Any) -> Any:
     return np.sqrt(x) if isinstance(x, np.ndarray) else math.sqrt(x)
 
 
@@ -274,17 +274,17 @@ class NAdam(Optimizer):
             codes.C_MEAN: after / (1.0 - product * after),
         }
 
-    def _products(self, first, last):
+    def _products(self, first: int, last: int) -> Array:
         """mu_1 ... mu_t for t = first, ..., last."""
         beta = self.betas[0]
         nothing = 1 if beta == 0 else int(-745 / np.log(beta)) + 1  # from here on it is 0: e**-745
-        enough = min(nothing, max(BLOCK, 1 << last.bit_length()))
+        enough = min(nothing, max(POWERS, 1 << last.bit_length()))
         result = _momentum_products(beta, self.momentum_decay, enough)[first - 1 : last]
         return np.concatenate([result, np.zeros(last - first + 1 - len(result))])
 
 
 @functools.lru_cache(maxsize=4)
-def _momentum_products(beta, decay, count):
+def _momentum_products(beta: float, decay: float, count: int) -> Array:
     """NAdam's mu_1 ... mu_t for t = 1, ..., count."""
     t = np.arange(1, count + 1, dtype=float)
     return np.cumprod(beta * (1 - 0.5 * 0.96 ** (t * decay)))
