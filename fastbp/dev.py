@@ -25,7 +25,7 @@ from .errors import unknown
 from .printing import text_table
 
 ROOT = Path(__file__).resolve().parents[1]
-# where the tests of kernels are, and of the GPU's in the simulator
+# where the tests of kernels are; those of the GPU's are in tests/cuda
 OF_KERNELS = (
     "test_kernels.py",
     "test_losses.py",
@@ -36,13 +36,6 @@ OF_KERNELS = (
     "test_team.py",
 )
 FUNCTIONS = ("exp", "expm1_negative", "log_", "log1p_unit", "normal", "sine")  # of formulas.py, of one number
-OF_GPU = (
-    "test_cuda_tiles.py",
-    "test_cuda_sim.py",
-    "test_devices.py",
-    "test_devices_more.py",
-    "test_cuda_arrays.py",
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -128,12 +121,12 @@ def _summary(assembly):
     )
 
 
-def _files(names):
+def _folder():
     if not (ROOT / "tests").is_dir():
         raise ValueError("tests: not here; takes a clone of the repository")
     if importlib.util.find_spec("pytest") is None:
         raise ValueError("tests: pytest is not installed; pip install -e '.[test]'")
-    return [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if path.name in names]
+    return ROOT / "tests"
 
 
 class Chosen:
@@ -178,7 +171,7 @@ class Chosen:
 
 
 def _test(args):
-    files = _files(OF_KERNELS)
+    files = [path for path in sorted(_folder().rglob("test_*.py")) if path.name in OF_KERNELS]
     os.chdir(ROOT)
     options = ["--collect-only"] if args.list else []
     pytest = importlib.import_module("pytest")
@@ -186,7 +179,7 @@ def _test(args):
 
 
 def _simulate(args):
-    command = [sys.executable, "-m", "pytest", *map(str, _files(OF_GPU)), "-k", args.name]
+    command = [sys.executable, "-m", "pytest", str(_folder() / "cuda"), "-k", args.name]
     command += ["--collect-only"] if args.list else []
     variables = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}  # to be there before numba is imported
     return _found(args, subprocess.run(command, cwd=ROOT, env=variables).returncode)

@@ -52,7 +52,7 @@ PRELU_SLOPE = 0.25  # at first, as torch.nn.PReLU's
 # table addresses of compiled functions. Such activations are STORED.
 USER = 1 << 12
 # for ``derive`` alone: the slope was kept, whatever the activation (layers with dropout, norm or a skip)
-KEPT = 1000
+SLOPE_KEPT = 1000
 
 # Normalisation between a hidden layer's product and its activation
 NO_NORM, LAYER_NORM, BATCH_NORM = range(3)

@@ -18,7 +18,7 @@ from numba.core.codegen import JITCodeLibrary
 
 ROOT = Path(__file__).resolve().parent
 
-PATIENCE = 60  # seconds to wait for a process that compiles meanwhile, at most
+HELPER_SECONDS = 60  # seconds to wait for a process that compiles meanwhile, at most
 
 # Contraction gives fused multiply-adds; nothing that reorders a sum or drops NaN is allowed.
 FLAGS = {
@@ -187,7 +187,7 @@ def helped(module, dtype):
     try:
         yield
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
+            process.wait(HELPER_SECONDS)
     finally:
         process.kill()
         process.wait()

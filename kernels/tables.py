@@ -99,7 +99,7 @@ LONG = 256  # rows of a batch beyond which the gradients of wide layers are summ
 BLOCK_ROWS = 256  # rows that pass all layers at a time, and a panel at a time: what they leave stays in L2
 PACKED = 64  # columns of inputs that are packed behind a panel of deltas
 SUM_ROWS = 128  # rows of a gradient that are summed over all pieces of a long batch before the next
-BLOCK = 4096  # floats of the gradient arena whose squares are summed as one
+NORM_BLOCK = 4096  # floats of the gradient arena whose squares are summed as one
 
 # --- plan
 
@@ -122,7 +122,7 @@ P_SCRATCH = P(WORK, "Where the threads' scratch begins; on the GPU where the con
 P_SCRATCH_SIZE = P(FLOATS, "A thread's scratch.", PLAN, CPU_ALONE)
 P_PANEL = P(SCRATCH, "Transposed weights; or deltas and inputs that are packed.", PLAN, CPU_ALONE)
 P_GRADIENT = P(WORK, "The gradient, laid out as the parameters, where it is kept; else 0.", PLAN, BOTH)
-P_PARTIALS = P(WORK, "Sums of squares of each BLOCK of the gradient, where it is kept.", PLAN, BOTH)
+P_PARTIALS = P(WORK, "Sums of squares of each NORM_BLOCK of the gradient, where it is kept.", PLAN, BOTH)
 P_ZERO = P(WORK, "A vector of zeros: where the sums of tiles begin.", PLAN, CPU_ALONE)
 P_SLOTS = P(COUNT, "Arrays of the optimizer, the average of the weights included.", PLAN, BOTH)
 P_LOWEST = P(COUNT, "The lowest layer that trains; no delta is needed below it.", PLAN, BOTH)
@@ -157,7 +157,7 @@ L_ROWS = L(
 )
 L_SPECIAL = L(FLAG, "Whether there is a norm, dropout, a skip or prelu: rows are finished apart.", PLAN, BOTH)
 L_LATE = L(CODE, "Activation of a special layer, computed when whole rows are there.", PLAN, BOTH)
-L_DERIVE = L(CODE, "How the slope is had: the activation's code, or KEPT.", PLAN, CPU_ALONE)
+L_DERIVE = L(CODE, "How the slope is had: the activation's code, or SLOPE_KEPT.", PLAN, CPU_ALONE)
 L_SLOPE = L(WORK, "Slopes that were kept; with a norm, later the gradient at its output.", PLAN, BOTH)
 L_NORM = L(CODE, "The norm between product and activation.", PLAN, BOTH)
 L_HAT = L(WORK, "Normalised numbers; later times the gradient at the norm's output.", PLAN, BOTH)
@@ -236,9 +236,7 @@ K_OUT_ROW = K(FLOATS, "From a row of predictions to the next.", SESSION, CPU)
 K_SEED = K(NUMBER, "Seed of the order, or of what training steps drop.", SESSION, CPU)
 K_STREAM = K(NUMBER, "Which of the seed's orders: the number of the epoch.", SESSION, CPU)
 K_TRACE = K(FLAG, "Whether threads note how long each phase takes.", SESSION, CPU)
-K_CONSTANTS = K(
-    ADDRESS, "Constants of the window's updates, float64: CONSTANTS a row.", SESSION, CPU
-)
+K_CONSTANTS = K(ADDRESS, "Constants of the window's updates, float64: CONSTANTS a row.", SESSION, CPU)
 K_WORKER = K(ADDRESS, "The compiled worker, which ``run`` calls.", SESSION, CPU)
 CALL = K.size
 
@@ -336,7 +334,7 @@ G_EVERY = G(COUNT, "Batches of an update.", SESSION, GPU)
 G_DROPS = G(COUNT, "Number of the batch, for what is dropped.", GPU, GPU)
 G_PART = G(COUNT, "Which of an update's batches this is.", GPU, GPU)
 G_UPDATES = G(FLAG, "Whether the update is made with this batch.", GPU, GPU)
-G_FATE = G(CODE, "What is done with gradients that are kept: STORE or ADD.", GPU, GPU)
+G_KEEPS = G(CODE, "What is done with gradients that are kept: STORE or ADD.", GPU, GPU)
 G_APART = G(COUNT, "Numbers from the step's constants to a layer's; 0: all have the same.", SESSION, GPU)
 DEVICE = -(-G.size // 8) * 8  # whole cache lines
 

@@ -10,6 +10,7 @@ from fastbp import losses
 from fastbp.kernels import codes
 from fastbp.kernels.cpu import dense, program
 from fastbp.kernels.cpu import losses as loss_kernels
+from fastbp.kernels.cpu.records import Matrix, RowSums, Targets
 from fastbp.kernels.cpu.simd import get, lanes_of, pointer, put
 from fastbp.network.layout import arena, leading_dimension
 
@@ -53,22 +54,22 @@ def _activate(times, code, source, a, slope):
     for _ in range(times):
         for i in range(a.size):  # in place: without fresh numbers it would run into denormals
             put(pointer(a), i, get(pointer(source), i))
-        dense.activate(code, 1, a.size // lanes_of(pointer(a)), pointer(a), 0, pointer(slope), 1)
+        dense.activate(code, 1, a.size // lanes_of(pointer(a)), Matrix(pointer(a), 0), pointer(slope), 1)
 
 
 @njit
 def _lose(times, code, outputs, targets, numbers, z, t, delta, loss, scale):
     for _ in range(times):
-        loss_kernels.loss_rows(code, loss.size, outputs, targets, pointer(numbers), pointer(z), z.shape[1],
-                               pointer(t), t.shape[1], pointer(delta), pointer(loss),
-                               pointer(scale))  # fmt: skip
+        loss_kernels.loss_rows(code, loss.size, outputs, pointer(numbers), Matrix(pointer(z), z.shape[1]),
+                               Targets(pointer(t), t.shape[1], targets), pointer(delta),
+                               RowSums(pointer(loss), pointer(scale)))  # fmt: skip
 
 
 @njit
 def _update(times, code, grad, w, slots, constants):
     for _ in range(times):
-        dense.update(code, 1, w.size // lanes_of(pointer(w)), pointer(grad), 0, pointer(w), pointer(slots),
-                     w.size, 0, pointer(constants))  # fmt: skip
+        dense.update(code, 1, w.size // lanes_of(pointer(w)), Matrix(pointer(grad), 0), Matrix(pointer(w), 0),
+                     Matrix(pointer(slots), w.size), pointer(constants))  # fmt: skip
 
 
 def _draw(size, dtype, rng, scale=1.0):

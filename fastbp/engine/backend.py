@@ -367,8 +367,8 @@ class Session:
             self._run(self.call, self.slots if slots is None else slots)
 
     def _run(self, call, slots):
-        self.run(self.params, slots, self.work, self.table, call, self.hyper, self.results,
-                 self.order, self.sync)  # fmt: skip
+        tables = self.table, call, self.hyper
+        self.run((self.params, slots, self.work), tables, self.results, self.order, self.sync)
 
 
 def _native(code, dtype):

@@ -96,7 +96,7 @@ class Plan:
             table[codes.P_GRADIENT] = place.take(net.params.size)
             sizes = [row[codes.L_ROWS] * row[codes.L_LDW] for row in self._rows(table, layers)]
             sizes += [n * ld for (_, n, _), (_, ld) in zip(net.embedded, net.tables, strict=True)]
-            table[codes.P_PARTIALS] = place.take(sum(-(-int(size) // codes.BLOCK) for size in sizes))
+            table[codes.P_PARTIALS] = place.take(sum(-(-int(size) // codes.NORM_BLOCK) for size in sizes))
         table[codes.P_DROPOUT] = threshold(net.input_dropout)
         table[codes.P_MEETS] = "batch" in net.norms
         if net.embedded:
@@ -122,7 +122,7 @@ class Plan:
         if not row[codes.L_SPECIAL]:
             return
         row[codes.L_LATE], row[codes.L_ACTIVATION] = row[codes.L_ACTIVATION], codes.IDENTITY
-        row[codes.L_DERIVE] = codes.KEPT
+        row[codes.L_DERIVE] = codes.SLOPE_KEPT
         if row[codes.L_NORM]:
             row[codes.L_ROWS] += 2
             row[codes.L_SLOPE], row[codes.L_HAT] = place.take(batch * ld), place.take(batch * ld)

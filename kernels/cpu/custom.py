@@ -17,9 +17,9 @@ from .. import custom, loss_formulas
 from ..jit import program
 from .dense import ACTIVATE, write_activation
 from .losses import LOSS_ROWS, write_losses
-from .simd import I64, Emitter, _target, leaf_type
+from .simd import I64, Emitter, _target, leaf_arguments, leaf_type
 
-KEPT = []  # compiled functions: their machine code must stay
+COMPILED = []  # compiled functions: their machine code must stay
 
 
 def _write_activation(definition, e, arguments):
@@ -33,7 +33,7 @@ def _write_loss(definition, e, arguments):
     def formula(m, z, t):
         return custom.evaluate(m, definition["nodes"], definition["wanted"], [z, t])
 
-    return write_losses(e, loss_formulas.mean_over_outputs(formula), *arguments)
+    return write_losses(e, loss_formulas.mean_over_outputs(formula), arguments)
 
 
 KINDS = {
@@ -53,7 +53,8 @@ def _emit(text):
             function = ir.Function(builder.module, leaf_type(kinds, returns, real), "fastbp.user.code")
             function.linkage = "internal"
             body = ir.IRBuilder(function.append_basic_block("entry"))
-            result = write(definition, Emitter(builder.module, body, real, target), function.args)
+            arguments = list(leaf_arguments(kinds, function.args))
+            result = write(definition, Emitter(builder.module, body, real, target), arguments)
             body.ret(result) if returns else body.ret_void()
             data = context.make_array(sig.args[0])(context, builder, args[0]).data
             builder.store(builder.ptrtoint(function, I64), data)
@@ -77,5 +78,5 @@ def address(text, dtype):
     compiled = program(parallel=False)(space[name])
     table = np.zeros(1, np.int64)
     compiled(table, np.empty(0, dtype))
-    KEPT.append(compiled)
+    COMPILED.append(compiled)
     return int(table[0])

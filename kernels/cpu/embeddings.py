@@ -3,30 +3,12 @@
 import numpy as np
 
 from .. import codes
-from ..codes import (
-    E_CATEGORIES,
-    E_COLUMN,
-    E_GRADIENT,
-    E_LD,
-    E_PLACE,
-    E_TABLE,
-    E_WIDTH,
-    L_FAN_IN,
-    P_BATCH,
-    P_CODES,
-    P_DROPOUT,
-    P_DX,
-    P_EMBEDDINGS,
-    P_LAYERS,
-    P_LDDX,
-    P_LDX,
-    P_RUNS,
-    P_X,
-)
 from ..jit import jit
 from .data import convert_row
-from .dense import layer, share_of, update, whole_vectors
+from .dense import slots_at, update
 from .layers import dropout
+from .plan import call_of, embedded_from, embedding_at, header_of, layer_at, run_at, share_of, whole_vectors
+from .records import Draw, Matrix, Origin
 from .simd import emitted, get, lanes_of, put, shift
 
 
@@ -60,79 +42,62 @@ def clear(e, vectors, out):
 
 
 @jit
-def entries(plan):
-    """The runs of numeric columns, then the embeddings."""
-    return shift(plan, codes.HEADER + get(plan, P_LAYERS) * codes.LAYER_COLUMNS)
-
-
-@jit
-def embedding(plan, index):
-    """The columns of one embedding."""
-    return shift(entries(plan), get(plan, P_RUNS) * codes.RUN_COLUMNS + index * codes.EMBEDDING_COLUMNS)
-
-
-@jit
-def embedded_from(plan):
-    """Where in a row of inputs the first embedding begins."""
-    return get(embedding(plan, 0), E_PLACE)
-
-
-@jit
-def gather_mixed(params, work, plan, dtype, source, step, r):
-    """Row r of the batch from the numbers at ``source``, ``step`` bytes apart: numeric, then embedded.
+def gather_mixed(net, source, row):
+    """Row ``row`` of the batch from the numbers at address ``source``: numeric columns, then embedded ones.
 
     Returns 1 if a number is not finite, else 0.
     """
-    bad = 0
-    x = shift(work, get(plan, P_X) + r * get(plan, P_LDX))
-    for index in range(get(plan, P_RUNS)):
-        run = shift(entries(plan), index * codes.RUN_COLUMNS)
-        bad |= convert_row(dtype, get(run, codes.R_COUNT), source + get(run, codes.R_COLUMN) * step, step,
-                          shift(x, get(run, codes.R_PLACE)))  # fmt: skip
-    for index in range(get(plan, P_EMBEDDINGS)):
-        this = embedding(plan, index)
-        kept = shift(work, get(plan, P_CODES) + index * get(plan, P_BATCH) + r)
-        convert_row(dtype, np.int64(1), source + get(this, E_COLUMN) * step, step, kept)
+    plan, work, head, call = net.plan, net.work, header_of(net.plan), call_of(net.call)
+    bad, x = 0, shift(work, head.x + row * head.ldx)
+    for index in range(head.runs):
+        run = run_at(plan, index)
+        bad |= convert_row(call.x_type, run.count, source + run.column * call.x_col, call.x_col,
+                           shift(x, run.place))  # fmt: skip
+    for index in range(head.embeddings):
+        this = embedding_at(plan, index)
+        kept = shift(work, head.codes + index * head.batch + row)
+        convert_row(call.x_type, np.int64(1), source + this.column * call.x_col, call.x_col, kept)
         # checked before, but the data may change meanwhile: never outside the table
-        category = min(max(np.int64(get(kept, 0)), 0), get(this, E_CATEGORIES) - 1)
+        category = min(max(np.int64(get(kept, 0)), 0), this.categories - 1)
         put(kept, 0, category)
-        copy_row(get(this, E_WIDTH), shift(x, get(this, E_PLACE)),
-                shift(params, get(this, E_TABLE) + category * get(this, E_LD)))  # fmt: skip
+        copy_row(this.width, shift(x, this.place), shift(net.params, this.table + category * this.ld))
     return bad
 
 
 @jit
-def drop_input_gradients(work, plan, seed, step, row, last):
-    """P_DX, rows [row, last), through the inputs' dropout."""
-    ld, column = get(plan, P_LDDX), embedded_from(plan)
-    dx = shift(work, get(plan, P_DX) + row * ld)
-    vectors = whole_vectors(work, get(layer(plan, 0), L_FAN_IN) - column)
-    dropout(last - row, vectors, row, column, dx, dx, ld, seed, step, 0, get(plan, P_DROPOUT))
+def drop_input_gradients(net, drops, rows):
+    """The gradient of the embedded columns, some rows, through the inputs' dropout."""
+    head, column = header_of(net.plan), embedded_from(net.plan)
+    dx = Matrix(shift(net.work, head.dx + rows.begin * head.lddx), head.lddx)
+    vectors = whole_vectors(net.work, layer_at(net.plan, np.int64(0)).fan_in - column)
+    draw = Draw(call_of(net.call).seed, drops, 0, head.dropout)
+    dropout(rows.end - rows.begin, vectors, dx, dx.pointer, Origin(rows.begin, column), draw)
 
 
 @jit
-def embedding_update(params, slots, stride, work, plan, batch, code, stored, share, threads, constants):
-    """This thread's share of every table's categories: gradient, and what ``code`` does with it.
+def embedding_update(net, rule, batch, stored, crew):
+    """This thread's share of every table's categories: gradient, and what ``rule`` does with it.
 
     The gradient of a category is the sum over the batch's rows that have it, in their order; where no
     row has it, 0: that too is a step of the optimizer, as in torch. stored: the gradient stays in slots.
     """
-    numeric = embedded_from(plan)
-    for index in range(get(plan, P_EMBEDDINGS)):
-        this = embedding(plan, index)
-        ld, table = get(this, E_LD), get(this, E_TABLE)
-        first, last = share_of(get(this, E_CATEGORIES), share, threads)
-        vectors = (last - first) * ld // lanes_of(work)
-        gradient = shift(slots, table) if stored else shift(work, get(this, E_GRADIENT))
-        if code != codes.ADD:
-            clear(vectors, shift(gradient, first * ld))
-        kept = shift(work, get(plan, P_CODES) + index * get(plan, P_BATCH))
-        dx = shift(work, get(plan, P_DX) + get(this, E_PLACE) - numeric)
-        for r in range(batch):
-            category = np.int64(get(kept, r))
+    work, head, numeric = net.work, header_of(net.plan), embedded_from(net.plan)
+    for index in range(head.embeddings):
+        this = embedding_at(net.plan, index)
+        first, last = share_of(this.categories, crew.thread, crew.threads)
+        vectors, at = (last - first) * this.ld // lanes_of(work), this.table + first * this.ld
+        gradient = shift(work, this.gradient)
+        if stored:
+            gradient = shift(rule.slots.pointer, this.table)
+        if rule.code != codes.ADD:
+            clear(vectors, shift(gradient, first * this.ld))
+        kept = shift(work, head.codes + index * head.batch)
+        dx = shift(work, head.dx + this.place - numeric)
+        for row in range(batch):
+            category = np.int64(get(kept, row))
             if first <= category < last:
-                add_row(get(this, E_WIDTH), shift(gradient, category * ld), shift(dx, r * get(plan, P_LDDX)))
+                add_row(this.width, shift(gradient, category * this.ld), shift(dx, row * head.lddx))
         if not stored:
-            at = table + first * ld
-            update(code, 1, vectors, shift(gradient, first * ld), 0, shift(params, at), shift(slots, at),
-                   stride, 0, constants)  # fmt: skip
+            fresh = Matrix(shift(gradient, first * this.ld), 0)
+            update(rule.code, 1, vectors, fresh, Matrix(shift(net.params, at), 0), slots_at(rule, at),
+                   rule.constants)  # fmt: skip

@@ -40,7 +40,7 @@ def listing(name, dtype, assembly=True):
         found = _compiled(jit.program()(alone), (types.int64[::1], floats[::1]))
         symbol = re.escape(simd.symbol(name, floats)) + r"\.code"
     else:
-        signature = next(s for s in program.worker.overloads if s[0].dtype == floats)
+        signature = next(s for s in program.worker.overloads if s[0].types[0].dtype == floats)
         found = _compiled(jit.program(python=False)(program.worker.py_func), signature)
         symbol = rf"_ZN\w*\d{name}B\w*"
     if assembly:

@@ -6,26 +6,12 @@ Every sum has one order: over a row lane by lane, then the lanes by halves; over
 from llvmlite import ir
 
 from .. import codes
-from ..codes import (
-    L_A,
-    L_DELTA,
-    L_FAN_IN,
-    L_FAN_OUT,
-    L_FROZEN,
-    L_HAT,
-    L_LDA,
-    L_LDW,
-    L_NORM,
-    L_RUNNING,
-    L_SLOPE,
-    L_STAT,
-    L_W,
-    P_LAYERS,
-)
 from ..jit import jit
-from .dense import each_vector, layer, share_of, whole_vectors
+from .dense import each_vector
 from .losses import masked_columns
-from .simd import I1, Value, emitted, get, lanes_of, shift
+from .plan import header_of, layer_at, share_of, whole_vectors
+from .records import Matrix
+from .simd import I1, Value, emitted, lanes_of, shift
 from .team import barrier
 
 
@@ -56,8 +42,8 @@ def _row_sums(e, n, terms):
     return totals
 
 
-@emitted("i i p i p p p p")
-def layer_norm(e, rows, n, a, row, hat, inverse, gain, shift):
+@emitted("i i m p p p p")
+def layer_norm(e, rows, n, a, hat, inverse, gain, shift):
     """hat = (a - mean) / sqrt(variance + eps) of each row; a = gain * hat + shift, in place.
 
     inverse (rows,): 1 / sqrt(variance + eps). The variance is that of the n numbers, over n.
@@ -65,8 +51,8 @@ def layer_norm(e, rows, n, a, row, hat, inverse, gain, shift):
     count = e.splat(e.b.sitofp(n, e.real))
 
     def some(numbers):
-        places = [e.b.mul(r, row) for r in numbers]
-        xs, outs = [e.at(a, at) for at in places], [e.at(hat, at) for at in places]
+        places = [e.b.mul(r, a.stride) for r in numbers]
+        xs, outs = [e.at(a.pointer, at) for at in places], [e.at(hat, at) for at in places]
         totals = _row_sums(e, n, [lambda c, x=x: e.load(x, c) for x in xs])
         means = [total / count for total in totals]
 
@@ -94,14 +80,17 @@ def layer_norm(e, rows, n, a, row, hat, inverse, gain, shift):
     _rows_at_once(e, rows, some)
 
 
-@emitted("i i p p p i p p")
-def layer_norm_backward(e, rows, n, delta, grad, hat, row, inverse, gain):
-    """delta = (h - mean(h) - hat mean(h hat)) inverse, h = grad * gain; hat *= grad, for the gain."""
+@emitted("i i m p p p p")
+def layer_norm_backward(e, rows, n, delta, grad, hat, inverse, gain):
+    """delta = (h - mean(h) - hat mean(h hat)) inverse, h = grad * gain; hat *= grad, for the gain.
+
+    grad, hat: laid out as delta.
+    """
     count = e.splat(e.b.sitofp(n, e.real))
 
     def some(numbers):
-        places = [e.b.mul(r, row) for r in numbers]
-        outs, gs, xs = ([e.at(p, at) for at in places] for p in (delta, grad, hat))
+        places = [e.b.mul(r, delta.stride) for r in numbers]
+        outs, gs, xs = ([e.at(p, at) for at in places] for p in (delta.pointer, grad, hat))
         h = lambda g, c: e.load(g, c) * e.load(gain, c)  # noqa: E731
         terms = [lambda c, g=g: h(g, c) for g in gs]
         terms += [lambda c, g=g, x=x: h(g, c) * e.load(x, c) for g, x in zip(gs, xs, strict=True)]
@@ -148,13 +137,13 @@ def _column_sums(e, rows, *terms):
     return [(c[0][0]() + c[1][0]()) + (c[2][0]() + c[3][0]()) for c in cells]
 
 
-@emitted("i i p i p i")
-def column_moments(e, rows, vectors, a, row, stat, stat_row):
+@emitted("i i m m")
+def column_moments(e, rows, vectors, a, stat):
     """Mean and variance (over ``rows``) of columns of a, and 1 / sqrt(variance + eps): rows N_... of stat."""
 
     def some(e, c):
         count = e.splat(e.b.sitofp(rows, e.real))
-        x = lambda r: e.load(a, e.b.add(e.b.mul(r, row), c))  # noqa: E731
+        x = lambda r: e.load(a.pointer, e.b.add(e.b.mul(r, a.stride), c))  # noqa: E731
         [total] = _column_sums(e, rows, x)
         mean = total / count
 
@@ -166,159 +155,165 @@ def column_moments(e, rows, vectors, a, row, stat, stat_row):
         variance = total / count
         inverse = 1.0 / e.sqrt(variance + codes.NORM_EPS)
         for k, value in ((codes.N_MEAN, mean), (codes.N_VARIANCE, variance), (codes.N_INVERSE, inverse)):
-            e.store(value, stat, e.b.add(e.b.mul(stat_row, e.int(k)), c))
+            e.store(value, stat.pointer, e.b.add(e.b.mul(stat.stride, e.int(k)), c))
 
     _each_column(e, vectors, some)
 
 
-@emitted("i p p i i")
-def column_inverse(e, vectors, stat, running, stat_row, running_row):
+@emitted("i m m")
+def column_inverse(e, vectors, stat, running):
     """Rows N_MEAN and N_INVERSE of stat from the running mean and variance; the backward pass's are 0."""
     with e.loop(vectors) as v:
         c = e.b.mul(v, e.int(e.lanes))
-        variance = e.load(running, e.b.add(running_row, c))
-        e.store(e.load(running, c), stat, e.b.add(e.b.mul(stat_row, e.int(codes.N_MEAN)), c))
+        variance = e.load(running.pointer, e.b.add(running.stride, c))
+        at = lambda k: e.b.add(e.b.mul(stat.stride, e.int(k)), c)  # noqa: E731
+        e.store(e.load(running.pointer, c), stat.pointer, at(codes.N_MEAN))
         inverse = 1.0 / e.sqrt(variance + codes.NORM_EPS)
-        e.store(inverse, stat, e.b.add(e.b.mul(stat_row, e.int(codes.N_INVERSE)), c))
+        e.store(inverse, stat.pointer, at(codes.N_INVERSE))
         for k in (codes.N_SUM, codes.N_PRODUCT):  # what is constant has no gradient
-            e.store(e.constant(0.0), stat, e.b.add(e.b.mul(stat_row, e.int(k)), c))
+            e.store(e.constant(0.0), stat.pointer, at(k))
 
 
-@emitted("i i p p i p i p p")
-def batch_norm(e, rows, vectors, a, hat, row, stat, stat_row, gain, shift):
-    """hat = (a - mean) * inverse by column; a = gain * hat + shift, in place."""
+@emitted("i i m p m p p")
+def batch_norm(e, rows, vectors, a, hat, stat, gain, shift):
+    """hat = (a - mean) * inverse by column; a = gain * hat + shift, in place. hat: laid out as a."""
 
     def body(e, r, c):
-        at = e.b.add(e.b.mul(r, row), c)
+        at = e.b.add(e.b.mul(r, a.stride), c)
         mean, inverse = (
-            e.load(stat, e.b.add(e.b.mul(stat_row, e.int(k)), c)) for k in (codes.N_MEAN, codes.N_INVERSE)
+            e.load(stat.pointer, e.b.add(e.b.mul(stat.stride, e.int(k)), c))
+            for k in (codes.N_MEAN, codes.N_INVERSE)
         )
-        value = (e.load(a, at) - mean) * inverse
+        value = (e.load(a.pointer, at) - mean) * inverse
         e.store(value, hat, at)
-        e.store(e.fma(value, e.load(gain, c), e.load(shift, c)), a, at)
+        e.store(e.fma(value, e.load(gain, c), e.load(shift, c)), a.pointer, at)
 
     each_vector(e, 2, rows, vectors, ir.Constant(I1, 0), body)
 
 
-@emitted("i i p p i p i")
-def column_products(e, rows, vectors, grad, hat, row, stat, stat_row):
-    """Rows N_SUM and N_PRODUCT of stat: means over the rows of grad and of grad * hat."""
+@emitted("i i m p m")
+def column_products(e, rows, vectors, grad, hat, stat):
+    """Rows N_SUM and N_PRODUCT of stat: means over the rows of grad and of grad * hat, laid out alike."""
 
     def some(e, c):
         count = e.splat(e.b.sitofp(rows, e.real))
-        at = lambda r: e.b.add(e.b.mul(r, row), c)  # noqa: E731
-        one, two = _column_sums(
-            e, rows, lambda r: e.load(grad, at(r)), lambda r: e.load(grad, at(r)) * e.load(hat, at(r))
-        )
+        at = lambda r: e.b.add(e.b.mul(r, grad.stride), c)  # noqa: E731
+        g = lambda r: e.load(grad.pointer, at(r))  # noqa: E731
+        one, two = _column_sums(e, rows, g, lambda r: g(r) * e.load(hat, at(r)))
         for k, value in ((codes.N_SUM, one), (codes.N_PRODUCT, two)):
-            e.store(value / count, stat, e.b.add(e.b.mul(stat_row, e.int(k)), c))
+            e.store(value / count, stat.pointer, e.b.add(e.b.mul(stat.stride, e.int(k)), c))
 
     _each_column(e, vectors, some)
 
 
-@emitted("i i p p i")
-def column_sums(e, rows, vectors, out, x, row):
+@emitted("i i p m")
+def column_sums(e, rows, vectors, out, x):
     """out[c] = the sum of x[:, c] over the rows."""
 
     def some(e, c):
-        [total] = _column_sums(e, rows, lambda r: e.load(x, e.b.add(e.b.mul(r, row), c)))
+        [total] = _column_sums(e, rows, lambda r: e.load(x.pointer, e.b.add(e.b.mul(r, x.stride), c)))
         e.store(total, out, c)
 
     _each_column(e, vectors, some)
 
 
-@emitted("i i p p p i")
-def column_dots(e, rows, vectors, out, x, y, row):
-    """out[c] = the sum of x[:, c] * y[:, c] over the rows."""
+@emitted("i i p m p")
+def column_dots(e, rows, vectors, out, x, y):
+    """out[c] = the sum of x[:, c] * y[:, c] over the rows; y: laid out as x."""
 
     def some(e, c):
-        at = lambda r: e.b.add(e.b.mul(r, row), c)  # noqa: E731
-        [total] = _column_sums(e, rows, lambda r: e.load(x, at(r)) * e.load(y, at(r)))
+        at = lambda r: e.b.add(e.b.mul(r, x.stride), c)  # noqa: E731
+        [total] = _column_sums(e, rows, lambda r: e.load(x.pointer, at(r)) * e.load(y, at(r)))
         e.store(total, out, c)
 
     _each_column(e, vectors, some)
 
 
-@emitted("i i p p p i p i p")
-def batch_norm_backward(e, rows, vectors, delta, grad, hat, row, stat, stat_row, gain):
-    """delta = gain inverse (grad - mean(grad) - hat mean(grad hat)); hat *= grad, for the gain."""
+@emitted("i i m p p m p")
+def batch_norm_backward(e, rows, vectors, delta, grad, hat, stat, gain):
+    """delta = gain inverse (grad - mean(grad) - hat mean(grad hat)); hat *= grad, for the gain.
+
+    grad, hat: laid out as delta.
+    """
 
     def body(e, r, c):
-        at = e.b.add(e.b.mul(r, row), c)
+        at = e.b.add(e.b.mul(r, delta.stride), c)
         inverse, mean, slope = (
-            e.load(stat, e.b.add(e.b.mul(stat_row, e.int(k)), c))
+            e.load(stat.pointer, e.b.add(e.b.mul(stat.stride, e.int(k)), c))
             for k in (codes.N_INVERSE, codes.N_SUM, codes.N_PRODUCT)
         )
         g, value = e.load(grad, at), e.load(hat, at)
-        e.store((g - mean - value * slope) * (inverse * e.load(gain, c)), delta, at)
+        e.store((g - mean - value * slope) * (inverse * e.load(gain, c)), delta.pointer, at)
         e.store(value * g, hat, at)
 
     each_vector(e, 2, rows, vectors, ir.Constant(I1, 0), body)
 
 
-@emitted("i i p i p i")
-def track(e, rows, vectors, running, running_row, stat, stat_row):
+@emitted("i i m m")
+def track(e, rows, vectors, running, stat):
     """running += MOMENTUM * (the batch's - running), for mean and unbiased variance."""
     count = e.splat(e.b.sitofp(rows, e.real))
     unbiased = count / (count - 1.0)
     with e.loop(vectors) as v:
         c = e.b.mul(v, e.int(e.lanes))
         for k, factor in ((codes.N_MEAN, None), (codes.N_VARIANCE, unbiased)):
-            new = e.load(stat, e.b.add(e.b.mul(stat_row, e.int(k)), c))
+            new = e.load(stat.pointer, e.b.add(e.b.mul(stat.stride, e.int(k)), c))
             new = new if factor is None else new * factor
-            at = e.b.add(e.b.mul(running_row, e.int(k)), c)
-            old = e.load(running, at)
-            e.store(e.fma(new - old, codes.MOMENTUM, old), running, at)
+            at = e.b.add(e.b.mul(running.stride, e.int(k)), c)
+            old = e.load(running.pointer, at)
+            e.store(e.fma(new - old, codes.MOMENTUM, old), running.pointer, at)
 
 
 @jit
-def batch_statistics(params, work, this, batch, live, sync, thread, threads):
+def own_columns(work, this, crew):
+    """(first column, vectors) of a layer's outputs that this thread of the crew sees to."""
+    own = share_of(whole_vectors(work, this.fan_out), crew.thread, crew.threads)
+    return own.begin * lanes_of(work), own.end - own.begin
+
+
+@jit
+def batch_statistics(net, this, batch, live, crew):
     """Mean and 1/deviation of every column: the batch's, all threads together, or the running ones."""
-    ld = get(this, L_LDA)
-    first, last = share_of(whole_vectors(work, get(this, L_FAN_OUT)), thread, threads)
-    c = first * lanes_of(work)
-    stat = shift(work, get(this, L_STAT) + c)
-    barrier(sync, threads)
-    if live and get(this, L_FROZEN) == 0:
-        column_moments(batch, last - first, shift(work, get(this, L_A) + c), ld, stat, ld)
+    params, work = net.params, net.work
+    c, vectors = own_columns(work, this, crew)
+    stat = Matrix(shift(work, this.stat + c), this.lda)
+    barrier(crew.sync, crew.threads)
+    if live and this.frozen == 0:
+        column_moments(batch, vectors, Matrix(shift(work, this.a + c), this.lda), stat)
     else:
-        column_inverse(last - first, stat, shift(params, get(this, L_RUNNING) + c), ld, get(this, L_LDW))
-    barrier(sync, threads)
+        column_inverse(vectors, stat, Matrix(shift(params, this.running + c), this.ldw))
+    barrier(crew.sync, crew.threads)
 
 
 @jit
-def norm_backward(params, work, this, batch, row, last, sync, thread, threads):
-    """L_DELTA from the gradient at the norm's output (L_SLOPE), rows [row, last)."""
-    n, ld = get(this, L_FAN_OUT), get(this, L_LDA)
-    vectors, stat = whole_vectors(work, n), shift(work, get(this, L_STAT))
-    gain = shift(params, get(this, L_W) + (get(this, L_FAN_IN) + 1) * get(this, L_LDW))
-    if get(this, L_NORM) == codes.BATCH_NORM and get(this, L_FROZEN) == 0:
-        first, end = share_of(vectors, thread, threads)
-        c = first * lanes_of(work)
-        barrier(sync, threads)
-        column_products(batch, end - first, shift(work, get(this, L_SLOPE) + c),
-                       shift(work, get(this, L_HAT) + c), ld, shift(stat, c), ld)  # fmt: skip
-        barrier(sync, threads)
-    if row >= last:
+def norm_backward(net, this, batch, rows, crew):
+    """The gradient at the product from that at the norm's output, which lies where slopes do; some rows."""
+    work, ld = net.work, this.lda
+    vectors, stat = whole_vectors(work, this.fan_out), shift(work, this.stat)
+    gain = shift(net.params, this.w + (this.fan_in + 1) * this.ldw)
+    if this.norm == codes.BATCH_NORM and this.frozen == 0:
+        c, count = own_columns(work, this, crew)
+        barrier(crew.sync, crew.threads)
+        column_products(batch, count, Matrix(shift(work, this.slope + c), ld), shift(work, this.hat + c),
+                        Matrix(shift(stat, c), ld))  # fmt: skip
+        barrier(crew.sync, crew.threads)
+    count, at = rows.end - rows.begin, rows.begin * ld
+    if count <= 0:
         return
-    delta, grad, hat = (
-        shift(work, get(this, L_DELTA) + row * ld),
-        shift(work, get(this, L_SLOPE) + row * ld),
-        shift(work, get(this, L_HAT) + row * ld),
-    )
-    if get(this, L_NORM) == codes.BATCH_NORM:
-        batch_norm_backward(last - row, vectors, delta, grad, hat, ld, stat, ld, gain)
+    delta = Matrix(shift(work, this.delta + at), ld)
+    gradient, hat = shift(work, this.slope + at), shift(work, this.hat + at)
+    if this.norm == codes.BATCH_NORM:
+        batch_norm_backward(count, vectors, delta, gradient, hat, Matrix(stat, ld), gain)
     else:
-        layer_norm_backward(last - row, n, delta, grad, hat, ld, shift(stat, row), gain)
+        layer_norm_backward(count, this.fan_out, delta, gradient, hat, shift(stat, rows.begin), gain)
 
 
 @jit
-def track_running(params, work, plan, batch, thread, threads):
+def track_running(net, batch, crew):
     """The running statistics of all layers with batch norm move towards the batch's."""
-    for index in range(get(plan, P_LAYERS)):
-        this = layer(plan, index)
-        if get(this, L_NORM) == codes.BATCH_NORM and get(this, L_FROZEN) == 0:
-            first, last = share_of(whole_vectors(work, get(this, L_FAN_OUT)), thread, threads)
-            c = first * lanes_of(work)
-            track(batch, last - first, shift(params, get(this, L_RUNNING) + c), get(this, L_LDW),
-                 shift(work, get(this, L_STAT) + c), get(this, L_LDA))  # fmt: skip
+    for index in range(header_of(net.plan).layers):
+        this = layer_at(net.plan, index)
+        if this.norm == codes.BATCH_NORM and this.frozen == 0:
+            c, vectors = own_columns(net.work, this, crew)
+            track(batch, vectors, Matrix(shift(net.params, this.running + c), this.ldw),
+                  Matrix(shift(net.work, this.stat + c), this.lda))  # fmt: skip

@@ -23,78 +23,7 @@ from numba import float64, from_dtype, int32, int64, prange, types
 from numba.extending import intrinsic
 
 from .. import codes
-from ..codes import (
-    K_COLUMNS,
-    K_FIRST,
-    K_LAST,
-    K_MODE,
-    K_ORDER,
-    K_OUT,
-    K_OUT_ROW,
-    K_SAMPLES,
-    K_SEED,
-    K_STEP,
-    K_STREAM,
-    K_THREADS,
-    K_WEIGHT,
-    K_WORKER,
-    K_X,
-    K_X_COL,
-    K_X_ROW,
-    K_X_TYPE,
-    K_Y,
-    K_Y_COL,
-    K_Y_ROW,
-    K_Y_TYPE,
-    L_A,
-    L_ACTIVATION,
-    L_DELTA,
-    L_DERIVE,
-    L_FAN_IN,
-    L_FAN_OUT,
-    L_FROZEN,
-    L_LDA,
-    L_LDW,
-    L_LDX,
-    L_NORM,
-    L_ROWS,
-    L_SKIP,
-    L_SLOPE,
-    L_SPECIAL,
-    L_TOTAL,
-    L_W,
-    L_X,
-    P_BATCH,
-    P_DROPOUT,
-    P_DX,
-    P_EMBEDDINGS,
-    P_GRADIENT,
-    P_INPUTS,
-    P_LAYERS,
-    P_LDDX,
-    P_LDT,
-    P_LDX,
-    P_LOSS,
-    P_LOWEST,
-    P_MEETS,
-    P_NUMBERS,
-    P_OPTIMIZER,
-    P_OUTPUTS,
-    P_PANEL,
-    P_ROWLOSS,
-    P_ROWSCALE,
-    P_SCRATCH,
-    P_SCRATCH_SIZE,
-    P_SIZE,
-    P_SLOTS,
-    P_SUMS,
-    P_TARGET,
-    P_TARGETS,
-    P_X,
-    P_ZERO,
-    S_ONE,
-    S_TILE,
-)  # fmt: skip
+from ..codes import S_ONE, S_TILE
 from ..jit import address_of, helped, jit, on_disk, program
 from ..random import shuffle
 from .data import convert_row, fetch, read_row
@@ -103,21 +32,47 @@ from .dense import (
     LAST,
     MORE,
     WHOLE,
-    cut,
     dense_backward,
     dense_forward,
     dense_update,
-    layer,
     pack_panels,
-    share_of,
+    slots_at,
     tile_height,
-    whole_vectors,
 )
-from .embeddings import drop_input_gradients, embedded_from, embedding_update, gather_mixed
+from .embeddings import drop_input_gradients, embedding_update, gather_mixed
 from .layers import drop_inputs, finish_layer, vector_update
 from .losses import link_rows, loss_rows, sum_row
 from .measure import multiply_adds
 from .norms import batch_statistics, norm_backward, track_running
+from .plan import (
+    call_of,
+    cut,
+    embedded_from,
+    header_of,
+    layer_at,
+    rows_from,
+    share_of,
+    weights_of,
+    whole_vectors,
+)
+from .records import (
+    Area,
+    Batch,
+    Bypass,
+    Crew,
+    Matrix,
+    Net,
+    Piece,
+    Room,
+    RowSums,
+    Rule,
+    Share,
+    Slice,
+    Targets,
+    Task,
+    Update,
+    Weights,
+)
 from .simd import (
     LEAVES,
     address,
@@ -135,64 +90,65 @@ from .updates import constrain, layer_constants, stored_update, update_constants
 
 trace_size = jit(codes.trace_size)
 
-PARTS = 16  # that a thread's weight tiles are cut into at most, for others to take
+MOST_PARTS = 16  # that a thread's weight tiles are cut into at most, for others to take
 LONG_PARTS = 4  # of long batches
-PART = 1 << 20  # multiply-adds of a part at least: some 10 us
-FEW, PANELS = 32, 4  # rows of weights, and tiles across them, from which it pays to pack the deltas first
-AHEAD = 4096  # bytes of shuffled samples that are on their way while one is read
+PART_WORK = 1 << 20  # multiply-adds of a part at least: some 10 us
+# rows of weights, and tiles across them, from which it pays to pack the deltas first
+PACK_ROWS, PACK_PANELS = 32, 4
+AHEAD_BYTES = 4096  # of shuffled samples that are on their way while one is read
+
+
+# --- rows: from the data to the deltas of all layers
 
 
 @jit
-def gather(params, work, plan, call, order, start, row, last):
-    """Rows [row, last) of the batch that starts at sample ``start``: inputs and targets.
+def gather(net, start, rows):
+    """Some rows of the batch that starts at sample ``start``: inputs and targets.
 
-    Shuffled rows lie anywhere: those to come are asked for AHEAD bytes before they are read.
+    Shuffled rows lie anywhere: those to come are asked for AHEAD_BYTES before they are read.
     Returns in how many rows an input is not finite.
     """
-    bad, plain = 0, get(plan, P_EMBEDDINGS) == 0
-    shuffled = get(call, K_ORDER) != 0
-    size = get(plan, P_INPUTS) * abs(get(call, K_X_COL))
-    ahead = max(1, min(16, AHEAD // (size + 1)))
-    fetched = row if get(call, K_X_TYPE) < codes.SPARSE else last  # other rows are long to find
-    for r in range(row, last):
-        while shuffled and fetched < min(last, r + ahead + 1):
-            sample = np.int64(get(order, start + fetched))
-            fetch(size, address(work, get(call, K_X) + sample * get(call, K_X_ROW)))
-            if get(call, K_Y) != 0:
-                fetch(np.int64(1), address(work, get(call, K_Y) + sample * get(call, K_Y_ROW)))
+    work, head, call = net.work, header_of(net.plan), call_of(net.call)
+    bad, plain, shuffled = 0, head.embeddings == 0, call.order != 0
+    size = head.inputs * abs(call.x_col)
+    ahead = max(1, min(16, AHEAD_BYTES // (size + 1)))
+    fetched = rows.begin if call.x_type < codes.SPARSE else rows.end  # other rows are long to find
+    for r in range(rows.begin, rows.end):
+        while shuffled and fetched < min(rows.end, r + ahead + 1):
+            sample = np.int64(get(net.order, start + fetched))
+            fetch(size, address(work, call.x + sample * call.x_row))
+            if call.y != 0:
+                fetch(np.int64(1), address(work, call.y + sample * call.y_row))
             fetched += 1
         sample = start + r
         if shuffled:
-            sample = np.int64(get(order, sample))
+            sample = np.int64(get(net.order, sample))
         if plain:
-            bad += read_row(get(call, K_X_TYPE), get(plan, P_INPUTS), get(call, K_X), get(call, K_X_ROW),
-                            get(call, K_X_COL), sample, plan,
-                            shift(work, get(plan, P_X) + r * get(plan, P_LDX)))  # fmt: skip
+            bad += read_row(call.x_type, head.inputs, call.x, call.x_row, call.x_col, sample, net.plan,
+                            shift(work, head.x + r * head.ldx))  # fmt: skip
         else:
-            source = get(call, K_X) + sample * get(call, K_X_ROW)
-            bad += gather_mixed(params, work, plan, get(call, K_X_TYPE), source, get(call, K_X_COL), r)
-        if get(call, K_Y) != 0:
-            convert_row(get(call, K_Y_TYPE), get(plan, P_TARGETS),
-                        get(call, K_Y) + sample * get(call, K_Y_ROW), get(call, K_Y_COL),
-                        shift(work, get(plan, P_TARGET) + r * get(plan, P_LDT)))  # fmt: skip
+            bad += gather_mixed(net, call.x + sample * call.x_row, r)
+        if call.y != 0:
+            convert_row(call.y_type, head.targets, call.y + sample * call.y_row, call.y_col,
+                        shift(work, head.target + r * head.ldt))  # fmt: skip
     return bad
 
 
 @jit
-def weigh(work, plan, call, order, start, batch, row, last):
-    """Fill P_ROWSCALE for rows [row, last): weight / total weight; returns the total weight."""
-    scales = shift(work, get(plan, P_ROWSCALE))
-    if get(call, K_WEIGHT) == 0:
+def weigh(net, batch):
+    """Fill P_ROWSCALE for this thread's rows: weight / total weight; returns the total weight."""
+    call, (row, last) = call_of(net.call), batch.share.own
+    scales = shift(net.work, header_of(net.plan).rowscale)
+    if call.weight == 0:
         for r in range(row, last):
-            put(scales, r, 1.0 / batch)
-        return np.float64(batch)
-    weights = address(work, get(call, K_WEIGHT))
-    shuffled = get(call, K_ORDER) != 0
+            put(scales, r, 1.0 / batch.rows)
+        return np.float64(batch.rows)
+    weights = address(net.work, call.weight)
     total = 0.0
-    for r in range(batch):  # every thread sums the whole batch: same order, no barrier
-        sample = start + r
-        if shuffled:
-            sample = np.int64(get(order, sample))
+    for r in range(batch.rows):  # every thread sums the whole batch: same order, no barrier
+        sample = batch.start + r
+        if call.order != 0:
+            sample = np.int64(get(net.order, sample))
         weight = np.float64(get(weights, sample))
         total += weight
         if row <= r < last:
@@ -204,336 +160,461 @@ def weigh(work, plan, call, order, start, batch, row, last):
 
 
 @jit
-def forward(params, work, plan, call, keep, drops, batch, row, last, own, own_last, group, groups, sync,
-            thread, threads, trace):  # fmt: skip
-    """All layers, rows [row, last), this group's share of the columns; [own, own_last) where rows are whole.
+def meet(crew):
+    """Where columns are shared out: wait for the others, and note how long."""
+    if crew.groups > 1:
+        barrier(crew.sync, crew.threads)
+        lap(crew.trace, codes.T_WAIT)
 
-    drops: number of the step, for what is dropped, or 0.
+
+@jit
+def group_columns(work, crew, count):
+    """This group's share of ``count`` columns, in whole vectors."""
+    first, last = share_of(whole_vectors(work, count), crew.group, crew.groups)
+    return Slice(first * lanes_of(work), last * lanes_of(work))
+
+
+@jit
+def forward(net, crew, batch, share, keep):
+    """All layers of some rows: this group's share of the columns, then what takes whole rows."""
+    params, work = net.params, net.work
+    for index in range(header_of(net.plan).layers):
+        this, place = layer_at(net.plan, index), codes.TRACE + codes.PHASES * index + codes.PHASE_FORWARD
+        area = Area(share.group, group_columns(work, crew, this.fan_out))
+        dense_forward(Matrix(shift(work, this.a), this.lda), shift(work, this.delta), keep,
+                      Matrix(shift(work, this.x), this.ldx), weights_of(params, this), this.activation,
+                      area)  # fmt: skip
+        lap(crew.trace, place)
+        meet(crew)
+        if this.special != 0:
+            if this.norm == codes.BATCH_NORM:
+                batch_statistics(net, this, batch.rows, keep, crew)
+            finish_layer(net, index, keep, batch.drops, share.own)
+            lap(crew.trace, place)
+            meet(crew)
+
+
+@jit
+def room_of(net, crew):
+    """Where a thread's scratch lies."""
+    head, scratch = header_of(net.plan), crew.scratch
+    return Room(shift(scratch, head.panel), shift(scratch, S_TILE), shift(scratch, head.sums),
+                shift(scratch, S_ONE), shift(net.work, head.zero))  # fmt: skip
+
+
+@jit
+def backward(net, crew, batch, share):
+    """The deltas of the hidden layers down to the lowest that trains, and of embedded inputs.
+
+    Rows and columns are those of ``forward``.
     """
-    lanes = lanes_of(work)
-    for index in range(get(plan, P_LAYERS)):
-        this = layer(plan, index)
-        vectors = whole_vectors(work, get(this, L_FAN_OUT))
-        dense_forward(
-            shift(work, get(this, L_A)), get(this, L_LDA), shift(work, get(this, L_DELTA)), keep,
-            shift(work, get(this, L_X)), get(this, L_LDX), shift(params, get(this, L_W)),
-            get(this, L_LDW), get(this, L_FAN_IN), get(this, L_ACTIVATION), row, last,
-            vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
-        )  # fmt: skip
-        lap(trace, codes.TRACE + codes.PHASES * index + codes.PHASE_FORWARD)
-        if groups > 1:
-            barrier(sync, threads)
-            lap(trace, codes.T_WAIT)
-        if get(this, L_SPECIAL) != 0:
-            if get(this, L_NORM) == codes.BATCH_NORM:
-                batch_statistics(params, work, this, batch, keep, sync, thread, threads)
-            finish_layer(params, work, this, index, keep, get(call, K_SEED), drops, own, own_last)
-            lap(trace, codes.TRACE + codes.PHASES * index + codes.PHASE_FORWARD)
-            if groups > 1:
-                barrier(sync, threads)
-                lap(trace, codes.T_WAIT)
+    work, head, room = net.work, header_of(net.plan), room_of(net, crew)
+    for index in range(head.layers - 1, head.lowest, -1):
+        this, below = layer_at(net.plan, index), layer_at(net.plan, index - 1)
+        place = codes.TRACE + codes.PHASES * index + codes.PHASE_BACKWARD
+        area = Area(share.group, group_columns(work, crew, this.fan_in))
+        past = Matrix(shift(work, this.total), this.lda)
+        bypass = Bypass(this.skip, past, below.total, shift(work, below.total))
+        dense_backward(Matrix(shift(work, below.slope), below.lda), shift(work, below.a),
+                       Matrix(shift(work, this.delta), this.lda), weights_of(net.params, this), below.derive,
+                       area, room, bypass)  # fmt: skip
+        lap(crew.trace, place)
+        meet(crew)
+        if below.norm != 0:
+            norm_backward(net, below, batch.rows, share.own, crew)
+            lap(crew.trace, place)
+            meet(crew)
+    if head.embeddings != 0 and head.lowest == 0:
+        embedded_backward(net, crew, batch, share)
 
 
 @jit
-def backward(params, work, plan, call, scratch, drops, batch, row, last, own, own_last, group, groups, sync,
-             thread, threads, trace):  # fmt: skip
-    """The deltas of the hidden layers down to the lowest that trains, rows and columns as in ``forward``,
-    and of embedded inputs."""
-    lanes = lanes_of(work)
-    for index in range(get(plan, P_LAYERS) - 1, get(plan, P_LOWEST), -1):
-        this, below = layer(plan, index), layer(plan, index - 1)
-        inner = get(this, L_FAN_IN)
-        vectors = whole_vectors(work, inner)
-        dense_backward(
-            shift(work, get(below, L_SLOPE)), get(below, L_LDA), shift(work, get(below, L_A)),
-            shift(work, get(this, L_DELTA)), get(this, L_LDA), shift(params, get(this, L_W)),
-            get(this, L_LDW), get(this, L_FAN_OUT), inner, get(below, L_DERIVE), row, last,
-            vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
-            shift(scratch, get(plan, P_PANEL)), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
-            get(this, L_SKIP), shift(work, get(this, L_TOTAL)), get(this, L_LDA),
-            get(below, L_TOTAL), shift(work, get(below, L_TOTAL)),
-        )  # fmt: skip
-        lap(trace, codes.TRACE + codes.PHASES * index + codes.PHASE_BACKWARD)
-        if groups > 1:
-            barrier(sync, threads)
-            lap(trace, codes.T_WAIT)
-        if get(below, L_NORM) != 0:
-            norm_backward(params, work, below, batch, own, own_last, sync, thread, threads)
-            lap(trace, codes.TRACE + codes.PHASES * index + codes.PHASE_BACKWARD)
-            if groups > 1:
-                barrier(sync, threads)
-                lap(trace, codes.T_WAIT)
-    if get(plan, P_EMBEDDINGS) != 0 and get(plan, P_LOWEST) == 0:
-        first = layer(plan, 0)
-        numeric = embedded_from(plan)
-        vectors = whole_vectors(work, get(first, L_FAN_IN) - numeric)
-        dense_backward(
-            shift(work, get(plan, P_DX)), get(plan, P_LDDX), work, shift(work, get(first, L_DELTA)),
-            get(first, L_LDA), shift(params, get(first, L_W) + numeric * get(first, L_LDW)),
-            get(first, L_LDW), get(first, L_FAN_OUT), get(first, L_FAN_IN) - numeric, codes.IDENTITY, row,
-            last,
-            vectors * group // groups * lanes, vectors * (group + 1) // groups * lanes,
-            shift(scratch, get(plan, P_PANEL)), shift(scratch, S_TILE), shift(work, get(plan, P_ZERO)),
-            get(first, L_SKIP), shift(work, get(first, L_TOTAL) + numeric), get(first, L_LDA), 0, work,
-        )  # fmt: skip
-        if drops != 0 and get(plan, P_DROPOUT) != 0:
-            if groups > 1:
-                barrier(sync, threads)
-            drop_input_gradients(work, plan, get(call, K_SEED), drops, own, own_last)
-        lap(trace, codes.TRACE + codes.PHASE_BACKWARD)
+def embedded_backward(net, crew, batch, share):
+    """The gradient of the embedded columns, which are the last of layer 0's inputs."""
+    work, head, this = net.work, header_of(net.plan), layer_at(net.plan, np.int64(0))
+    numeric = embedded_from(net.plan)
+    width = this.fan_in - numeric
+    w = Weights(shift(net.params, this.w + numeric * this.ldw), this.ldw, width, this.fan_out)
+    past = Matrix(shift(work, this.total + numeric), this.lda)
+    delta, area = (
+        Matrix(shift(work, this.delta), this.lda),
+        Area(share.group, group_columns(work, crew, width)),
+    )
+    dense_backward(Matrix(shift(work, head.dx), head.lddx), work, delta, w, codes.IDENTITY, area,
+                   room_of(net, crew), Bypass(this.skip, past, 0, work))  # fmt: skip
+    if batch.drops != 0 and head.dropout != 0:
+        if crew.groups > 1:
+            barrier(crew.sync, crew.threads)
+        drop_input_gradients(net, batch.drops, share.own)
+    lap(crew.trace, codes.TRACE + codes.PHASE_BACKWARD)
 
 
 @jit
-def weight_gradients(params, slots, stride, work, plan, hyper, scratch, batch, mine, mine_last, code,
-                     arrays, sync, share, threads, trace):  # fmt: skip
-    """This thread's share of the weight tiles of all layers that train: gradient, and what ``code``
+def judge(net, batch, rows):
+    """Losses and deltas of some rows of outputs; returns how many are right."""
+    work, head = net.work, header_of(net.plan)
+    top = layer_at(net.plan, head.layers - 1)
+    at, row = rows.begin * top.lda, rows.begin
+    targets = Targets(shift(work, head.target + row * head.ldt), head.ldt, head.targets)
+    sums = RowSums(shift(work, head.rowloss + row), shift(work, head.rowscale + row))
+    return loss_rows(head.loss, rows.end - row, head.outputs, shift(work, head.numbers),
+                     Matrix(shift(work, top.a + at), top.lda), targets, shift(work, top.delta + at),
+                     sums)  # fmt: skip
+
+
+@jit
+def write_predictions(net, batch, rows, linked):
+    """Outputs of some rows to where the call wants them, through the loss's link where ``linked``."""
+    work, head, call = net.work, header_of(net.plan), call_of(net.call)
+    top = layer_at(net.plan, head.layers - 1)
+    at, out = rows.begin * top.lda, address(work, call.out)
+    link_rows(head.loss if linked else -1, rows.end - rows.begin, head.outputs, shift(work, head.numbers),
+              Matrix(shift(work, top.a + at), top.lda), shift(work, top.delta + at),
+              Matrix(shift(out, (batch.start + rows.begin) * call.out_row), call.out_row))  # fmt: skip
+
+
+@jit
+def pass_block(net, crew, task, batch, share):
+    """Some rows from the data through all layers, and back; returns how many are right, or not finite."""
+    hits = gather(net, batch.start, share.own)
+    if batch.drops != 0 and header_of(net.plan).dropout != 0:
+        drop_inputs(net, batch.drops, share.own)
+    lap(crew.trace, codes.T_GATHER)
+    if crew.groups > 1:
+        barrier(crew.sync, crew.threads)
+    forward(net, crew, batch, share, 1 if task.backwards else 0)
+    if task.predicts:
+        write_predictions(net, batch, share.own, task.mode == codes.PREDICT)
+        return hits
+    hits = judge(net, batch, share.own)
+    lap(crew.trace, codes.T_LOSS)
+    if task.backwards:
+        meet(crew)
+        backward(net, crew, batch, share)
+    return hits
+
+
+@jit
+def pass_rows(net, crew, task, batch):
+    """This thread's rows of a batch; returns how many are right, or not finite, and the batch's weight."""
+    begin, end = batch.share.own
+    weight = 0.0 if task.predicts else weigh(net, batch)
+    # some rows pass all layers, then the next; where threads meet within the layers, all rows at once
+    most = end - begin
+    if crew.groups == 1 and header_of(net.plan).meets == 0:
+        most = min(most, codes.BLOCK_ROWS)
+    hits = 0
+    while True:
+        last = begin + cut(end - begin, most) if most > 0 else end
+        rows = Slice(begin, last)
+        hits += pass_block(
+            net, crew, task, batch, Share(rows if crew.groups == 1 else batch.share.group, rows)
+        )
+        begin = last
+        if begin >= end:
+            return hits, weight
+
+
+# --- weights: gradients, and what is done with them
+
+
+@jit
+def weight_gradients(net, crew, rule, batch):
+    """This thread's share of the weight tiles of all layers that train: gradient, and what ``rule``
     does with it.
 
     These layers' rows, each as long as its layer is wide, form one line that is cut into equal shares, and a
     share into parts. Who is done with his own takes the others' next ones: cores are seldom equally fast.
     """
-    total = 0
-    for index in range(get(plan, P_LAYERS)):
-        this = layer(plan, index)
-        if get(this, L_FROZEN) == 0:
-            total += get(this, L_ROWS) * whole_vectors(work, get(this, L_FAN_OUT))
+    layers, threads, total = header_of(net.plan).layers, crew.threads, 0
+    for index in range(layers):
+        this = layer_at(net.plan, index)
+        if this.frozen == 0:
+            total += this.rows * whole_vectors(net.work, this.fan_out)
     parts = 1
     if threads > 1:  # whose parts are too short to be claimed one by one, has one
-        parts = max(1, min(PARTS, total * lanes_of(work) * batch // (threads * PART)))
-    if batch > codes.LONG:  # each part goes through the whole batch
+        parts = max(1, min(MOST_PARTS, total * lanes_of(net.work) * batch.rows // (threads * PART_WORK)))
+    if batch.rows > codes.LONG:  # each part goes through the whole batch
         parts = min(parts, LONG_PARTS)
-    asked = -1  # the layer whose deltas of other threads were asked for last
+    # the layer whose deltas of other threads were asked for last; literals would compile all of this twice
+    asked = np.int64(-1)
     for turn in range(threads if parts > 1 else 1):
-        owner = share + turn if share + turn < threads else share + turn - threads
-        claims = codes.SYNC + owner * trace_size(get(plan, P_LAYERS)) + codes.T_CLAIMED
-        part = 0 if parts == 1 else atomic_add(sync, claims, 1)
+        owner = crew.thread + turn if crew.thread + turn < threads else crew.thread + turn - threads
+        claims = codes.SYNC + owner * trace_size(layers) + codes.T_CLAIMED
+        part = 0 if parts == 1 else atomic_add(crew.sync, claims, 1)
         while part < parts:
-            begin, end = share_of(total, owner * parts + part, threads * parts)
-            asked = weight_part(params, slots, stride, work, plan, hyper, scratch, batch, mine, mine_last,
-                                code, arrays, begin, end, asked, threads, trace)  # fmt: skip
-            part = parts if parts == 1 else atomic_add(sync, claims, 1)
+            line = share_of(total, owner * parts + part, threads * parts)
+            asked = weight_part(net, crew, rule, batch, line, asked)
+            part = parts if parts == 1 else atomic_add(crew.sync, claims, 1)
 
 
 @jit
-def weight_part(params, slots, stride, work, plan, hyper, scratch, batch, mine, mine_last, code, arrays,
-                begin, end, asked, threads, trace):  # fmt: skip
-    """``weight_gradients`` of [begin, end) of its line.
-
-    What other threads wrote, the rows of the batch outside [mine, mine_last), is asked for first, deltas once
-    for all parts of a layer: not those of layer ``asked``. Returns the layer that was last.
-    """
-    lanes, item = lanes_of(work), item_of(work)
-    for index in range(get(plan, P_LAYERS)):
-        this = layer(plan, index)
-        if get(this, L_FROZEN) != 0:
+def weight_part(net, crew, rule, batch, line, asked):
+    """``weight_gradients`` of a part of its line. Returns the layer whose deltas were asked for last."""
+    begin, end = line
+    for index in range(header_of(net.plan).layers):
+        this = layer_at(net.plan, index)
+        if this.frozen != 0:
             continue
-        inner, w, vectors = get(this, L_FAN_IN), get(this, L_W), whole_vectors(work, get(this, L_FAN_OUT))
-        rows = get(this, L_ROWS)
+        vectors = whole_vectors(net.work, this.fan_out)
         # rows that start in [begin, end)
-        row = min(rows, max(0, (begin + vectors - 1) // vectors))
-        last = min(rows, max(0, (end + vectors - 1) // vectors))
-        if last > inner + 1 and last > row:  # gain and shift of a norm, slopes of prelu
-            vector_update(params, slots, stride, work, this, batch, code, max(0, row - inner - 1),
-                          last - inner - 1, layer_constants(scratch, hyper, index, 2),
-                          shift(scratch, S_TILE))  # fmt: skip
-            last = inner + 1
+        row = min(this.rows, max(0, (begin + vectors - 1) // vectors))
+        last = min(this.rows, max(0, (end + vectors - 1) // vectors))
+        constants = layer_constants(crew.scratch, net.hyper, index, np.int64(1))
+        behind = layer_constants(crew.scratch, net.hyper, index, np.int64(2))
+        mine = Rule(rule.code, slots_at(rule, this.w), rule.arrays, constants, behind)
+        if last > this.fan_in + 1 and last > row:  # gain and shift of a norm, slopes of prelu
+            others = Slice(max(0, row - this.fan_in - 1), last - this.fan_in - 1)
+            vector_update(net, this, mine, batch.rows, others, shift(crew.scratch, S_TILE))
+            last = this.fan_in + 1
         if row < last:
-            x, delta = shift(work, get(this, L_X)), shift(work, get(this, L_DELTA))
-            panels = (vectors - 1) // tile_height(work, 0) + 1
-            packs, wide = shift(scratch, get(plan, P_PANEL)), panels >= PANELS
-            if threads > 1 and batch <= codes.LONG:
-                for r in range(batch):
-                    if r < mine or r >= mine_last:
-                        fetch(item * (last - row), shift(x, r * get(this, L_LDX) + row))
-                        if index != asked:
-                            fetch(item * lanes * vectors, shift(delta, r * get(this, L_LDA)))
-            packed = wide and index == asked
-            asked = index if not wide else asked
-            # of long batches a piece at a time, so that tiles find its inputs and deltas in L2
-            in_pieces = batch > codes.LONG and panels > 1
-            most, tallest = (codes.LONG, codes.SUM_ROWS) if in_pieces else (batch, last - row)
-            ldw, ldx, ldd = get(this, L_LDW), get(this, L_LDX), get(this, L_LDA)
-            while row < last:
-                end_row, start = row + cut(last - row, tallest), 0
-                packed, pays = packed and not in_pieces, wide and end_row - row >= FEW
-                while start < batch:
-                    count = cut(batch - start, most)
-                    piece = LAST if start + count == batch else MORE
-                    if start == 0:
-                        piece = WHOLE if count == batch else FIRST
-                    if pays and (in_pieces or not packed):
-                        pack_panels(packs, shift(delta, start * ldd), ldd, count, 0, vectors * lanes)
-                        packed, asked = True, index
-                    dense_update(
-                        shift(params, w), shift(slots, w), stride, ldw, shift(x, start * ldx), ldx,
-                        shift(delta, start * ldd), ldd, count, inner, get(this, L_FAN_OUT), code, arrays, row,
-                        end_row, np.int64(0), vectors * lanes, layer_constants(scratch, hyper, index, 1),
-                        layer_constants(scratch, hyper, index, 2), shift(scratch, S_TILE),
-                        shift(work, get(plan, P_ZERO)), shift(scratch, S_ONE),
-                        shift(scratch, get(plan, P_SUMS) - row * ldw), piece, packs, packed,
-                    )  # fmt: skip
-                    start += count
-                row = end_row
-        begin -= vectors * rows
-        end -= vectors * rows
-        lap(trace, codes.TRACE + codes.PHASES * index + codes.PHASE_UPDATE)
+            asked = layer_update(net, crew, mine, batch, index, Slice(row, last), asked)
+        begin -= vectors * this.rows
+        end -= vectors * this.rows
+        lap(crew.trace, codes.TRACE + codes.PHASES * index + codes.PHASE_UPDATE)
     return asked
 
 
-@program(python=False)
-def worker(params, slots, work, plan, call, hyper, results, order, sync, thread, threads):
-    """One thread of the team runs steps [K_FIRST, K_LAST) of an epoch."""
-    mode = get(call, K_MODE)
-    groups = get(call, K_COLUMNS) if threads > 1 else 1
-    group, team, teams = thread % groups, thread // groups, threads // groups
+@jit
+def ask_for_others(net, this, batch, rows, deltas):
+    """Inputs, and with ``deltas`` these, of the batch's rows that other threads wrote: on their way."""
+    work, item, own = net.work, item_of(net.work), batch.share.own
+    width = lanes_of(work) * whole_vectors(work, this.fan_out)
+    for r in range(batch.rows):
+        if r < own.begin or r >= own.end:
+            fetch(item * (rows.end - rows.begin), shift(work, this.x + r * this.ldx + rows.begin))
+            if deltas:
+                fetch(item * width, shift(work, this.delta + r * this.lda))
+
+
+@jit
+def layer_update(net, crew, rule, batch, index, rows, asked):
+    """``weight_part`` of rows of weights, and of the bias, of layer ``index``.
+
+    What other threads wrote is asked for first, deltas once for all parts of a layer: not those of layer
+    ``asked``. Returns the layer that was last. A wide layer's deltas are packed, also for its next part.
+    """
+    work, this, room = net.work, layer_at(net.plan, index), room_of(net, crew)
+    vectors = whole_vectors(work, this.fan_out)
+    columns, w = Slice(0, vectors * lanes_of(work)), weights_of(net.params, this)
+    x, delta = Matrix(shift(work, this.x), this.ldx), Matrix(shift(work, this.delta), this.lda)
+    panels = (vectors - 1) // tile_height(work, 0) + 1
+    wide = panels >= PACK_PANELS
+    if crew.threads > 1 and batch.rows <= codes.LONG:
+        ask_for_others(net, this, batch, rows, index != asked)
+    packed = wide and index == asked
+    asked = index if not wide else asked
+    # of long batches a piece at a time, so that tiles find its inputs and deltas in L2
+    in_pieces = batch.rows > codes.LONG and panels > 1
+    most, tallest = batch.rows, rows.end - rows.begin
+    if in_pieces:
+        most, tallest = codes.LONG, codes.SUM_ROWS
+    row = rows.begin
+    while row < rows.end:
+        last, start = row + cut(rows.end - row, tallest), 0
+        packed, pays = packed and not in_pieces, wide and last - row >= PACK_ROWS
+        sums = shift(room.sums, -row * this.ldw)  # laid out as the weights
+        here = Room(room.panel, room.tile, sums, room.one, room.zeros)
+        while start < batch.rows:
+            count, deltas = cut(batch.rows - start, most), rows_from(delta, start)
+            part = LAST if start + count == batch.rows else MORE
+            if start == 0:
+                part = WHOLE if count == batch.rows else FIRST
+            if pays and (in_pieces or not packed):
+                pack_panels(room.panel, deltas, count, columns)
+                packed, asked = True, index
+            dense_update(w, rule, rows_from(x, start), deltas, Area(Slice(row, last), columns),
+                         Piece(count, part, packed), here)  # fmt: skip
+            start += count
+        row = last
+    return asked
+
+
+@jit
+def rule_of(net, crew, task, adds):
+    """Where the weight tiles go: fused into the update, or, on the second path, stored.
+
+    adds: to what is there, of the update's batches before.
+    """
+    head, constants = header_of(net.plan), shift(crew.scratch, codes.S_CONSTANTS)
+    code, slots, arrays = head.optimizer, Matrix(net.slots, head.size), 1 + head.slots
+    if task.stores:
+        code, slots, arrays = codes.ADD if adds else codes.STORE, Matrix(net.slots, 0), 2
+        if task.trains:
+            slots = Matrix(shift(net.work, head.gradient), 0)
+    return Rule(code, slots, arrays, constants, constants)
+
+
+@jit
+def change_weights(net, crew, task, batch, update):
+    """All gradients, and the update, if it is made with this batch; the second half of a step.
+
+    Returns the gradient's norm, where it was asked for: if it is not finite, nothing is updated.
+    """
+    head, rule = header_of(net.plan), rule_of(net, crew, task, task.trains and update.part > 0)
+    weight_gradients(net, crew, rule, batch)
+    if head.embeddings != 0 and head.lowest == 0:
+        of_tables = layer_constants(crew.scratch, net.hyper, np.int64(0), np.int64(1))
+        own = Rule(rule.code, rule.slots, rule.arrays, of_tables, rule.bias_constants)
+        embedding_update(net, own, batch.rows, task.stores, crew)
+        lap(crew.trace, codes.T_EMBED)
+    if task.stores and update.made:
+        barrier(crew.sync, crew.threads)
+        norm = stored_update(net, crew, task.clips, 1.0 / (update.part + 1))
+        if not isfinite(norm):
+            return norm
+        lap(crew.trace, codes.T_CLIP)
+    return 0.0
+
+
+@jit
+def after_update(net, crew, task, batch, update):
+    """What follows an update: running statistics, limits on the weights, their average."""
+    if task.learns and header_of(net.plan).meets != 0:
+        track_running(net, batch.rows, crew)
+        lap(crew.trace, codes.T_CONSTANTS)
+    if task.constrains and update.made:
+        barrier(crew.sync, crew.threads)
+        constrain(net, crew)
+        lap(crew.trace, codes.T_CONSTRAIN)
+
+
+# --- a window of steps
+
+
+@jit
+def task_of(net):
+    """What the call asks of every step.
+
+    trains: weights change; learns: a step of training, which drops and moves running statistics; backwards:
+    gradients are made; stores: they are kept; every: batches an update; steps: of the whole epoch.
+    """
+    head, call, hyper = header_of(net.plan), call_of(net.call), net.hyper
+    mode = call.mode
     trains = mode == codes.TRAIN
-    learns = trains or mode == codes.COLLECT  # a step of training: drops, and moves running statistics
-    backwards = learns or mode == codes.GRADIENTS
+    learns = trains or mode == codes.COLLECT
+    clips = get(hyper, codes.H_CLIP_NORM) > 0.0 or get(hyper, codes.H_CLIP_LAYER) > 0.0
+    every = max(1, np.int64(get(hyper, codes.H_ACCUMULATE)))
+    constrains = (trains or mode == codes.APPLY) and get(hyper, codes.H_MAX_NORM) > 0.0
     predicts = mode == codes.PREDICT or mode == codes.FORWARD
-    changes = trains or mode == codes.APPLY
-    norms = get(hyper, codes.H_CLIP_NORM) > 0.0 or get(hyper, codes.H_CLIP_LAYER) > 0.0
-    constrains = changes and get(hyper, codes.H_MAX_NORM) > 0.0
-    every = max(1, np.int64(get(hyper, codes.H_ACCUMULATE)))  # batches an update
-    steps = (get(call, K_SAMPLES) + get(plan, P_BATCH) - 1) // get(plan, P_BATCH)
-    scratch = shift(work, get(plan, P_SCRATCH) + thread * get(plan, P_SCRATCH_SIZE))
-    put(scratch, S_ONE, 1.0)
-    # where the weight tiles go: fused into the update, or, on the second path, stored
-    store, place, stride, fate = norms or every > 1, slots, get(plan, P_SIZE), get(plan, P_OPTIMIZER)
-    store = store or not trains
-    if store:
-        fate, stride = codes.STORE, 0
-        if trains:
-            place = shift(work, get(plan, P_GRADIENT))
-    arrays = 1 + get(plan, P_SLOTS) if not store else 2
-    top = layer(plan, get(plan, P_LAYERS) - 1)
-    outputs, ld = get(plan, P_OUTPUTS), get(top, L_LDA)
-    numbers = shift(work, get(plan, P_NUMBERS))
-    hits, loss_sum, weight_sum, done = 0, 0.0, 0.0, 0
-    if thread == 0 and get(call, K_FIRST) > 0:  # one sum over all windows of an epoch: one order
-        loss_sum, weight_sum = get(results, codes.RESULT_LOSS), get(results, codes.RESULT_WEIGHT)
-    trace = shift(sync, codes.SYNC + thread * trace_size(get(plan, P_LAYERS)))
-    put(trace, codes.T_LAST, ticks() if get(call, codes.K_TRACE) != 0 else 0)
+    return Task(mode, trains, learns, learns or mode == codes.GRADIENTS, predicts,
+                clips or every > 1 or not trains, clips, constrains, every,
+                (call.samples + head.batch - 1) // head.batch)  # fmt: skip
+
+
+@jit
+def crew_of(net, sync, thread, threads):
+    """This thread's place in the team."""
+    head = header_of(net.plan)
+    groups = call_of(net.call).columns if threads > 1 else 1
+    trace = shift(sync, codes.SYNC + thread * trace_size(head.layers))
+    scratch = shift(net.work, head.scratch + thread * head.scratch_size)
+    return Crew(thread, threads, thread % groups, groups, sync, trace, scratch)
+
+
+@jit
+def update_of(net, task, step):
+    """The update that a step belongs to."""
+    part = step % task.every
+    changes = task.trains or task.mode == codes.APPLY
+    made = changes and (part == task.every - 1 or step == task.steps - 1)
+    return Update(call_of(net.call).step + step // task.every + 1, part, made)
+
+
+@jit
+def batch_of(net, crew, task, step, update):
+    """The batch of a step, and this thread's share of it: the group's rows, and a part of them for what is
+    not cut into columns."""
+    head, call = header_of(net.plan), call_of(net.call)
+    start = step * head.batch
+    rows = min(head.batch, call.samples - start)
+    begin, end = share_of(rows, crew.thread // crew.groups, crew.threads // crew.groups)
+    first, last = share_of(end - begin, crew.group, crew.groups)
+    # counts batches, also of several an update
+    drops = (update.number - 1) * task.every + update.part + 1 if task.learns else 0
+    return Batch(start, rows, drops, Share(Slice(begin, end), Slice(begin + first, begin + last)))
+
+
+@jit
+def batch_loss(net, crew, batch):
+    """The loss of the whole batch, which every thread sums: one order."""
+    sum_row(batch.rows, shift(net.work, header_of(net.plan).rowloss), shift(crew.scratch, S_TILE))
+    return np.float64(get(crew.scratch, S_TILE))
+
+
+@jit
+def apply_gradients(net, crew, task):
+    """One update from the gradient arena, whoever filled it; returns whether it was made."""
+    norm = stored_update(net, crew, task.clips, 1.0)
+    if not isfinite(norm):
+        return 0
+    if task.constrains:
+        barrier(crew.sync, crew.threads)
+        constrain(net, crew)
+    return 1
+
+
+@jit
+def report(net, crew, sums, done, hits):
+    """Into the results: sums of losses and weights, steps done, threads, this thread's right answers."""
+    if crew.thread == 0:
+        put(net.results, codes.RESULT_LOSS, sums[0])
+        put(net.results, codes.RESULT_WEIGHT, sums[1])
+        put(net.results, codes.RESULT_STEPS, np.float64(done))
+        put(net.results, codes.RESULT_THREADS, np.float64(crew.threads))
+    put(net.results, codes.RESULTS + crew.thread, np.float64(hits))
+
+
+@program(python=False)
+def worker(net, sync, thread, threads):
+    """One thread of the team runs steps [K_FIRST, K_LAST) of an epoch."""
+    call, crew, task = call_of(net.call), crew_of(net, sync, thread, threads), task_of(net)
+    put(crew.scratch, S_ONE, 1.0)
+    hits, done, loss_sum, weight_sum = 0, 0, 0.0, 0.0
+    if thread == 0 and call.first > 0:  # one sum over all windows of an epoch: one order
+        loss_sum, weight_sum = get(net.results, codes.RESULT_LOSS), get(net.results, codes.RESULT_WEIGHT)
+    put(crew.trace, codes.T_LAST, ticks() if call.trace != 0 else 0)
     before = float_mode(1, 0)
-    for step in range(get(call, K_FIRST), get(call, K_LAST)):
-        part = step % every
-        updates = changes and (part == every - 1 or step == steps - 1)
-        number = get(call, K_STEP) + step // every + 1
-        if updates:
-            update_constants(scratch, call, hyper, step // every - get(call, K_FIRST) // every)
-            lap(trace, codes.T_CONSTANTS)
-        if mode == codes.APPLY:
-            norm = stored_update(params, slots, work, plan, scratch, hyper, norms, 1.0, thread, threads, sync)
-            done += 1 if isfinite(norm) else 0
-            if constrains and isfinite(norm):
-                barrier(sync, threads)
-                constrain(params, slots, work, plan, hyper, scratch, thread, threads, sync)
+    for step in range(call.first, call.last):
+        update = update_of(net, task, step)
+        if update.made:
+            update_constants(crew.scratch, net.call, net.hyper,
+                             step // task.every - call.first // task.every)  # fmt: skip
+            lap(crew.trace, codes.T_CONSTANTS)
+        if task.mode == codes.APPLY:
+            done = apply_gradients(net, crew, task)
             break
-        start = step * get(plan, P_BATCH)
-        batch = min(get(plan, P_BATCH), get(call, K_SAMPLES) - start)
-        # the team's rows, and this thread's part of them for what is not cut into columns
-        row, last = batch * team // teams, batch * (team + 1) // teams
-        own, own_last = (
-            row + (last - row) * group // groups,
-            row + (last - row) * (group + 1) // groups,
-        )
-        put(trace, codes.T_CLAIMED, 0)  # since the barrier nobody claims parts any more
-        drops = (number - 1) * every + part + 1 if learns else 0  # counts batches, also of several an update
-        z, delta = shift(work, get(top, L_A)), shift(work, get(top, L_DELTA))
-        losses, scales = shift(work, get(plan, P_ROWLOSS)), shift(work, get(plan, P_ROWSCALE))
-        weight = 0.0 if predicts else weigh(work, plan, call, order, start, batch, own, own_last)
-        # some rows pass all layers, then the next; where threads meet within the layers, all rows at once
-        most = (
-            own_last - own if groups > 1 or get(plan, P_MEETS) != 0 else min(own_last - own, codes.BLOCK_ROWS)
-        )
-        mine = own
-        while True:
-            mine_last = mine + cut(own_last - mine, most) if most > 0 else own_last
-            if groups == 1:
-                row, last = mine, mine_last
-            bad = gather(params, work, plan, call, order, start, mine, mine_last)
-            if drops != 0 and get(plan, P_DROPOUT) != 0:
-                drop_inputs(work, plan, get(call, K_SEED), drops, mine, mine_last)
-            lap(trace, codes.T_GATHER)
-            if groups > 1:
-                barrier(sync, threads)
-            forward(params, work, plan, call, 1 if backwards else 0, drops, batch, row, last, mine, mine_last,
-                    group, groups, sync, thread, threads, trace)  # fmt: skip
-            at = mine * ld
-            if predicts:
-                code = get(plan, P_LOSS) if mode == codes.PREDICT else -1
-                row_out, outs = get(call, K_OUT_ROW), address(work, get(call, K_OUT))
-                link_rows(code, mine_last - mine, outputs, numbers, shift(z, at), ld, shift(delta, at),
-                          shift(outs, (start + mine) * row_out), row_out)  # fmt: skip
-                hits += bad
-            else:
-                hits += loss_rows(
-                    get(plan, P_LOSS), mine_last - mine, outputs, get(plan, P_TARGETS), numbers, shift(z, at),
-                    ld, shift(work, get(plan, P_TARGET) + mine * get(plan, P_LDT)), get(plan, P_LDT),
-                    shift(delta, at), shift(losses, mine), shift(scales, mine),
-                )  # fmt: skip
-                lap(trace, codes.T_LOSS)
-            if backwards:
-                if groups > 1:
-                    barrier(sync, threads)
-                    lap(trace, codes.T_WAIT)
-                backward(params, work, plan, call, scratch, drops, batch, row, last, mine, mine_last, group,
-                         groups, sync, thread, threads, trace)  # fmt: skip
-            mine = mine_last
-            if mine >= own_last:
-                break
-        if predicts:
-            barrier(sync, threads)  # a shorter last batch is cut elsewhere
-            done += 1
+        put(crew.trace, codes.T_CLAIMED, 0)  # since the barrier nobody claims parts any more
+        batch = batch_of(net, crew, task, step, update)
+        found, weight = pass_rows(net, crew, task, batch)
+        hits += found
+        barrier(sync, threads)  # of predictions too: a shorter last batch is cut elsewhere
+        done += 1
+        if task.predicts:
             continue
-        barrier(sync, threads)
-        lap(trace, codes.T_WAIT)
-        sum_row(batch, losses, shift(scratch, S_TILE))
-        loss = np.float64(get(scratch, S_TILE))
-        if trains and not isfinite(loss):
-            loss_sum = loss
+        lap(crew.trace, codes.T_WAIT)
+        loss = batch_loss(net, crew, batch)
+        if task.trains and not isfinite(loss):
+            loss_sum, done = loss, done - 1
             break
         loss_sum += loss * weight
         weight_sum += weight
-        done += 1
-        if backwards:
-            if store:
-                fate = codes.ADD if trains and part > 0 else codes.STORE
-            weight_gradients(params, place, stride, work, plan, hyper, scratch, batch, own, own_last, fate,
-                             arrays, sync, thread, threads, trace)  # fmt: skip
-            if get(plan, P_EMBEDDINGS) != 0 and get(plan, P_LOWEST) == 0:
-                embedding_update(params, place, stride, work, plan, batch, fate, store, thread, threads,
-                                 layer_constants(scratch, hyper, 0, 1))  # fmt: skip
-                lap(trace, codes.T_EMBED)
-            if store and updates:
-                barrier(sync, threads)
-                norm = stored_update(params, slots, work, plan, scratch, hyper, norms, 1.0 / (part + 1),
-                                     thread, threads, sync)  # fmt: skip
-                if not isfinite(norm):
-                    loss_sum, done = norm, done - 1
-                    break
-                lap(trace, codes.T_CLIP)
-            if learns and get(plan, P_MEETS) != 0 and isfinite(loss):
-                track_running(params, work, plan, batch, thread, threads)
-                lap(trace, codes.T_CONSTANTS)
-            if constrains and updates:
-                barrier(sync, threads)
-                constrain(params, slots, work, plan, hyper, scratch, thread, threads, sync)
-                lap(trace, codes.T_CONSTRAIN)
+        if task.backwards:
+            norm = change_weights(net, crew, task, batch, update)
+            if not isfinite(norm):
+                loss_sum, done = norm, done - 1
+                break
+            if isfinite(loss):
+                after_update(net, crew, task, batch, update)
         barrier(sync, threads)
-        lap(trace, codes.T_WAIT)
+        lap(crew.trace, codes.T_WAIT)
     float_mode(0, before)
-    if thread == 0:
-        put(results, codes.RESULT_LOSS, loss_sum)
-        put(results, codes.RESULT_WEIGHT, weight_sum)
-        put(results, codes.RESULT_STEPS, np.float64(done))
-        put(results, codes.RESULT_THREADS, np.float64(threads))
-    put(results, codes.RESULTS + thread, np.float64(hits))
+    report(net, crew, (loss_sum, weight_sum), done, hits)
 
 
 @intrinsic
-def call_worker(typingctx, number, params, slots, work, plan, call, hyper, results, order, sync, thread,
-                threads):  # fmt: skip
-    """worker(params, ...), by its address: it is compiled apart, not twice in run, and not before it."""
+def call_worker(typingctx, number, net, sync, thread, threads):
+    """worker(net, ...), by its address: it is compiled apart, not twice in run, and not before it."""
 
     def codegen(context, builder, sig, args):
         types_of, values = sig.args[1:], args[1:]
@@ -542,25 +623,33 @@ def call_worker(typingctx, number, params, slots, work, plan, call, hyper, resul
         context.call_conv.call_function(builder, function, sig.return_type, types_of, values)
         return context.get_dummy_value()
 
-    arguments = (params, slots, work, plan, call, hyper, results, order, sync, thread, threads)
-    return types.none(number, *arguments), codegen
+    return types.none(number, net, sync, thread, threads), codegen
+
+
+@jit
+def net_of(arenas, tables, results, order):
+    """Pointers to all that ``run`` is given."""
+    (params, slots, work), (plan, call, hyper) = arenas, tables
+    return Net(pointer(params), pointer(slots), pointer(work), pointer(plan), pointer(call), pointer(hyper),
+               pointer(results), pointer(order))  # fmt: skip
 
 
 @program(parallel=True)
-def run(params, slots, work, plan, call, hyper, results, order, sync):
+def run(arenas, tables, results, order, sync):
     """Run the steps that ``call`` names on K_THREADS threads: the one function that Python calls.
 
-    params, slots, work: arenas of one dtype; plan, call, hyper: see codes.py; results (RESULTS +
+    arenas: (params, slots, work) of one dtype; tables: (plan, call, hyper), see tables.py; results (RESULTS +
     threads,) float64, overwritten; order (N,) int32; sync (SYNC,) int64, scratch of the team.
     """
-    threads, number = call[K_THREADS], call[K_WORKER]
+    call = tables[1]
+    threads, number = call[codes.K_THREADS], call[codes.K_WORKER]
     nobody, one = np.int64(0), np.int64(1)  # not literals: those would compile the worker again
-    if call[K_MODE] == codes.SHUFFLE:
-        shuffle(order, call[K_SEED], call[K_STREAM])
+    if call[codes.K_MODE] == codes.SHUFFLE:
+        shuffle(order, call[codes.K_SEED], call[codes.K_STREAM])
     elif threads <= 1:
-        call_worker(number, pointer(params), pointer(slots), pointer(work), pointer(plan), pointer(call),
-                    pointer(hyper), pointer(results), pointer(order), pointer(sync), nobody, one)  # fmt: skip
+        call_worker(number, net_of(arenas, tables, results, order), pointer(sync), nobody, one)
     else:
+        (params, slots, work), (plan, call, hyper) = arenas, tables
         for place in range(codes.SYNC):
             sync[place] = 0
         for index in prange(threads):
@@ -569,9 +658,8 @@ def run(params, slots, work, plan, call, hyper, results, order, sync):
             if team == 1:
                 thread = 0
             if team > 0:
-                call_worker(number, pointer(params), pointer(slots), pointer(work), pointer(plan),
-                            pointer(call), pointer(hyper), pointer(results), pointer(order), pointer(sync),
-                            thread, team)  # fmt: skip
+                net = net_of((params, slots, work), (plan, call, hyper), results, order)
+                call_worker(number, net, pointer(sync), thread, team)
 
 
 @program()
@@ -589,9 +677,11 @@ def peak(passes, numbers):
 
 def _signatures(floats):
     """Of worker and run, for numba's type of the floats."""
-    arenas = (floats,) * 3 + (int64, int64, float64, float64, int32, int64)
-    pointers = tuple(types.CPointer(kind) for kind in arenas)
-    return (*pointers, int64, int64), tuple(kind[::1] for kind in arenas)
+    arenas, rest = (floats,) * 3 + (int64, int64, float64), (float64, int32, int64)
+    net = types.NamedTuple([types.CPointer(kind) for kind in (*arenas, *rest[:2])], Net)
+    arrays, others = [kind[::1] for kind in arenas], tuple(kind[::1] for kind in rest)
+    arguments = types.UniTuple(arrays[0], 3), types.Tuple(arrays[3:]), *others
+    return (net, types.CPointer(int64), int64, int64), arguments
 
 
 @functools.cache

@@ -5,7 +5,8 @@ runs at the FMA peak and an epilogue never falls back to scalars. One source giv
 SSE and NEON: only the number of lanes differs (``target_of``).
 
 ``emitted("i p p")`` turns a Python function that writes IR through an ``Emitter`` into a function
-that kernels call: i is an int64, p a pointer to the program's floats, r one such float.
+that kernels call: i is an int64, p a pointer to the program's floats, r one such float, and the other letters
+are records, see LEAF_RECORDS.
 """
 
 import inspect
@@ -16,6 +17,8 @@ from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from .records import LEAF_RECORDS
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
@@ -356,7 +359,8 @@ class Emitter:
     def call_address(self, number, kinds, returns, args):
         """Call the function, of an emitted one's kinds, whose address is the i64 ``number``."""
         kind = leaf_type(kinds, returns, self.real)
-        return self.b.call(self.b.inttoptr(number, kind.as_pointer()), args)
+        flat = [x for a in args for x in (a if isinstance(a, tuple) else (a,))]
+        return self.b.call(self.b.inttoptr(number, kind.as_pointer()), flat)
 
     def switch(self, code, cases, other=None):
         """Run the body of the case that equals code; no case, other() or nothing."""
@@ -393,10 +397,40 @@ def symbol(name, dtype):
 
 
 def leaf_type(kinds, returns, real):
-    """The LLVM type of a function of ``emitted``'s kinds, a list or one text."""
-    kinds = kinds.split() if isinstance(kinds, str) else kinds
+    """The LLVM type of a function of ``emitted``'s kinds: records are taken apart."""
     llvm = {"i": I64, "p": real.as_pointer(), "r": real}
-    return ir.FunctionType(I64 if returns else ir.VoidType(), [llvm[k] for k in kinds])
+    flat = [k for kind in kinds.split() for k in (LEAF_RECORDS[kind][1] if kind in LEAF_RECORDS else kind)]
+    return ir.FunctionType(I64 if returns else ir.VoidType(), [llvm[k] for k in flat])
+
+
+def leaf_arguments(kinds, values):
+    """The arguments of a ``write`` of these kinds, from those of its LLVM function: records put together."""
+    values = iter(values)
+    for kind in kinds.split():
+        if kind in LEAF_RECORDS:
+            record, fields = LEAF_RECORDS[kind]
+            yield record(*(next(values) for _ in fields))
+        else:
+            yield next(values)
+
+
+def _numba_types(kinds, dtype):
+    """Of a function's arguments."""
+    plain = {"i": types.int64, "p": types.CPointer(dtype), "r": dtype}
+    for kind in kinds.split():
+        if kind in LEAF_RECORDS:
+            record, fields = LEAF_RECORDS[kind]
+            yield types.BaseTuple.from_types([plain[k] for k in fields], record)
+        else:
+            yield plain[kind]
+
+
+def _dtype(kinds, args):
+    """The program's floats, by the first pointer among the arguments' types."""
+    for kind, arg in zip(kinds.split(), args, strict=True):
+        if LEAF_RECORDS.get(kind, (None, kind))[1][0] == "p":
+            return (arg if kind == "p" else arg.types[0]).dtype
+    raise TypeError("a function written as IR takes a pointer: it tells the program's floats")
 
 
 def emitted(kinds, returns=None):
@@ -406,26 +440,28 @@ def emitted(kinds, returns=None):
     the function: all of them are compiled in one module of their own (``emit_leaves``) and bound by
     name when that is loaded. Compiled into each caller all would take four times as long.
     """
-    kinds = kinds.split()
 
     def decorate(write):
         names = list(inspect.signature(write).parameters)[1:]
-        if len(names) != len(kinds):
-            raise TypeError(f"{write.__name__}: {len(names)} arguments, {len(kinds)} kinds")
+        if len(names) != len(kinds.split()):
+            raise TypeError(f"{write.__name__}: {len(names)} arguments, {len(kinds.split())} kinds")
         LEAVES[write.__name__] = (write, kinds, returns)
 
         def definition(typingctx, *args):
-            dtype = next(a.dtype for a, k in zip(args, kinds, strict=True) if k == "p")
-            kind = {"i": types.int64, "p": types.CPointer(dtype), "r": dtype}
-            signature = (types.int64 if returns else types.void)(*[kind[k] for k in kinds])
+            dtype = _dtype(kinds, args)
+            signature = (types.int64 if returns else types.void)(*_numba_types(kinds, dtype))
 
             def codegen(context, builder, sig, values):
+                flat = []
+                for kind, value in zip(kinds.split(), values, strict=True):
+                    count = len(LEAF_RECORDS[kind][1]) if kind in LEAF_RECORDS else 0
+                    flat += [builder.extract_value(value, i) for i in range(count)] or [value]
                 function = cgutils.get_or_insert_function(
                     builder.module,
                     leaf_type(kinds, returns, context.get_value_type(dtype)),
                     symbol(write.__name__, dtype),
                 )
-                result = builder.call(function, values)
+                result = builder.call(function, flat)
                 return result if returns else context.get_dummy_value()
 
             return signature, codegen
@@ -460,7 +496,8 @@ def emitting(leaves):
                 function.attributes.add("noinline")
                 function.attributes.add("nounwind")
                 body = ir.IRBuilder(function.append_basic_block("entry"))
-                result = write(Emitter(builder.module, body, real, target), *function.args)
+                emitter = Emitter(builder.module, body, real, target)
+                result = write(emitter, *leaf_arguments(kinds, function.args))
                 body.ret(result) if returns else body.ret_void()
                 slot = builder.gep(data, [ir.Constant(I64, place)])
                 builder.store(builder.ptrtoint(function, I64), slot)

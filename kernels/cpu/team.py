@@ -17,7 +17,7 @@ from ..codes import Y_ARRIVED, Y_DECIDED, Y_GENERATION, Y_PROCESSORS, Y_WAITING
 from ..jit import jit
 from .simd import I8, I32, I64, get, put
 
-PATIENCE = 20_000  # yields to wait for the others, after 0.1 ms of spinning: some 5 ms
+GATHER_YIELDS = 20_000  # yields to wait for the others, after 0.1 ms of spinning: some 5 ms
 
 
 @intrinsic
@@ -274,7 +274,7 @@ def gather_team(sync, threads):
     if atomic_add(sync, Y_ARRIVED, 1) == threads - 1:
         before = atomic_claim(sync, Y_DECIDED, threads)
         return threads if before == 0 else 0
-    for spins in range(2000 + PATIENCE):
+    for spins in range(2000 + GATHER_YIELDS):
         decided = atomic_get(sync, Y_DECIDED)
         if decided != 0:
             return threads if decided == threads else 0

@@ -6,31 +6,15 @@ gradients: norms and clipping, then the update of long rows. Then max_norm and t
 
 from math import isfinite, sqrt
 
+import numpy as np
+
 from .. import codes
-from ..codes import (
-    E_CATEGORIES,
-    E_LD,
-    E_TABLE,
-    K_CONSTANTS,
-    L_FAN_IN,
-    L_FAN_OUT,
-    L_FROZEN,
-    L_LDW,
-    L_ROWS,
-    L_W,
-    P_EMBEDDINGS,
-    P_GRADIENT,
-    P_LAYERS,
-    P_OPTIMIZER,
-    P_PARTIALS,
-    P_SIZE,
-    P_SLOTS,
-    S_CONSTANTS,
-)  # fmt: skip
+from ..codes import K_CONSTANTS, S_CONSTANTS
 from ..jit import jit
-from .dense import average, layer, limit_columns, scale, share_of, update, whole_vectors
-from .embeddings import embedding
+from .dense import average, limit_columns, scale, update
 from .losses import square_sum_row
+from .plan import embedding_at, header_of, layer_at, share_of, whole_vectors
+from .records import Matrix
 from .simd import address, get, lanes_of, put, shift
 from .team import barrier
 
@@ -38,48 +22,49 @@ from .team import barrier
 @jit
 def parameter_groups(plan):
     """How many there are: the layers, then the tables of embeddings."""
-    return get(plan, P_LAYERS) + get(plan, P_EMBEDDINGS)
+    head = header_of(plan)
+    return head.layers + head.embeddings
 
 
 @jit
 def parameter_group(plan, index):
     """(first place, size, whether it trains) of group ``index`` in params."""
-    layers = get(plan, P_LAYERS)
+    layers = header_of(plan).layers
     if index < layers:
-        this = layer(plan, index)
-        return get(this, L_W), get(this, L_ROWS) * get(this, L_LDW), get(this, L_FROZEN) == 0
-    this = embedding(plan, index - layers)
-    size = get(this, E_CATEGORIES) * get(this, E_LD)
-    return get(this, E_TABLE), size, get(layer(plan, 0), L_FROZEN) == 0
+        this = layer_at(plan, index)
+        return this.w, this.rows * this.ldw, this.frozen == 0
+    this = embedding_at(plan, index - layers)
+    return this.table, this.categories * this.ld, layer_at(plan, np.int64(0)).frozen == 0
 
 
 @jit
 def blocks_of(size):
     """Blocks of a group's gradient whose squares are summed as one."""
-    return (size + codes.BLOCK - 1) // codes.BLOCK
+    return (size + codes.NORM_BLOCK - 1) // codes.NORM_BLOCK
 
 
 @jit
-def square_sums(work, plan, share, threads):
+def square_sums(net, crew):
     """Sums of squares of the gradient arena, block by block: this thread's share."""
-    partials, total = shift(work, get(plan, P_PARTIALS)), 0
+    plan, head, total = net.plan, header_of(net.plan), 0
     for index in range(parameter_groups(plan)):
         total += blocks_of(parameter_group(plan, index)[1])
-    begin, end = share_of(total, share, threads)
-    done = 0
+    begin, end = share_of(total, crew.thread, crew.threads)
+    partials, done = shift(net.work, head.partials), 0
     for index in range(parameter_groups(plan)):
         start, size, _ = parameter_group(plan, index)
-        gradient = shift(work, get(plan, P_GRADIENT) + start)
+        gradient = shift(net.work, head.gradient + start)
         for b in range(max(begin, done), min(end, done + blocks_of(size))):
-            at = (b - done) * codes.BLOCK
-            square_sum_row(min(codes.BLOCK, size - at), shift(gradient, at), shift(partials, b))
+            at = (b - done) * codes.NORM_BLOCK
+            square_sum_row(min(codes.NORM_BLOCK, size - at), shift(gradient, at), shift(partials, b))
         done += blocks_of(size)
 
 
 @jit
-def square_norm(work, plan, only):
+def square_norm(net, only):
     """Sum of squares of group ``only``'s gradient, or, for -1, of all: one order."""
-    partials, total, done = shift(work, get(plan, P_PARTIALS)), 0.0, 0
+    plan, total, done = net.plan, 0.0, 0
+    partials = shift(net.work, header_of(plan).partials)
     for index in range(parameter_groups(plan)):
         blocks = blocks_of(parameter_group(plan, index)[1])
         if only < 0 or index == only:
@@ -90,60 +75,61 @@ def square_norm(work, plan, only):
 
 
 @jit
-def apply_block(params, slots, work, plan, gradient, factor, at, end, constants):
+def apply_block(net, factor, at, end, constants):
     """The update of parameters [at, end) from factor * their gradient: one long row."""
+    head = header_of(net.plan)
     if at < end:
-        count = (end - at) // lanes_of(work)
-        scale(count, shift(gradient, at), factor)
-        update(get(plan, P_OPTIMIZER), 1, count, shift(gradient, at), 0, shift(params, at), shift(slots, at),
-               get(plan, P_SIZE), 0, constants)  # fmt: skip
+        count, gradient = (end - at) // lanes_of(net.work), shift(net.work, head.gradient + at)
+        scale(count, gradient, factor)
+        update(head.optimizer, 1, count, Matrix(gradient, 0), Matrix(shift(net.params, at), 0),
+               Matrix(shift(net.slots, at), head.size), constants)  # fmt: skip
 
 
 @jit
-def apply(params, slots, work, plan, hyper, scratch, factor, share, threads):
+def apply(net, crew, factor):
     """The update from factor * the gradient arena: each group that trains is one long row, cut over
     the threads.
 
     Where layers are clipped, factor * a group's gradient is first scaled to H_CLIP_LAYER.
     """
-    lanes, most = lanes_of(work), get(hyper, codes.H_CLIP_LAYER)
-    gradient = shift(work, get(plan, P_GRADIENT))
+    plan, hyper = net.plan, net.hyper
+    lanes, most = lanes_of(net.work), get(hyper, codes.H_CLIP_LAYER)
     for index in range(parameter_groups(plan)):
         start, size, trains = parameter_group(plan, index)
         if not trains:
             continue
-        first, last = share_of(size // lanes, share, threads)
+        first, last = share_of(size // lanes, crew.thread, crew.threads)
         first, last = start + first * lanes, start + last * lanes
         own = factor
         if most > 0.0:
-            own *= min(1.0, most / (factor * sqrt(square_norm(work, plan, index)) + 1e-6))
+            own *= min(1.0, most / (factor * sqrt(square_norm(net, index)) + 1e-6))
         owner, bare = 0, last  # the layer that it belongs to; where biases and what follows them begin
-        if index < get(plan, P_LAYERS):
-            owner, bare = index, start + get(layer(plan, index), L_FAN_IN) * get(layer(plan, index), L_LDW)
-        apply_block(params, slots, work, plan, gradient, own, first, min(last, bare),
-                    layer_constants(scratch, hyper, owner, 1))  # fmt: skip
-        apply_block(params, slots, work, plan, gradient, own, max(first, bare), last,
-                    layer_constants(scratch, hyper, owner, 2))  # fmt: skip
+        if index < header_of(plan).layers:
+            this = layer_at(plan, index)
+            owner, bare = index, start + this.fan_in * this.ldw
+        constants = layer_constants(crew.scratch, hyper, owner, np.int64(1))
+        apply_block(net, own, first, min(last, bare), constants)
+        constants = layer_constants(crew.scratch, hyper, owner, np.int64(2))
+        apply_block(net, own, max(first, bare), last, constants)
 
 
 @jit
-def constrain(params, slots, work, plan, hyper, scratch, share, threads, sync):
+def constrain(net, crew):
     """Columns of W no longer than H_MAX_NORM; then the average of the weights, if one is kept."""
-    lanes, size = lanes_of(work), get(plan, P_SIZE)
-    for index in range(get(plan, P_LAYERS)):
-        this = layer(plan, index)
-        if get(this, L_FROZEN) != 0:
+    head, lanes = header_of(net.plan), lanes_of(net.work)
+    for index in range(head.layers):
+        this = layer_at(net.plan, index)
+        if this.frozen != 0:
             continue
-        vectors = whole_vectors(work, get(this, L_FAN_OUT))
-        begin, end = vectors * share // threads, vectors * (share + 1) // threads
-        limit_columns(get(this, L_FAN_IN), end - begin, shift(params, get(this, L_W) + begin * lanes),
-                      get(this, L_LDW), get(hyper, codes.H_MAX_NORM))  # fmt: skip
-    own = get(scratch, S_CONSTANTS + codes.C_AVERAGE)
+        begin, end = share_of(whole_vectors(net.work, this.fan_out), crew.thread, crew.threads)
+        w = Matrix(shift(net.params, this.w + begin * lanes), this.ldw)
+        limit_columns(this.fan_in, end - begin, w, get(net.hyper, codes.H_MAX_NORM))
+    own = get(crew.scratch, S_CONSTANTS + codes.C_AVERAGE)
     if own > 0.0:
-        barrier(sync, threads)
-        first, last = size // lanes * share // threads, size // lanes * (share + 1) // threads
-        mean = shift(slots, (get(plan, P_SLOTS) - 1) * size + first * lanes)
-        average(last - first, mean, shift(params, first * lanes), own)
+        barrier(crew.sync, crew.threads)
+        first, last = share_of(head.size // lanes, crew.thread, crew.threads)
+        mean = shift(net.slots, (head.slots - 1) * head.size + first * lanes)
+        average(last - first, mean, shift(net.params, first * lanes), own)
 
 
 @jit
@@ -174,19 +160,19 @@ def update_constants(scratch, call, hyper, update):
 
 
 @jit
-def stored_update(params, slots, work, plan, scratch, hyper, norms, factor, share, threads, sync):
+def stored_update(net, crew, norms, factor):
     """The update from factor * the gradient arena, clipped by norms where ``norms``.
 
     Returns the norm (0 where nobody asked); changes nothing where it is not finite.
     """
     norm = 0.0
     if norms:
-        square_sums(work, plan, share, threads)
-        barrier(sync, threads)
-        norm = factor * sqrt(square_norm(work, plan, -1))
+        square_sums(net, crew)
+        barrier(crew.sync, crew.threads)
+        norm = factor * sqrt(square_norm(net, np.int64(-1)))
         if not isfinite(norm):
             return norm
-        if get(hyper, codes.H_CLIP_NORM) > 0.0:
-            factor *= min(1.0, get(hyper, codes.H_CLIP_NORM) / (norm + 1e-6))
-    apply(params, slots, work, plan, hyper, scratch, factor, share, threads)
+        if get(net.hyper, codes.H_CLIP_NORM) > 0.0:
+            factor *= min(1.0, get(net.hyper, codes.H_CLIP_NORM) / (norm + 1e-6))
+    apply(net, crew, factor)
     return norm

@@ -81,7 +81,7 @@ def build(names):
             part, batch = step % every, table[DEVICE + codes.P_BATCH]
             last = part == every - 1 or (step + 1) * batch >= table[codes.G_SAMPLES]
             table[codes.G_PART], table[codes.G_UPDATES] = part, 1 if last else 0
-            table[codes.G_FATE] = codes.ADD if part > 0 and table[codes.G_PARTS] == 1 else codes.STORE
+            table[codes.G_KEEPS] = codes.ADD if part > 0 and table[codes.G_PARTS] == 1 else codes.STORE
             numbers[codes.U_FACTOR] = 1.0 / (part + 1)
             if last:
                 table[codes.G_NUMBER] += 1

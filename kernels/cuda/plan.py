@@ -64,7 +64,7 @@ class Layout:
         self.inputs = -(-(len(plan) - codes.HEADER) // codes.LAYER_COLUMNS) + 1
         sizes = [int(row[codes.L_ROWS] * row[codes.L_LDW]) for row in layers]
         sizes += [int(row[codes.E_CATEGORIES] * row[codes.E_LD]) for row in embedding_rows(plan)]
-        self.blocks = sum(-(-s // codes.BLOCK) for s in sizes)
+        self.blocks = sum(-(-s // codes.NORM_BLOCK) for s in sizes)
 
     def table(self, plan):
         """The plan with places of device memory, late activations apart, and the embedded inputs."""

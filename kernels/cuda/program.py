@@ -37,7 +37,7 @@ ENOUGH = 4 if SIMULATED else 96
 PART = 8 if SIMULATED else 256  # rows of a part of the batch at least
 REPLAYED = 16  # steps of a graph; what is left of a window goes by graphs of one step
 WINDOW = 2 if SIMULATED else 4096  # updates whose constants have room on the device at first
-FEW = 4  # steps that are worth recording such a one
+FEWEST_RECORDED = 4  # steps that are worth recording such a one
 COLUMNS = 4 if SIMULATED else 128  # threads of a gathering block
 THREADS = 4 if SIMULATED else 128  # of a block that goes once over layers or columns
 BLOCKS = 2 if SIMULATED else 1024  # at most, of a pass over everything
@@ -145,7 +145,7 @@ def ceilings(dtype):
         return measure.ceilings(load(dtype), dtype, data.allocate)
 
 
-class Asked(NamedTuple):
+class PassOptions(NamedTuple):
     """What a pass asks for beside the plain step: each launches something, so a graph knows it."""
 
     mode: int
@@ -274,17 +274,17 @@ class Run:
         state[codes.G_MODE], state[codes.G_NUMBER], state[codes.G_SEED] = mode, number, self.seed
         state[[codes.G_STEP, codes.G_HITS, codes.G_STOPPED, codes.G_PART]] = 0
         every = max(1, int(hyper[codes.H_ACCUMULATE])) if trains else 1
-        state[codes.G_EVERY], state[codes.G_UPDATES], state[codes.G_FATE] = every, 1, codes.STORE
+        state[codes.G_EVERY], state[codes.G_UPDATES], state[codes.G_KEEPS] = every, 1, codes.STORE
         asks = [codes.H_CLIP_NORM, codes.H_CLIP_LAYER, codes.H_PER_LAYER, codes.H_MAX_NORM]
         norm, layer, *rest = ((hyper[asks] > 0) & trains).tolist()
         average = plan[codes.P_SLOTS] > codes.SLOTS[int(plan[codes.P_OPTIMIZER])]
-        self.asked = Asked(mode, norm or layer, *rest, bool(average) and trains)
-        state[codes.G_APART] = codes.CONSTANTS * self.asked.per_layer
-        # where the gradient goes that is not used at once
-        second = self.asked.clips or stored or every > 1
-        self.aim = int(plan[codes.P_GRADIENT]) if second else size if mode == codes.GRADIENTS else 0
+        self.options = PassOptions(mode, norm or layer, *rest, bool(average) and trains)
+        state[codes.G_APART] = codes.CONSTANTS * self.options.per_layer
+        # where a gradient is kept that is not used at once
+        second = self.options.clips or stored or every > 1
+        self.kept_at = int(plan[codes.P_GRADIENT]) if second else size if mode == codes.GRADIENTS else 0
         state[codes.G_PARTS] = self.parts
-        state[codes.G_STORE] = self.spare if self.parts > 1 else self.aim
+        state[codes.G_STORE] = self.spare if self.parts > 1 else self.kept_at
         whole = np.concatenate([state, plan])
         self.table.copy_to_device(whole, stream=self.stream)
         self.sums[:], self.sums[codes.U_FACTOR], self.hyper = 0, 1.0, None
@@ -322,7 +322,7 @@ class Run:
 
     def exchange(self, gradient, change):
         """The gradient arena onto the host, ``change`` called, and back."""
-        there = self.mem[self.aim : self.aim + gradient.size]
+        there = self.mem[self.kept_at : self.kept_at + gradient.size]
         there.copy_to_host(gradient, stream=self.stream)
         self.stream.synchronize()
         change()
@@ -363,7 +363,7 @@ class Run:
 
     def first(self):
         """[Launch] of a step, up to the gradients or the update from them."""
-        mode, mem, table, numbers, feed = self.asked.mode, self.mem, self.table, self.numbers, self.feed
+        mode, mem, table, numbers, feed = self.options.mode, self.mem, self.table, self.numbers, self.feed
         tiles, outputs = dense.TILES[self.params.dtype.itemsize], self.layers[-1][1]
         batch = min(self.batch, feed.samples)
         inputs = over(self.layers[0][0], COLUMNS)
@@ -409,7 +409,7 @@ class Run:
         else:
             add(self._named("loss", self.plan[codes.P_LOSS]), rows, folds.THREADS, mem, table)
             add("close_loss", 1, folds.THREADS, mem, table, numbers)
-        if self.asked.per_layer:
+        if self.options.per_layer:
             add("layer_constants", over(2 * len(self.layers), THREADS), THREADS, mem, table, numbers)
         if mode not in (codes.TRAIN, codes.GRADIENTS):
             return found
@@ -437,7 +437,16 @@ class Run:
             grid = over(most, embeddings.THREADS), len(self.embedded)
             add("embedding_update", grid, embeddings.THREADS, mem, table)
         if self.parts > 1:
-            add("apply", *passes(self.params.size), mem, table, numbers, self.spare, self.parts, self.aim)
+            add(
+                "apply",
+                *passes(self.params.size),
+                mem,
+                table,
+                numbers,
+                self.spare,
+                self.parts,
+                self.kept_at,
+            )
         return found
 
     @staticmethod
@@ -453,18 +462,18 @@ class Run:
         def add(name, grid, threads, *arguments):
             found.append(Launch(name, grid, threads, arguments))
 
-        if self.asked.mode != codes.TRAIN:
+        if self.options.mode != codes.TRAIN:
             return found
-        if self.asked.clips:
+        if self.options.clips:
             add("square_norm", self.layout.blocks, updates.THREADS, mem, table)
             add("clip", 1, updates.THREADS, mem, table, numbers)
-        if self.aim:
-            add("apply", *passes(self.params.size), mem, table, numbers, self.aim, 1, 0)
+        if self.kept_at:
+            add("apply", *passes(self.params.size), mem, table, numbers, self.kept_at, 1, 0)
         widest = max(o for _, o in self.layers)
         grid = over(widest, folds.ACROSS), len(self.layers)
-        if self.asked.limits:
+        if self.options.limits:
             add("constrain", grid, folds.PATCH, mem, table, numbers)
-        if self.asked.averages:
+        if self.options.averages:
             add("average", *passes(self.params.size), mem, table)
         if self.plan[codes.P_MEETS]:
             add("track_running", (over(widest, THREADS), len(self.layers)), THREADS, mem, table)
@@ -492,14 +501,14 @@ class Run:
             for one in launches:
                 self.kernels[one.name][one.grid, one.threads, stream](*one.arguments)
 
-        key = self.asked, self.aim, path, self.feed.key
+        key = self.options, self.kept_at, path, self.feed.key
         if key not in self.graphs:  # the first step compiles what is new, which no graph may
             step(self.stream)
             self.stream.synchronize()
             count -= 1
             self.graphs[key] = {}
         graphs = self.graphs[key]
-        for size, fewest in ((REPLAYED, REPLAYED), (1, FEW)):
+        for size, fewest in ((REPLAYED, REPLAYED), (1, FEWEST_RECORDED)):
             if count >= fewest and size not in graphs:  # one that nobody replays would not pay
                 graphs[size] = record(lambda s, size=size: [step(s) for _ in range(size)])
             replay = graphs.get(size)

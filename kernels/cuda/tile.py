@@ -146,7 +146,7 @@ def _groups(tile, vector, way):
     return side, tile.thread[way] // side, tile.warps[way] * tile.lanes[way] * side
 
 
-def write(name, arguments, tile, vector, operands, begin, middle, epilogue, bias=False):
+def write(name, arguments, tile, vector, operands, begin, middle, epilogue, *, bias=False):
     """Source of a kernel.
 
     begin: lines that set a_base, a_ld, a_first, a_limit, the same for b, depth, and return where a
@@ -336,7 +336,7 @@ def update(name, tile, vector):
         f"w, ldw = table[this + {codes.L_W}], table[this + {codes.L_LDW}]",
         "slots, stride = size + w, size",
         f"if table[{codes.G_STORE}] != 0:",
-        f"    code, slots = table[{codes.G_FATE}], table[{codes.G_STORE}] + cuda.blockIdx.y * size + w",
+        f"    code, slots = table[{codes.G_KEEPS}], table[{codes.G_STORE}] + cuda.blockIdx.y * size + w",
         # those of the layer's weights; the biases' are behind them (updates.constants_of)
         f"number = (this - {DEVICE + codes.HEADER}) // {codes.LAYER_COLUMNS}",
         f"constants = {_place(codes.P_SCRATCH)} + {codes.S_CONSTANTS} "

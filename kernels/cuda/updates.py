@@ -15,7 +15,7 @@ THREADS = 4 if SIMULATED else 256  # of a block of the passes over all parameter
 @device
 def blocks_of(size):
     """Blocks of a group's gradient whose squares are summed as one."""
-    return (size + codes.BLOCK - 1) // codes.BLOCK
+    return (size + codes.NORM_BLOCK - 1) // codes.NORM_BLOCK
 
 
 @device
@@ -71,7 +71,7 @@ def constants(names):
         size = table[DEVICE + codes.P_SIZE]
         code, slots = table[DEVICE + codes.P_OPTIMIZER], size + at
         if table[codes.G_STORE] != 0:
-            code, slots = table[codes.G_FATE], table[codes.G_STORE] + at
+            code, slots = table[codes.G_KEEPS], table[codes.G_STORE] + at
         update(code, g, mem, at, slots, size, place)
 
     names |= {"update_constants": update_constants, "settle": settle}
@@ -130,7 +130,7 @@ def build(names):
 
     @kernel
     def square_norm(mem, table):
-        """Partial sums of squares of the gradient array: one a block of a group's codes.BLOCK numbers."""
+        """Sums of squares of the gradient array: one for each codes.NORM_BLOCK numbers of a group."""
         shared = cuda.shared.array(THREADS, number_type)
         tid, number, index = cuda.threadIdx.x, cuda.blockIdx.x, 0
         first, size, _, _, _ = parameter_group(table, 0)
@@ -138,9 +138,9 @@ def build(names):
             number -= blocks_of(size)
             index += 1
             first, size, _, _, _ = parameter_group(table, index)
-        last = first + min((number + 1) * codes.BLOCK, size)
+        last = first + min((number + 1) * codes.NORM_BLOCK, size)
         total = zero
-        for at in range(first + number * codes.BLOCK + tid, last, THREADS):
+        for at in range(first + number * codes.NORM_BLOCK + tid, last, THREADS):
             g = mem[table[DEVICE + codes.P_GRADIENT] + at]
             total += g * g
         total = fold_sum(shared, tid, THREADS, total)

@@ -123,7 +123,7 @@ def layers_forward(params, x, activations, norms, skips, masks, statistics=None)
 
 
 def layers_gradients(
-    params, x, t, activations, loss, norms, skips, masks, sample_weight=None, statistics=None
+    params, x, t, activations, loss, norms, skips, masks, *, sample_weight=None, statistics=None
 ):
     """The mean loss of a batch, its gradients, shaped as params, and its gradient with respect to x."""
     layers = layers_forward(params, x, activations, norms, skips, masks, statistics)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 
-def sgd(p, g, buf, step, lr=0.01, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0):
+def sgd(p, g, buf, step, *, lr=0.01, momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0):
     g = g + weight_decay * p
     if momentum != 0:
         # torch: the first gradient enters the buffer undamped
@@ -19,7 +19,7 @@ def _moments(g, m, v, betas):
     v[...] = betas[1] * v + (1 - betas[1]) * g * g
 
 
-def adam(p, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+def adam(p, g, m, v, step, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
     g = g + weight_decay * p
     _moments(g, m, v, betas)
     m_hat = m / (1 - betas[0] ** step)
@@ -27,19 +27,19 @@ def adam(p, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0
     p -= lr * m_hat / (np.sqrt(v_hat) + eps)
 
 
-def adamw(p, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+def adamw(p, g, m, v, step, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
     p *= 1 - lr * weight_decay
-    adam(p, g, m, v, step, lr, betas, eps)
+    adam(p, g, m, v, step, lr=lr, betas=betas, eps=eps)
 
 
-def amsgrad(p, g, m, v, top, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+def amsgrad(p, g, m, v, top, step, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
     _moments(g + weight_decay * p, m, v, betas)
     np.maximum(top, v, out=top)
     root = np.sqrt(top / (1 - betas[1] ** step))
     p -= lr * m / (1 - betas[0] ** step) / (root + eps)
 
 
-def nadam(p, g, m, v, step, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3,
+def nadam(p, g, m, v, step, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, momentum_decay=4e-3,
           decoupled_weight_decay=False):  # fmt: skip
     g = _decayed(p, g, lr, weight_decay, decoupled_weight_decay)
     _moments(g, m, v, betas)
@@ -49,7 +49,7 @@ def nadam(p, g, m, v, step, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=
     p -= lr * mu[-1] / (1 - math.prod(mu)) * m / size
 
 
-def radam(p, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
+def radam(p, g, m, v, step, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0,
           decoupled_weight_decay=False):  # fmt: skip
     _moments(_decayed(p, g, lr, weight_decay, decoupled_weight_decay), m, v, betas)
     m_hat, left = m / (1 - betas[0] ** step), 1 - betas[1] ** step
@@ -69,14 +69,14 @@ def _decayed(p, g, lr, weight_decay, decoupled):
     return g + weight_decay * p
 
 
-def adamax(p, g, m, u, step, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+def adamax(p, g, m, u, step, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
     g = g + weight_decay * p
     m[...] = betas[0] * m + (1 - betas[0]) * g
     u[...] = np.maximum(betas[1] * u, np.abs(g) + eps)
     p -= lr / (1 - betas[0] ** step) * m / u
 
 
-def rmsprop(p, g, v, mean, buf, step, lr=0.01, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0,
+def rmsprop(p, g, v, mean, buf, step, *, lr=0.01, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0,
             centered=False):  # fmt: skip
     g = g + weight_decay * p
     v[...] = alpha * v + (1 - alpha) * g * g
@@ -87,7 +87,7 @@ def rmsprop(p, g, v, mean, buf, step, lr=0.01, alpha=0.99, eps=1e-8, weight_deca
     p -= lr * buf
 
 
-def adagrad(p, g, total, step, lr=0.01, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0,
+def adagrad(p, g, total, step, *, lr=0.01, lr_decay=0.0, weight_decay=0.0, initial_accumulator_value=0.0,
             eps=1e-10):  # fmt: skip
     g = g + weight_decay * p
     total += g * g
@@ -95,7 +95,7 @@ def adagrad(p, g, total, step, lr=0.01, lr_decay=0.0, weight_decay=0.0, initial_
     p -= lr / (1 + (step - 1) * lr_decay) * g / size
 
 
-def adadelta(p, g, v, moved, step, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
+def adadelta(p, g, v, moved, step, *, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
     g = g + weight_decay * p
     v[...] = rho * v + (1 - rho) * g * g
     d = np.sqrt(moved + eps) / np.sqrt(v + eps) * g
@@ -103,7 +103,7 @@ def adadelta(p, g, v, moved, step, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
     p -= lr * d
 
 
-def lion(p, g, m, step, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+def lion(p, g, m, step, *, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
     p *= 1 - lr * weight_decay
     p -= lr * np.sign(betas[0] * m + (1 - betas[0]) * g)
     m[...] = betas[1] * m + (1 - betas[1]) * g
@@ -148,7 +148,7 @@ def clipped(grads, clip_norm=None, clip_layer_norm=None, clip_value=None):
     return grads
 
 
-def update(name, params, grads, state, hyper, l1=0.0, decay_bias=True, lr_factors=None, max_norm=None,
+def update(name, params, grads, state, hyper, *, l1=0.0, decay_bias=True, lr_factors=None, max_norm=None,
            ema=None):  # fmt: skip
     """One optimizer step; params and state change in place. hyper: dict of the non-defaults.
 

@@ -4,7 +4,7 @@ from .network import gradients
 from .optimizers import clipped, init_state, update
 
 
-def train(params, x, t, activations, loss, optimizer, hyper, batches, sample_weight=None, state=None,
+def train(params, x, t, activations, loss, optimizer, hyper, batches, *, sample_weight=None, state=None,
           rates=None, accumulate=1, clip=None, **options):  # fmt: skip
     """Train from a fresh optimizer state on the given minibatches; params change in place.
 

@@ -64,7 +64,7 @@ def test_graphs_replay_what_was_recorded(rng, monkeypatch, streamed):
 
     monkeypatch.setattr(FakeCUDAKernel, "__getitem__", configure)
     monkeypatch.setattr(program, "REPLAYED", 3)
-    monkeypatch.setattr(program, "FEW", 2)
+    monkeypatch.setattr(program, "FEWEST_RECORDED", 2)
     monkeypatch.setattr(gpu, "WINDOW", 1e3)
     if streamed:
         monkeypatch.setattr(data, "room", lambda: 0)

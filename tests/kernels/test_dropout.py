@@ -9,15 +9,15 @@ from oracle import EVERYTHING, MIXED, Oracle, mixed, one_step, shaken
 import fastbp as fb
 from fastbp.kernels import reference as ref
 from fastbp.kernels.cpu import layers
+from fastbp.kernels.cpu.records import Draw, Origin
 from fastbp.kernels.cpu.simd import lanes_of, pointer
 
 
 @njit
 def drop(a, slope, rows, first, column, seed, step, place, rate):
     vectors = a.shape[1] // lanes_of(pointer(a))
-    layers.dropout(
-        rows, vectors, first, column, pointer(a), pointer(slope), a.shape[1], seed, step, place, rate
-    )
+    layers.dropout(rows, vectors, h.matrix(a), pointer(slope), Origin(first, column),
+                   Draw(seed, step, place, rate))  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", h.DTYPES)

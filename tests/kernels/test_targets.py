@@ -11,7 +11,7 @@ import pytest
 from llvmlite import binding, ir
 
 from fastbp.kernels.cpu import program  # noqa: F401  (registers all of LEAVES)
-from fastbp.kernels.cpu.simd import LEAVES, Emitter, Target, leaf_type, target_of
+from fastbp.kernels.cpu.simd import LEAVES, Emitter, Target, leaf_arguments, leaf_type, target_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,7 +66,9 @@ def assembly(triple, cpu, features, real):
     for name, (write, kinds, returns) in LEAVES.items():
         function = ir.Function(module, leaf_type(kinds, returns, real), name)
         builder = ir.IRBuilder(function.append_basic_block("entry"))
-        result = write(Emitter(module, builder, real, target_of(triple, features)), *function.args)
+        result = write(
+            Emitter(module, builder, real, target_of(triple, features)), *leaf_arguments(kinds, function.args)
+        )
         builder.ret(result) if returns else builder.ret_void()
     machine = binding.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=3)
     parsed = binding.parse_assembly(str(module))

@@ -339,3 +339,29 @@ def test_every_package_is_installed():
     assert {"matplotlib", *EXTRAS} - extras == {"sklearn"} and "scikit-learn" in extras
     wheels = config["project"]["optional-dependencies"]
     assert all(wheels[e][0].startswith(f"numba-cuda[{e[:2]}{e[4:]}]") for e in ("cuda12", "cuda13"))
+
+
+def functions(*folders):
+    """(where, its node) of every function of the kernels in these folders of kernels/."""
+    for folder in folders:
+        for path in sorted((ROOT / "kernels" / folder).glob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, (ast.FunctionDef, ast.Lambda)):
+                    yield f"{folder}/{path.name}:{node.lineno}", node
+
+
+@pytest.mark.parametrize("folder", ["cpu", "cuda", "reference", "."])
+def test_no_kernel_takes_more_than_eight_arguments(folder):
+    """By position, and beside self or the emitter e; what belongs together travels as a record."""
+    found = {}
+    for where, node in functions(folder):
+        names = [a.arg for a in [*node.args.posonlyargs, *node.args.args]]
+        found[where] = len(names) - (names[:1] in (["e"], ["self"]))
+    assert found and {where: count for where, count in found.items() if count > 8} == {}
+
+
+def test_a_thread_runs_in_phases_of_a_screen():
+    found = {node.name: node.end_lineno - node.lineno + 1
+             for where, node in functions("cpu")
+             if where.startswith("cpu/program.py") and isinstance(node, ast.FunctionDef)}  # fmt: skip
+    assert "worker" in found and {name: lines for name, lines in found.items() if lines > 45} == {}

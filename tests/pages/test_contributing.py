@@ -365,7 +365,7 @@ def changed(kind, without=None, root=ROOT):
 
 def copy(folder):
     """The parts of the tree that complete.py looks at."""
-    ignored = shutil.ignore_patterns("__pycache__", "*.npz.*")
+    ignored = shutil.ignore_patterns("__pycache__")
     for part in ("fastbp", "kernels", "docs", "bench", "tests"):
         shutil.copytree(ROOT / part, folder / part, symlinks=True, ignore=ignored)
     shutil.copy(ROOT / "README.md", folder)

@@ -64,7 +64,7 @@ def test_public_names_parameters_and_types_are_those_written_down():
         [
             "what fastbp promises has changed:",
             *change,
-            "If that is meant: python docs/api.py --signatures, and say it in CHANGELOG.md. A line that is gone",
-            "or another default breaks programs of users; a new one does not.",
+            "If that is meant: python docs/api.py --signatures, and say it in CHANGELOG.md. A line that is",
+            "gone or another default breaks programs of users; a new one does not.",
         ]
     )

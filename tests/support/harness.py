@@ -5,6 +5,19 @@ from numba import njit
 
 from fastbp.kernels import random
 from fastbp.kernels.cpu import data, dense, losses, program
+from fastbp.kernels.cpu.plan import rows_from
+from fastbp.kernels.cpu.records import (
+    Area,
+    Bypass,
+    Matrix,
+    Piece,
+    Room,
+    RowSums,
+    Rule,
+    Slice,
+    Targets,
+    Weights,
+)
 from fastbp.kernels.cpu.simd import get, lanes_of, pointer, put, shift
 from fastbp.network.layout import arena, leading_dimension
 
@@ -51,26 +64,38 @@ def sum_size(a, b):
 
 
 @njit
+def matrix(array):
+    """A padded array as kernels take it."""
+    return Matrix(pointer(array), array.shape[1])
+
+
+@njit
 def forward(out, slope, keep, x, w, depth, code, row, last, column, end):
-    dense.dense_forward(pointer(out), out.shape[1], pointer(slope), keep, pointer(x), x.shape[1],
-                        pointer(w), w.shape[1], depth, code, row, last, column, end)  # fmt: skip
+    dense.dense_forward(matrix(out), pointer(slope), keep, matrix(x), Weights(*matrix(w), depth, 0), code,
+                        Area(Slice(row, last), Slice(column, end)))  # fmt: skip
 
 
 @njit
 def backward(out, a, delta, w, depth, inner, code, row, last, column, end, panel, tile, zeros):
-    dense.dense_backward(pointer(out), out.shape[1], pointer(a), pointer(delta), delta.shape[1],
-                         pointer(w), w.shape[1], depth, inner, code, row, last, column, end,
-                         pointer(panel), pointer(tile), pointer(zeros), 0, pointer(zeros), 0, 0,
-                         pointer(zeros))  # fmt: skip
+    nothing = pointer(zeros)
+    dense.dense_backward(matrix(out), pointer(a), matrix(delta), Weights(*matrix(w), inner, depth), code,
+                         Area(Slice(row, last), Slice(column, end)),
+                         Room(pointer(panel), pointer(tile), nothing, nothing, nothing),
+                         Bypass(0, Matrix(nothing, 0), 0, nothing))  # fmt: skip
+
+
+@njit
+def rule(w, slots, code, constants):
+    return Rule(code, Matrix(pointer(slots), w.size), 2, pointer(constants), pointer(constants))
 
 
 @njit
 def weight_update(w, slots, x, delta, batch, inner, outer, code, row, last, column, end, constants,
                   tile, zeros, one):  # fmt: skip
-    dense.dense_update(pointer(w), pointer(slots), w.size, w.shape[1], pointer(x), x.shape[1],
-                       pointer(delta), delta.shape[1], batch, inner, outer, code, 2, row, last, column,
-                       end, pointer(constants), pointer(constants), pointer(tile), pointer(zeros),
-                       pointer(one), pointer(w), dense.WHOLE, pointer(w), False)  # fmt: skip
+    dense.dense_update(Weights(*matrix(w), inner, outer), rule(w, slots, code, constants), matrix(x),
+                       matrix(delta), Area(Slice(row, last), Slice(column, end)),
+                       Piece(batch, dense.WHOLE, False),
+                       Room(pointer(w), pointer(tile), pointer(w), pointer(one), pointer(zeros)))  # fmt: skip
 
 
 @njit
@@ -83,33 +108,32 @@ def weight_update_by_pieces(w, slots, x, delta, batch, inner, outer, code, row, 
         piece = dense.FIRST if start == 0 else dense.MORE
         if start + count == batch:
             piece = dense.WHOLE if start == 0 else dense.LAST
-        d = shift(pointer(delta), start * delta.shape[1])
-        dense.pack_panels(pointer(packs), d, delta.shape[1], count, column, end)
-        dense.dense_update(pointer(w), pointer(slots), w.size, w.shape[1],
-                           shift(pointer(x), start * x.shape[1]), x.shape[1], d, delta.shape[1], count, inner,
-                           outer, code, 2, row, last, column, end, pointer(constants), pointer(constants),
-                           pointer(tile), pointer(zeros), pointer(one), pointer(sums), piece, pointer(packs),
-                           True)  # fmt: skip
+        d = rows_from(matrix(delta), start)
+        dense.pack_panels(pointer(packs), d, count, Slice(column, end))
+        dense.dense_update(Weights(*matrix(w), inner, outer), rule(w, slots, code, constants),
+                           rows_from(matrix(x), start), d, Area(Slice(row, last), Slice(column, end)),
+                           Piece(count, piece, True),
+                           Room(pointer(packs), pointer(tile), pointer(sums), pointer(one),
+                                pointer(zeros)))  # fmt: skip
         start += count
 
 
 @njit
 def loss_rows(code, outputs, numbers, z, t, targets, delta, loss, scale):
-    return losses.loss_rows(code, loss.size, outputs, targets, pointer(numbers), pointer(z), z.shape[1],
-                            pointer(t), t.shape[1], pointer(delta), pointer(loss),
-                            pointer(scale))  # fmt: skip
+    return losses.loss_rows(code, loss.size, outputs, pointer(numbers), matrix(z),
+                            Targets(pointer(t), t.shape[1], targets), pointer(delta),
+                            RowSums(pointer(loss), pointer(scale)))  # fmt: skip
 
 
 @njit
 def link_rows(code, outputs, numbers, z, buffer, out):
-    losses.link_rows(code, z.shape[0], outputs, pointer(numbers), pointer(z), z.shape[1], pointer(buffer),
-                     pointer(out), out.shape[1])  # fmt: skip
+    losses.link_rows(code, z.shape[0], outputs, pointer(numbers), matrix(z), pointer(buffer), matrix(out))
 
 
 @njit
 def activate(code, a):
     lanes = lanes_of(pointer(a))
-    dense.activate(code, 1, a.size // lanes, pointer(a), 0, pointer(a), 0)
+    dense.activate(code, 1, a.size // lanes, Matrix(pointer(a), 0), pointer(a), 0)
 
 
 @njit

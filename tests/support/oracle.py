@@ -68,8 +68,8 @@ class Oracle:
         first, masks = self.masks(len(X), seed, step)
         x = (ref.embed(X, self.tables) if self.tables else X) * first
         value, grads, dx = ref.layers_gradients(
-            self.params, x, y, self.activations, loss, self.norms, self.skips, masks, weight,
-            [s if k in frozen else None for k, s in enumerate(self.statistics)],
+            self.params, x, y, self.activations, loss, self.norms, self.skips, masks, sample_weight=weight,
+            statistics=[s if k in frozen else None for k, s in enumerate(self.statistics)],
         )  # fmt: skip
         for k in frozen:
             grads[k] = tuple(np.zeros_like(g) for g in grads[k])

@@ -20,7 +20,7 @@ from numba.np import numpy_support
 sys.setswitchinterval(1e-4)  # its threads hand over all the time: four times faster
 
 LIMITS = {"grid": (2**31 - 1, 65535, 65535), "block": (1024, 1024, 64)}
-FEW = 128  # blocks of a grid that numba-cuda thinks small
+SMALL_GRID = 128  # blocks of a grid that numba-cuda thinks small
 
 
 class Race(AssertionError):
@@ -136,7 +136,7 @@ def _configured(self, configuration):
         sizes = sizes if isinstance(sizes, tuple) else (sizes,)
         if not all(type(n) is int and 1 <= n <= most for n, most in zip(sizes, limits, strict=False)):
             raise ValueError(f"{self.fn.__name__}: got {name} {sizes!r}, takes int from 1 to {limits}")
-        if name == "grid" and prod(sizes) < FEW:
+        if name == "grid" and prod(sizes) < SMALL_GRID:
             text = f"Grid size {prod(sizes)} will likely result in GPU under-utilization"
             warnings.warn(NumbaPerformanceWarning(text), stacklevel=2)
     return _configure(self, configuration)
