@@ -19,7 +19,7 @@ from .errors import ABOVE_0, FROM_0, check_field, number, unknown
 from .kernels import codes
 
 if TYPE_CHECKING:
-    from .types import OptimizerLike
+    from .types import Array, Doubles, Ints, OptimizerLike
 
 __all__ = [
     "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Lion", "LBFGS",
@@ -96,13 +96,13 @@ class Optimizer:
             return {codes.C_LR: lr, codes.C_DECAY: lr * decay}
         return {codes.C_LR: lr, codes.C_L2: decay}
 
-    def _mean_constants(self, beta1, beta2, eps):
+    def _mean_constants(self, beta1: Any, beta2: float, eps: float) -> dict[int, Any]:
         """Of rules that divide by a mean."""
         # never 0 / 0, in padding above all
         return {codes.C_BETA1: 1.0 - beta1, codes.C_BETA2: 1.0 - beta2, codes.C_EPS: max(eps, 1e-37)}
 
 
-def _power(base, t):
+def _power(base: Any, t: Any) -> Any:
     """base**t, t whole from 0 on. By squaring: products have the same bits on every machine."""
     if not isinstance(t, np.ndarray):
         return _power_block(base, t // BLOCK).item(t % BLOCK)
@@ -113,7 +113,7 @@ def _power(base, t):
     return np.concatenate(blocks)[int(t[0]) - first * BLOCK :][: len(t)]
 
 
-def _powers(base, t):
+def _powers(base: Any, t: Ints) -> Doubles:
     """_power of an array t, for one base or one for each."""
     result, square, bits = np.ones(len(t)), base, np.minimum(t, SQUARED)
     while bits.any():
@@ -127,7 +127,7 @@ def _powers(base, t):
 
 
 @functools.lru_cache(maxsize=64)
-def _power_block(base, number):
+def _power_block(base: float, number: int) -> Doubles:
     """base**t for the BLOCK numbers t from number * BLOCK on; kept, because windows of updates share them."""
     t = np.arange(number * BLOCK, (number + 1) * BLOCK)
     if math.pow(base, t[0]) < LOST:
@@ -141,7 +141,7 @@ def _power_block(base, number):
     return result
 
 
-def _root(x):
+def _root(x: Any) -> Any:
     return np.sqrt(x) if isinstance(x, np.ndarray) else math.sqrt(x)
 
 
@@ -274,7 +274,7 @@ class NAdam(Optimizer):
             codes.C_MEAN: after / (1.0 - product * after),
         }
 
-    def _products(self, first, last):
+    def _products(self, first: int, last: int) -> Array:
         """mu_1 ... mu_t for t = first, ..., last."""
         beta = self.betas[0]
         nothing = 1 if beta == 0 else int(-745 / np.log(beta)) + 1  # from here on it is 0: e**-745
@@ -284,7 +284,7 @@ class NAdam(Optimizer):
 
 
 @functools.lru_cache(maxsize=4)
-def _momentum_products(beta, decay, count):
+def _momentum_products(beta: float, decay: float, count: int) -> Array:
     """NAdam's mu_1 ... mu_t for t = 1, ..., count."""
     t = np.arange(1, count + 1, dtype=float)
     return np.cumprod(beta * (1 - 0.5 * 0.96 ** (t * decay)))

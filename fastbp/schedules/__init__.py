@@ -24,7 +24,7 @@ from .base import Schedule
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..types import Array, By, Floats, Logs, ScheduleFunction, ScheduleLike
+    from ..types import Array, By, Doubles, Floats, Logs, ScheduleFunction, ScheduleLike
 
 __all__ = [
     "Constant", "Step", "MultiStep", "Exponential", "Cosine", "Polynomial", "OneCycle", "InverseScaling",
@@ -200,7 +200,7 @@ class OneCycle(Schedule):
     def cycles_momentum(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is
         return self.cycle_momentum
 
-    def _way(self, t: Array, total: int, low: float, top: float, end: float) -> Floats:
+    def _way(self, t: Array, total: int, low: float, top: float, end: float) -> Doubles:
         peak, last = self.pct_start * total - 1, total - 1
         up = np.clip(t / peak, 0, 1) if peak > 0 else np.ones(len(t))
         down = np.clip((t - max(peak, 0)) / max(last - max(peak, 0), 1e-9), 0, 1)
@@ -212,7 +212,7 @@ class OneCycle(Schedule):
         low = top / self.div_factor
         return self._way(t, total, low, top, low / self.final_div_factor)
 
-    def momenta(self, t: Array, total: int | Any) -> Floats:
+    def momenta(self, t: Array, total: int | Any) -> Doubles:
         """The momentum at times t."""
         return self._way(t, total, self.max_momentum, self.base_momentum, self.max_momentum)
 

@@ -10,7 +10,7 @@ from ..errors import ABOVE_0, BETWEEN_0_AND_1, FROM_0, number
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..types import Array, By, Floats, Logs
+    from ..types import Array, By, Doubles, Floats, Logs
 
 _WHOLE = (lambda v: 1 <= v < 2**62 and v == int(v), "a whole number from 1 on")
 _CHECKS = {
@@ -47,7 +47,8 @@ class Schedule:
     total: int | None = None
     ends = False  # whether it is made for a stretch of time: total, or one fit
     cycles_momentum = False
-    momenta: Callable[[Array, Any], Floats]  # of those that do
+    if TYPE_CHECKING:
+        momenta: Callable[[Array, Any], Doubles]  # of those that do, which say what it is
 
     def __post_init__(self) -> None:
         for field in fields(cast(Any, self)):
