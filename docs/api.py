@@ -1,5 +1,7 @@
 """Write docs/api.md, the API reference, from the docstrings: python docs/api.py
 
+With --signatures write tests/pages/public_api.txt instead: names, parameters, defaults and types.
+
 tests/pages/test_docs.py holds the page to the docstrings, and runs their examples after the lines of BEFORE.
 """
 
@@ -10,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 PAGE = Path(__file__).with_name("api.md")
+SIGNATURES = PAGE.parents[1] / "tests" / "pages" / "public_api.txt"
 sys.path.insert(0, str(PAGE.parents[1]))
 MODULES = (  # what is public is in the __all__ of each; of fastbp's own what no other module has
     "fastbp optimizers losses schedules initializers callbacks metrics data prepare preparation datasets "
@@ -112,5 +115,55 @@ def page():
     return "\n\n".join([f"{HEAD}```python\n{BEFORE}```", "\n".join(index), *parts]) + "\n"
 
 
+class _Plain(str):
+    """Text that a signature shows without quotes."""
+
+    __repr__ = str.__str__
+
+
+def typed(thing):
+    """(parameters) -> type, of a function, or of what makes a class."""
+    made = inspect.signature(thing)
+    empty, plain = inspect.Signature.empty, []
+
+    def shown(annotation):
+        text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+        return empty if annotation is empty else _Plain(text)
+
+    for p in made.parameters.values():
+        if p.name not in ("self", "cls"):
+            plain.append(p.replace(annotation=shown(p.annotation)))
+    result = empty if inspect.isclass(thing) else shown(made.return_annotation)
+    return str(made.replace(parameters=plain, return_annotation=result)).replace("'", '"')
+
+
+def signatures():
+    """The text of public_api.txt: a line for each public name and each public part of a class."""
+    lines = ["What fastbp promises: written by `python docs/api.py --signatures`.", ""]
+    for name in MODULES:
+        module = importlib.import_module("fastbp" if name == "fastbp" else f"fastbp.{name}")
+        for n in sorted(module.__all__):
+            thing, full = getattr(module, n), f"{module.__name__}.{n}"
+            if inspect.ismodule(thing) or not callable(thing):
+                lines.append(full)
+                continue
+            lines.append(full + typed(thing))
+            for part in dir(thing) if inspect.isclass(thing) else ():
+                member = inspect.getattr_static(thing, part)
+                if part.startswith("_"):
+                    continue
+                if isinstance(member, property):
+                    result = member.fget and inspect.signature(member.fget).return_annotation
+                    lines.append(f"{full}.{part}: {result}")
+                elif inspect.isroutine(getattr(thing, part, None)):
+                    member = getattr(thing, part)
+                    if (member.__module__ or "").startswith("fastbp"):
+                        lines.append(f"{full}.{part}{typed(member)}")
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    if sys.argv[1:] == ["--signatures"]:
+        SIGNATURES.write_text(signatures(), encoding="utf-8")
+    else:
+        PAGE.write_text(page(), encoding="utf-8")

@@ -12,6 +12,7 @@ import time
 import warnings
 from importlib import metadata
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -45,7 +46,7 @@ def facts(doc):
     return {"title": lines[0]} | {key: text for key, mark, text in marked if mark and key.istitle()}
 
 
-def _absent(doc):
+def _absent(doc) -> NoReturn:
     sys.exit(f"{facts(doc)['title']} Its data is not here: {facts(doc)['Get']}")
 
 

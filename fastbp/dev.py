@@ -233,7 +233,7 @@ def _formula(args):
     print(text_table([heads, *numbers], left=0))
 
 
-def loss_of(m, loss, z, targets):
+def loss_of(m: Any, loss: Any, z: Any, targets: Any) -> Any:
     """arrays.Rows after a loss of outputs z (R, C), by NumPy's maths m; targets as ``fit`` takes them."""
     from .kernels import arrays, loss_formulas
 

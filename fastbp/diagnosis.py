@@ -71,10 +71,8 @@ class Diagnosis:
     warnings: list[str]
 
     def __str__(self) -> str:
-        rows: list[list[str]] = [
-            "layer activation mean std dead sat. delta |dW| dW_mean dW_std |W| update".split()
-        ]
-        rows[0] = [head.replace("_", " ") for head in rows[0]]
+        heads = "layer activation mean std dead sat. delta |dW| dW_mean dW_std |W| update".split()
+        rows: list[list[str]] = [[*(head.replace("_", " ") for head in heads)]]
         for r in self.layers:
             numbers = (r.delta, r.gradient, r.gradient_mean, r.gradient_std, r.weight, r.update)
             rows.append([r.name, r.activation, f"{r.mean:.3g}", f"{r.std:.3g}", f"{r.dead:.0%}",

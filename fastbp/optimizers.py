@@ -27,7 +27,7 @@ __all__ = [
 
 _BETA = (lambda v: 0 <= v < 1, "a number in [0, 1)")
 SQUARED = 1 << 16  # powers up to this one are products; larger ones are the C library's
-BLOCK = 1 << 12  # powers that are made at a time
+POWERS = 1 << 12  # powers that are made at a time
 LOST = 2.0**-100  # a power below this is lost in whatever it is added to
 
 
@@ -105,12 +105,12 @@ class Optimizer:
 def _power(base: Any, t: Any) -> Any:
     """base**t, t whole from 0 on. By squaring: products have the same bits on every machine."""
     if not isinstance(t, np.ndarray):
-        return _power_block(base, t // BLOCK).item(t % BLOCK)
+        return _power_block(base, t // POWERS).item(t % POWERS)
     if isinstance(base, np.ndarray):
         return _powers(base, t)
-    first, last = int(t[0]) // BLOCK, int(t[-1]) // BLOCK
+    first, last = int(t[0]) // POWERS, int(t[-1]) // POWERS
     blocks = [_power_block(base, number) for number in range(first, last + 1)]
-    return np.concatenate(blocks)[int(t[0]) - first * BLOCK :][: len(t)]
+    return np.concatenate(blocks)[int(t[0]) - first * POWERS :][: len(t)]
 
 
 def _powers(base: Any, t: Ints) -> Doubles:
@@ -128,13 +128,13 @@ def _powers(base: Any, t: Ints) -> Doubles:
 
 @functools.lru_cache(maxsize=64)
 def _power_block(base: float, number: int) -> Doubles:
-    """base**t for the BLOCK numbers t from number * BLOCK on; kept, because windows of updates share them."""
-    t = np.arange(number * BLOCK, (number + 1) * BLOCK)
+    """base**t for POWERS numbers t from number * POWERS on; kept, because windows of updates share them."""
+    t = np.arange(number * POWERS, (number + 1) * POWERS)
     if math.pow(base, t[0]) < LOST:
-        return np.zeros(BLOCK)
+        return np.zeros(POWERS)
     if number == 0 or t[-1] > SQUARED:
         return _powers(base, t)
-    result, square = _power_block(base, 0), float(_powers(base, np.array([BLOCK]))[0])
+    result, square = _power_block(base, 0), float(_powers(base, np.array([POWERS]))[0])
     while number:  # the products of t's low bits are the same in all blocks
         result = result * square if number & 1 else result
         number, square = number >> 1, square * square
@@ -278,7 +278,7 @@ class NAdam(Optimizer):
         """mu_1 ... mu_t for t = first, ..., last."""
         beta = self.betas[0]
         nothing = 1 if beta == 0 else int(-745 / np.log(beta)) + 1  # from here on it is 0: e**-745
-        enough = min(nothing, max(BLOCK, 1 << last.bit_length()))
+        enough = min(nothing, max(POWERS, 1 << last.bit_length()))
         result = _momentum_products(beta, self.momentum_decay, enough)[first - 1 : last]
         return np.concatenate([result, np.zeros(last - first + 1 - len(result))])
 

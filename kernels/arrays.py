@@ -10,10 +10,11 @@ Also with NUMBA_DISABLE_JIT=1. No kernel calls this, and it is no oracle: that i
 
 import numpy as np
 
+from . import operators
 from .codes import LOSS_SCALARS
 
 
-class Maths:
+class Maths(operators.Maths):
     """Operators are NumPy's own; every constant and result has this dtype."""
 
     def __init__(self, dtype):
@@ -24,6 +25,8 @@ class Maths:
 
     def constant(self, x):
         return np.asarray(x, self.dtype)
+
+    lift = constant
 
     def fma(self, x, y, z):
         """x y + z with the product exact, as a fused multiply-add has it."""
@@ -38,16 +41,6 @@ class Maths:
 
     def select(self, mask, x, y):
         return np.where(mask, self.constant(x), self.constant(y))
-
-    def maximum(self, x, low):
-        """x, or low where x is below it; NaN in x is kept."""
-        return self.select(x < low, low, x)
-
-    def minimum(self, x, high):
-        return self.select(x > high, high, x)
-
-    def clip(self, x, low, high):
-        return self.minimum(self.maximum(x, low), high)
 
     def abs(self, x):
         return np.abs(x)

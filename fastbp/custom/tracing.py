@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import math
+from ..kernels.operators import Operators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -73,15 +74,19 @@ class Graph:
         raise TypeError(f"got {type(x).__name__} in a traced function, takes numbers")
 
 
-def _binary(name: str) -> tuple[Any, Any]:
-    return lambda x, y: x.graph.apply(name, x, y), lambda x, y: x.graph.apply(name, y, x)
-
-
-class _Value:
+class _Value(Operators):
     __slots__ = ("graph", "index")
+    operations: tuple[str, ...] = ()
 
     def __init__(self, graph: Graph, index: int) -> None:
         self.graph, self.index = graph, index
+
+    def apply(self, name: str, *values: Any) -> Any:
+        if name in self.operations:
+            return self.graph.apply(name, *values)
+        if len(values) > 1:  # then Python asks the other one, or raises its TypeError
+            return NotImplemented
+        raise TypeError(f"got {name} of a traced {type(self).__name__.lower()}, takes {self.operations}")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *args: Any, **options: Any) -> Any:
         name = UFUNCS[ufunc.__name__] if ufunc.__name__ in UFUNCS else ufunc.__name__
@@ -99,16 +104,7 @@ class Number(_Value):
     """A number that remembers how it came about."""
 
     __slots__ = ()
-    __add__, __radd__ = _binary("add")
-    __sub__, __rsub__ = _binary("subtract")
-    __mul__, __rmul__ = _binary("multiply")
-    __truediv__, __rtruediv__ = _binary("divide")
-    __lt__, __gt__ = _binary("less")[0], _binary("greater")[0]
-    __eq__ = _binary("equal")[0]
-    __hash__: Any = None
-
-    def __neg__(self) -> Any:
-        return self.graph.apply("negative", self)
+    operations = ("add", "subtract", "multiply", "divide", "negative", "less", "greater", "equal")
 
     def __pos__(self) -> Number:
         return self
@@ -152,11 +148,7 @@ class Mask(_Value):
     """A condition on traced numbers."""
 
     __slots__ = ()
-    __and__, __rand__ = _binary("and")
-    __or__, __ror__ = _binary("or")
-
-    def __invert__(self) -> Any:
-        return self.graph.apply("not", self)
+    operations = ("and", "or", "not")
 
     def __bool__(self) -> bool:
         return self.graph.decide(self.index)

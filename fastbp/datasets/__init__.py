@@ -10,14 +10,12 @@ import numpy as np
 from ..errors import unknown
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ..types import Ints
+    from ..types import Array, Ints
 
 __all__ = ["load", "load_digits", "names"]
 
 
-def load_digits() -> tuple[NDArray[np.uint8], Ints]:
+def load_digits() -> tuple[Array, Ints]:
     """Handwritten digits: X uint8 (1797, 64), y int64 (1797,).
 
     A row of X is an 8x8 image, row by row, values 0 (paper) to 16 (ink); y is the digit, 0 to 9.
@@ -42,7 +40,7 @@ def names() -> list[str]:
     return sorted(_LOADERS)
 
 
-def load(name: str) -> tuple[NDArray[np.uint8], Ints]:
+def load(name: str) -> tuple[Array, Ints]:
     """The data set of this name as (X, y); raises ValueError with the nearest name for another.
 
     >>> X, y = datasets.load("digits")

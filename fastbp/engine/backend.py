@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..types import Array, Doubles, Floats
     from .gpu import GpuSession
     from .plan import Plan
-    from .rates import Updates
 
 COPIED = 1 << 12  # numbers of an input up to which copying them costs less than binding it
 SHARED_ROWS = 32  # rows up to which threads share columns, if their numbers are COPIED * 16 at most
@@ -186,7 +185,7 @@ class Session:
         self._kept: tuple[Any, ...] = ()
         self._few: tuple[Any, ...] | None = None
         self._few_team = Team(threads, fixed)
-        self.updates: Updates | None = None
+        self.updates: Any = None  # Updates, while it trains
         self._constants: Doubles | None = None
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer

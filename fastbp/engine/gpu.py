@@ -20,7 +20,6 @@ from .parallel import WINDOW
 if TYPE_CHECKING:
     from ..types import Array, Doubles, Floats
     from .plan import Plan
-    from .rates import Updates
 
 _process: int | None = None  # in which CUDA was begun
 
@@ -59,7 +58,7 @@ class GpuSession:
         self.order = np.empty(0, np.int32)
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
         self.lock = threading.Lock()
-        self.updates: Updates | None = None
+        self.updates: Any = None  # Updates, while it trains
         self._mode: int | None = None  # of the pass that is under way
         self._number = 0  # updates made before it
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..kernels import codes, formulas
+from ..kernels.operators import SIGNS, Maths, Operators
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +73,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-class _Value:
+class _Value(Operators):
     """A C variable or constant: arithmetic on it writes a statement."""
 
     __slots__ = ("c", "text")
@@ -80,41 +81,11 @@ class _Value:
     def __init__(self, c: _Function, text: str) -> None:
         self.c, self.text = c, text
 
-    def __add__(self, other: Any) -> _Value:
-        return self.c.binary("+", self, other)
-
-    def __sub__(self, other: Any) -> _Value:
-        return self.c.binary("-", self, other)
-
-    def __rsub__(self, other: Any) -> _Value:
-        return self.c.binary("-", other, self)
-
-    def __mul__(self, other: Any) -> _Value:
-        return self.c.binary("*", self, other)
-
-    def __truediv__(self, other: Any) -> _Value:
-        return self.c.binary("/", self, other)
-
-    def __rtruediv__(self, other: Any) -> _Value:
-        return self.c.binary("/", other, self)
-
-    def __neg__(self) -> _Value:
-        return self.c.let(f"-{self.text}")
-
-    def __lt__(self, other: Any) -> _Value:
-        return self.c.compare("<", self, other)
-
-    def __gt__(self, other: Any) -> _Value:
-        return self.c.compare(">", self, other)
-
-    def __eq__(self, other: Any) -> Any:
-        return self.c.compare("==", self, other)
-
-    __radd__, __rmul__ = __add__, __mul__
-    __hash__: Any = None
+    def apply(self, name: str, *values: Any) -> _Value:
+        return self.c.apply(name, *values)
 
 
-class _Function:
+class _Function(Maths):
     """The maths of formulas.py, writing C: the body of one function of a float."""
 
     lines: list[str]
@@ -129,44 +100,38 @@ class _Function:
         self.lines.append(f"    const {_TYPES[self.dtype]['r']} {name} = {expression};")
         return _Value(self, name)
 
-    def lift(self, x: Any) -> str:
-        return x.text if isinstance(x, _Value) else self.constant(x).text
+    def lift(self, x: Any) -> _Value:
+        return x if isinstance(x, _Value) else self.constant(x)
 
-    def binary(self, sign: str, x: Any, y: Any) -> _Value:
-        return self.let(f"{self.lift(x)} {sign} {self.lift(y)}")
+    def text(self, x: Any) -> str:
+        return self.lift(x).text
 
-    def compare(self, sign: str, x: Any, y: Any) -> _Value:
-        return _Value(self, f"{self.lift(x)} {sign} {self.lift(y)}")
+    def apply(self, name: str, *values: Any) -> _Value:
+        expression = f" {SIGNS.get(name)} ".join(map(self.text, values))
+        if name in ("less", "greater", "equal"):  # for select alone: no float
+            return _Value(self, expression)
+        return self.let(f"-{expression}" if name == "negative" else expression)
 
     def helper(self, name: str, x: Any) -> _Value:
         self.helpers.add(name)
-        return self.let(f"{name}({self.lift(x)})")
+        return self.let(f"{name}({self.text(x)})")
 
     def constant(self, x: float) -> _Value:
         text = number(x, self.dtype)
         return _Value(self, f"({text})" if text.startswith("-") else text)
 
     def fma(self, x: Any, y: Any, z: Any) -> _Value:
-        return self.let(f"{self.lift(x)} * {self.lift(y)} + {self.lift(z)}")
+        return self.let(f"{self.text(x)} * {self.text(y)} + {self.text(z)}")
 
     def select(self, condition: _Value, x: Any, y: Any) -> _Value:
-        return self.let(f"{condition.text} ? {self.lift(x)} : {self.lift(y)}")
-
-    def maximum(self, x: Any, low: Any) -> _Value:
-        return self.select(self.compare("<", x, low), low, x)
-
-    def minimum(self, x: Any, high: Any) -> _Value:
-        return self.select(self.compare(">", x, high), high, x)
-
-    def clip(self, x: Any, low: Any, high: Any) -> _Value:
-        return self.minimum(self.maximum(x, low), high)
+        return self.let(f"{condition.text} ? {self.text(x)} : {self.text(y)}")
 
     def abs(self, x: Any) -> _Value:
-        return self.let(f"{self.lift(x)} < 0 ? -{self.lift(x)} : {self.lift(x)}")
+        return self.let(f"{self.text(x)} < 0 ? -{self.text(x)} : {self.text(x)}")
 
     def copysign(self, x: Any, sign: Any) -> _Value:
         size = self.abs(x)
-        return self.let(f"{self.lift(sign)} < 0 ? -{size.text} : {size.text}")
+        return self.let(f"{self.text(sign)} < 0 ? -{size.text} : {size.text}")
 
     def round(self, x: Any) -> _Value:
         return self.helper("nearest", x)
@@ -198,7 +163,7 @@ def _function(name: str, dtype: DTypeLike, formula: Callable[..., Any]) -> tuple
     f = _Function(dtype)
     result = formula(f, _Value(f, "z"))
     real = _TYPES[f.dtype]["r"]
-    text = [f"static {real} {name}({real} z)", "{", *f.lines, f"    return {f.lift(result)};", "}"]
+    text = [f"static {real} {name}({real} z)", "{", *f.lines, f"    return {f.text(result)};", "}"]
     return "\n".join(text), f.helpers
 
 

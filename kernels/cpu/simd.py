@@ -18,6 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..operators import Maths, Operators
 from .records import LEAF_RECORDS
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -50,7 +51,14 @@ def host_target():
     return _target(cpu_target.target_context)
 
 
-class Value:
+# llvmlite's names of kernels/operators.py's operations: on floats and masks, on integers
+COMPARED = {"less": "<", "greater": ">", "equal": "=="}
+INSTRUCTIONS = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv", "negative": "fneg",
+                "and": "and_", "or": "or_", "xor": "xor", "not": "not_"}  # fmt: skip
+WHOLE = {"add": "add", "subtract": "sub", "multiply": "mul", "xor": "xor", "shift": "lshr"}
+
+
+class Value(Operators):
     """A vector or scalar under construction: arithmetic on it emits instructions."""
 
     __slots__ = ("e", "ir")
@@ -58,53 +66,11 @@ class Value:
     def __init__(self, emitter, value):
         self.e, self.ir = emitter, value
 
-    def __add__(self, other):
-        return self.e.binary("fadd", self, other)
-
-    def __sub__(self, other):
-        return self.e.binary("fsub", self, other)
-
-    def __rsub__(self, other):
-        return self.e.binary("fsub", other, self)
-
-    def __mul__(self, other):
-        return self.e.binary("fmul", self, other)
-
-    def __truediv__(self, other):
-        return self.e.binary("fdiv", self, other)
-
-    def __rtruediv__(self, other):
-        return self.e.binary("fdiv", other, self)
-
-    def __neg__(self):
-        return Value(self.e, self.e.b.fneg(self.ir))
-
-    def __lt__(self, other):
-        return self.e.compare("<", self, other)
-
-    def __gt__(self, other):
-        return self.e.compare(">", self, other)
-
-    def __eq__(self, other):
-        return self.e.compare("==", self, other)
-
-    __radd__, __rmul__, __hash__ = __add__, __mul__, None
-
-    # of masks
-    def __and__(self, other):
-        return Value(self.e, self.e.b.and_(self.ir, other.ir))
-
-    def __or__(self, other):
-        return Value(self.e, self.e.b.or_(self.ir, other.ir))
-
-    def __xor__(self, other):
-        return Value(self.e, self.e.b.xor(self.ir, other.ir))
-
-    def __invert__(self):
-        return Value(self.e, self.e.b.not_(self.ir))
+    def apply(self, name, *values):
+        return self.e.apply(name, *values)
 
 
-class Integers:
+class Integers(Operators):
     """Integer lanes (or one integer) beside Value, for bit tricks only."""
 
     __slots__ = ("e", "ir")
@@ -112,31 +78,19 @@ class Integers:
     def __init__(self, emitter, value):
         self.e, self.ir = emitter, value
 
-    def _with(self, op, other):
-        if not isinstance(other, Integers):
-            single = isinstance(self.ir.type, ir.IntType)
-            size = (self.ir.type if single else self.ir.type.element).width
-            signed = other - (1 << size) if other >> (size - 1) else other
-            other = Integers(self.e, ir.Constant(self.ir.type, signed if single else [signed] * self.e.lanes))
-        return Integers(self.e, getattr(self.e.b, op)(self.ir, other.ir))
+    def _lift(self, x):
+        if isinstance(x, Integers):
+            return x.ir
+        single = isinstance(self.ir.type, ir.IntType)
+        size = (self.ir.type if single else self.ir.type.element).width
+        signed = x - (1 << size) if x >> (size - 1) else x
+        return ir.Constant(self.ir.type, signed if single else [signed] * self.e.lanes)
 
-    def __rsub__(self, constant):
-        return Integers(self.e, self.e.b.sub(ir.Constant(self.ir.type, [constant] * self.e.lanes), self.ir))
-
-    def __add__(self, other):
-        return self._with("add", other)
-
-    def __mul__(self, other):
-        return self._with("mul", other)
-
-    def __xor__(self, other):
-        return self._with("xor", other)
-
-    def __rshift__(self, by):
-        return self._with("lshr", by)
+    def apply(self, name, x, y):
+        return Integers(self.e, getattr(self.e.b, WHOLE[name])(self._lift(x), self._lift(y)))
 
 
-class Emitter:
+class Emitter(Maths):
     """Writes the body of one LLVM function over vectors of ``lanes`` floats. The maths of formulas.py."""
 
     def __init__(self, module, builder, real, target):
@@ -161,11 +115,11 @@ class Emitter:
     def lift(self, x):
         return x if isinstance(x, Value) else self.constant(x)
 
-    def binary(self, op, x, y):
-        return Value(self, getattr(self.b, op)(self.lift(x).ir, self.lift(y).ir))
-
-    def compare(self, op, x, y):
-        return Value(self, self.b.fcmp_ordered(op, self.lift(x).ir, self.lift(y).ir))
+    def apply(self, name, *values):
+        values = [self.lift(v).ir for v in values]
+        if name in COMPARED:
+            return Value(self, self.b.fcmp_ordered(COMPARED[name], *values))
+        return Value(self, getattr(self.b, INSTRUCTIONS[name])(*values))
 
     def call(self, name, *args, result=None):
         result = result or self.vector
@@ -185,16 +139,6 @@ class Emitter:
 
     def select(self, mask, x, y):
         return Value(self, self.b.select(mask.ir, self.lift(x).ir, self.lift(y).ir))
-
-    def maximum(self, x, low):
-        """x, or low where x is below it; NaN in x is kept."""
-        return self.select(self.lift(x) < low, low, x)
-
-    def minimum(self, x, high):
-        return self.select(self.lift(x) > high, high, x)
-
-    def clip(self, x, low, high):
-        return self.minimum(self.maximum(x, low), high)
 
     def abs(self, x):
         return self.unary("fabs", x)

@@ -6,12 +6,12 @@ from .data import begin_step, fetch_target
 from .device import SIMULATED, cuda, kernel
 from .updates import constants_of, embedding
 
-THREADS = 4 if SIMULATED else 128
+NUMBER_THREADS = 4 if SIMULATED else 128
 
 
 def build(names):
     """{name: kernel} for a namespace of scalar.functions, updates.constants."""
-    real, zero, settle = names["real"], names["zero"], names["settle"]
+    real, zero, update_weight = names["real"], names["zero"], names["update_weight"]
 
     @kernel
     def gather_mixed(x, mem, table, order, y, weight):
@@ -24,7 +24,7 @@ def build(names):
         source, step = sample * table[codes.G_X_ROW], table[codes.G_X_COL]
         run = DEVICE + codes.HEADER + table[DEVICE + codes.P_LAYERS] * codes.LAYER_COLUMNS
         for _ in range(table[DEVICE + codes.P_RUNS]):
-            for c in range(tid, table[run + codes.R_COUNT], THREADS):
+            for c in range(tid, table[run + codes.R_COUNT], NUMBER_THREADS):
                 number = real(x[source + (table[run + codes.R_COLUMN] + c) * step])
                 mem[place + table[run + codes.R_PLACE] + c] = number
                 if number - number != zero and table[codes.G_MODE] >= codes.PREDICT:
@@ -39,9 +39,9 @@ def build(names):
             if tid == 0:
                 mem[kept + row] = real(category)
             first = table[this + codes.E_TABLE] + category * table[this + codes.E_LD]
-            for c in range(tid, table[this + codes.E_WIDTH], THREADS):
+            for c in range(tid, table[this + codes.E_WIDTH], NUMBER_THREADS):
                 mem[place + table[this + codes.E_PLACE] + c] = mem[first + c]
-        for c in range(tid, max(1, table[codes.G_TARGETED]), THREADS):
+        for c in range(tid, max(1, table[codes.G_TARGETED]), NUMBER_THREADS):
             fetch_target(mem, table, y, weight, sample, row, c)
 
     @kernel
@@ -54,7 +54,7 @@ def build(names):
         if table[codes.G_STOPPED] != 0:
             return
         index = cuda.blockIdx.y
-        this, at = embedding(table, index), cuda.blockIdx.x * THREADS + cuda.threadIdx.x
+        this, at = embedding(table, index), cuda.blockIdx.x * NUMBER_THREADS + cuda.threadIdx.x
         width = table[this + codes.E_WIDTH]
         category, c = at // width, at % width
         if category >= table[this + codes.E_CATEGORIES]:
@@ -68,6 +68,6 @@ def build(names):
             if mem[kept + row] == wanted:
                 g += mem[dx + row * ld]
         place = table[this + codes.E_TABLE] + category * table[this + codes.E_LD] + c
-        settle(mem, table, g, place, constants_of(table, 0, 1))
+        update_weight(mem, table, g, place, constants_of(table, 0, 1))
 
     return {"gather_mixed": gather_mixed, "embedding_update": embedding_update}

@@ -2,15 +2,16 @@
 
 from .device import SIMULATED, cuda, device
 
-THREADS = 4 if SIMULATED else 128  # of a block of rows; one of sums has as many
-ACROSS, DOWN = (2, 2) if SIMULATED else (32, 8)  # threads of a block of columns, each over some of the rows
-PATCH = ACROSS * DOWN
+ROW_THREADS = 4 if SIMULATED else 128  # of a block of rows; one of sums has as many
+# threads of a block of columns, side by side and one under the other, each over some of the rows
+PATCH_COLUMNS, PATCH_ROWS = (2, 2) if SIMULATED else (32, 8)
+PATCH = PATCH_COLUMNS * PATCH_ROWS
 
 
 def lanes(outputs):
     """Threads that share a row: a power of two, four outputs each, at most a block."""
     count = 1
-    while count * 4 < outputs and count < THREADS:
+    while count * 4 < outputs and count < ROW_THREADS:
         count *= 2
     return count
 
@@ -51,16 +52,16 @@ def fold_largest(shared, tid, group, value):
 
 
 @device
-def fold_down(shared, tid, value):
-    """The sum of a column's DOWN values, which lie ACROSS apart, in each of its threads."""
+def fold_column(shared, tid, value):
+    """The sum of a column's PATCH_ROWS values, which lie PATCH_COLUMNS apart, in each of its threads."""
     shared[tid] = value
     cuda.syncthreads()
-    step = DOWN // 2
+    step = PATCH_ROWS // 2
     while step > 0:
-        if tid // ACROSS < step:
-            shared[tid] = shared[tid] + shared[tid + step * ACROSS]
+        if tid // PATCH_COLUMNS < step:
+            shared[tid] = shared[tid] + shared[tid + step * PATCH_COLUMNS]
         cuda.syncthreads()
         step //= 2
-    total = shared[tid % ACROSS]
+    total = shared[tid % PATCH_COLUMNS]
     cuda.syncthreads()
     return total

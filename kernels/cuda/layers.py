@@ -10,7 +10,7 @@ import math
 from .. import codes
 from ..codes import DEVICE
 from .device import cuda, device, kernel
-from .folds import THREADS, fold_sum, lanes_of_row
+from .folds import ROW_THREADS, fold_sum, lanes_of_row
 
 
 def build(names):
@@ -62,13 +62,13 @@ def build(names):
         """delta of a layer from its output's gradient, which the product left there: what came past the
         layer above, f' and dropout; through a layer norm. With a batch norm the rest is norms.py's.
         """
-        shared = cuda.shared.array(THREADS, number_type)
+        shared = cuda.shared.array(ROW_THREADS, number_type)
         tid = cuda.threadIdx.x
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
         above = this + codes.LAYER_COLUMNS
         count, ld = table[this + codes.L_FAN_OUT], table[this + codes.L_LDA]
         group = lanes_of_row(count)
-        row = cuda.blockIdx.x * (THREADS // group) + tid // group
+        row = cuda.blockIdx.x * (ROW_THREADS // group) + tid // group
         width = count if row < table[codes.G_ROWS] else 0
         row = min(row, table[codes.G_ROWS] - 1)
         passes = table[above + codes.L_SKIP]
@@ -114,12 +114,12 @@ def finishing(names, activate_both, more=""):
 
     def finish_layer(mem, table, index):
         """z becomes the layer's output: norm, activation, dropout, skip; slopes times dropout are kept."""
-        shared = cuda.shared.array(THREADS, number_type)
+        shared = cuda.shared.array(ROW_THREADS, number_type)
         tid = cuda.threadIdx.x
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
         count, ld = table[this + codes.L_FAN_OUT], table[this + codes.L_LDA]
         group = lanes_of_row(count)
-        row = cuda.blockIdx.x * (THREADS // group) + tid // group
+        row = cuda.blockIdx.x * (ROW_THREADS // group) + tid // group
         width = count if row < table[codes.G_ROWS] else 0
         row = min(row, table[codes.G_ROWS] - 1)
         norm, code, mode = table[this + codes.L_NORM], table[this + codes.L_LATE], table[codes.G_MODE]
@@ -142,7 +142,7 @@ def finishing(names, activate_both, more=""):
                 mem[stat + row] = inverse
         rate = table[this + codes.L_DROPOUT] if mode == codes.TRAIN else 0
         first, second = row_keys(table[codes.G_SEED], table[codes.G_DROPS], index + 1, row)
-        share = kept_share(rate)
+        kept_factor = kept_share(rate)
         alpha = table[this + codes.L_W] + (table[this + codes.L_ROWS] - 1) * table[this + codes.L_LDW]
         low, learns = table[this + codes.L_LOW] + row * ld, code == codes.PRELU
         skip = table[this + codes.L_X] + row * table[this + codes.L_LDX]
@@ -160,7 +160,7 @@ def finishing(names, activate_both, more=""):
             else:
                 value, derivative = activate_both(code, z)
             if rate != 0:
-                factor = share if random_bits(first, second, word(c)) >= rate else zero
+                factor = kept_factor if random_bits(first, second, word(c)) >= rate else zero
                 value *= factor
                 derivative *= factor
                 learned *= factor

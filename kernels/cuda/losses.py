@@ -9,9 +9,8 @@ import math
 from .. import codes, loss_formulas
 from ..codes import DEVICE
 from .device import cuda, device, kernel
-from .folds import THREADS, fold_largest, fold_sum, lanes_of_row
-from .scalar import row_functions
-from .views import ARGUMENTS
+from .folds import ROW_THREADS, fold_largest, fold_sum, lanes_of_row
+from .views import row_functions
 
 
 def build(names):
@@ -22,26 +21,26 @@ def build(names):
 
     names |= {"fold_sum": fold_sum, "fold_largest": fold_largest, "least": real(-math.inf)}
     names |= {"batch_weight": weighing(names)}
-    row_functions("link_row", loss_formulas.LINK, ARGUMENTS, "0", names, names["dtype"])
+    row_functions("link_row", loss_formulas.LINK, "0", names)
     link_row, batch_weight = names["link_row"], names["batch_weight"]
     linked = tuple(loss_formulas.LINK)
 
     @kernel
     def link(out, mem, table):
         """out (N * O,) = what the outputs stand for, at the rows of the step; moves on to the next."""
-        shared = cuda.shared.array(THREADS, number_type)
+        shared = cuda.shared.array(ROW_THREADS, number_type)
         tid = cuda.threadIdx.x
         code, count = table[DEVICE + codes.P_LOSS], table[DEVICE + codes.P_OUTPUTS]
         last = DEVICE + codes.HEADER + (table[DEVICE + codes.P_LAYERS] - 1) * codes.LAYER_COLUMNS
         ld, group = table[last + codes.L_LDA], lanes_of_row(count)
-        row = cuda.blockIdx.x * (THREADS // group) + tid // group
+        row = cuda.blockIdx.x * (ROW_THREADS // group) + tid // group
         width = count if row < table[codes.G_ROWS] else 0
         row = min(row, table[codes.G_ROWS] - 1)
         z, kept = table[last + codes.L_A] + row * ld, table[last + codes.L_DELTA] + row * ld
         if table[codes.G_MODE] == codes.FORWARD:
             code = -1
-        link_row(code, mem, shared, tid, group, width, count, z, z, kept,
-                 table[DEVICE + codes.P_NUMBERS], one)  # fmt: skip
+        places = z, z, kept, table[DEVICE + codes.P_NUMBERS]
+        link_row(code, mem, shared, (tid, group), width, count, places, one)
         place = z
         for other in linked:
             if code == other:
@@ -61,12 +60,12 @@ def build(names):
 
         A training step whose loss is not finite stops all that follow: nothing is updated any more.
         """
-        shared = cuda.shared.array(THREADS, number_type)
+        shared = cuda.shared.array(ROW_THREADS, number_type)
         tid = cuda.threadIdx.x
         value = zero
-        for r in range(tid, table[codes.G_ROWS], THREADS):
+        for r in range(tid, table[codes.G_ROWS], ROW_THREADS):
             value += mem[table[DEVICE + codes.P_ROWLOSS] + r]
-        value = fold_sum(shared, tid, THREADS, value)
+        value = fold_sum(shared, tid, ROW_THREADS, value)
         mass = batch_weight(shared, tid, mem, table)
         if tid > 0 or table[codes.G_STOPPED] != 0:
             return
@@ -107,9 +106,9 @@ def weighing(names):
         if table[codes.G_WEIGHTED] == 0:
             return real(rows)
         total = zero
-        for r in range(tid, rows, THREADS):
+        for r in range(tid, rows, ROW_THREADS):
             total += mem[table[DEVICE + codes.P_ROWSCALE] + r]
-        return fold_sum(shared, tid, THREADS, total)
+        return fold_sum(shared, tid, ROW_THREADS, total)
 
     return batch_weight
 
@@ -118,7 +117,7 @@ def loss_kernel(names, losses, more=""):
     """The kernel loss for a table of formulas; more: see cache.attach. Codes of users' losses are one."""
     real, number_type, batch_weight = names["real"], names["number_type"], names["batch_weight"]
     zero, one = real(0), real(1)
-    row_functions("loss_row", losses, ARGUMENTS, "value, hits, right", names, names["dtype"])
+    row_functions("loss_row", losses, "value, hits, right", names)
     loss_row = names["loss_row"]
 
     def loss(mem, table):
@@ -126,28 +125,30 @@ def loss_kernel(names, losses, more=""):
 
         Rows of a last block that is not full have no columns: their threads only meet the others.
         """
-        shared = cuda.shared.array(THREADS, number_type)
+        shared = cuda.shared.array(ROW_THREADS, number_type)
         tid = cuda.threadIdx.x
         code, count = min(table[DEVICE + codes.P_LOSS], codes.USER), table[DEVICE + codes.P_OUTPUTS]
         last = DEVICE + codes.HEADER + (table[DEVICE + codes.P_LAYERS] - 1) * codes.LAYER_COLUMNS
         ld, group = table[last + codes.L_LDA], lanes_of_row(count)
         mass = batch_weight(shared, tid, mem, table)
-        row = cuda.blockIdx.x * (THREADS // group) + tid // group
+        row = cuda.blockIdx.x * (ROW_THREADS // group) + tid // group
         inside = row < table[codes.G_ROWS]
         width = count if inside else 0
         row = min(row, table[codes.G_ROWS] - 1)
-        share = one / mass if mass > zero else zero
+        row_weight = one / mass if mass > zero else zero
         if table[codes.G_WEIGHTED] != 0:
-            share *= mem[table[DEVICE + codes.P_ROWSCALE] + row]
-        value, hits, right = loss_row(
-            code, mem, shared, tid, group, width, count, table[last + codes.L_A] + row * ld,
+            row_weight *= mem[table[DEVICE + codes.P_ROWSCALE] + row]
+        places = (
+            table[last + codes.L_A] + row * ld,
             table[DEVICE + codes.P_TARGET] + row * table[DEVICE + codes.P_LDT],
-            table[last + codes.L_DELTA] + row * ld, table[DEVICE + codes.P_NUMBERS], share,
-        )  # fmt: skip
+            table[last + codes.L_DELTA] + row * ld,
+            table[DEVICE + codes.P_NUMBERS],
+        )
+        value, hits, right = loss_row(code, mem, shared, (tid, group), width, count, places, row_weight)
         hits += int(fold_sum(shared, tid, group, right))
         if inside and tid % group == 0:
             mem[table[DEVICE + codes.P_ROWLOSS] + row] = value
-            if hits > 0 and share > zero:
+            if hits > 0 and row_weight > zero:
                 cuda.atomic.add(table, codes.G_HITS, hits)
 
     return kernel(loss, more=more)

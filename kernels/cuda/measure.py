@@ -8,7 +8,7 @@ import numpy as np
 from .device import SIMULATED, cuda, kernel
 
 CHAINS = 4  # sums of a thread: with the warps of a processor more than its units have in flight
-PASSES, BLOCKS, THREADS = (2, 1, 4) if SIMULATED else (4096, 4096, 256)
+PASSES, LOOP_BLOCKS, LOOP_THREADS = (2, 1, 4) if SIMULATED else (4096, 4096, 256)
 BYTES = 1 << 8 if SIMULATED else 1 << 27  # of each of the copy's arrays: more than the caches
 TURNS = 1 if SIMULATED else 1000  # of ``hold`` for each launch behind it: 50 us or more, the host takes 15
 
@@ -83,7 +83,7 @@ def ceilings(kernels, dtype, allocate):
     numbers.copy_to_device(np.array([0.999, 0.001], dtype))  # towards 1: neither denormals nor infinities
     some = np.random.default_rng(0).standard_normal(min(size, 1 << 20)).astype(dtype)
     source.copy_to_device(np.tile(some, size // some.size))  # no zeros, for which clocks would rise
-    work = 2 * CHAINS * PASSES * BLOCKS * THREADS
-    adds = seconds(lambda s: kernels["multiply_adds"][BLOCKS, THREADS, s](out, numbers, PASSES))
-    copied = seconds(lambda s: kernels["copy"][min(BLOCKS, 1024), THREADS, s](out, source))
+    work = 2 * CHAINS * PASSES * LOOP_BLOCKS * LOOP_THREADS
+    adds = seconds(lambda s: kernels["multiply_adds"][LOOP_BLOCKS, LOOP_THREADS, s](out, numbers, PASSES))
+    copied = seconds(lambda s: kernels["copy"][min(LOOP_BLOCKS, 1024), LOOP_THREADS, s](out, source))
     return 1e-9 * work / adds, 1e-9 * 2 * BYTES / copied

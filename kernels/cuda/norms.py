@@ -1,6 +1,6 @@
 """Batch norm's statistics by columns; gains and shifts of norms, slopes of prelu. Rows are in layers.py.
 
-A block is ACROSS columns wide and sums them DOWN rows at a time: every sum has one order.
+A block is PATCH_COLUMNS columns wide and sums them PATCH_ROWS rows at a time: every sum has one order.
 """
 
 import math
@@ -8,13 +8,13 @@ import math
 from .. import codes
 from ..codes import DEVICE
 from .device import cuda, kernel
-from .folds import ACROSS, DOWN, PATCH, fold_down
+from .folds import PATCH, PATCH_COLUMNS, PATCH_ROWS, fold_column
 from .updates import constants_of
 
 
 def build(names):
     """{name: kernel} for a namespace of scalar.functions and updates.constants."""
-    real, number_type, settle = names["real"], names["number_type"], names["settle"]
+    real, number_type, update_weight = names["real"], names["number_type"], names["update_weight"]
     zero, one, epsilon, momentum = real(0), real(1), real(codes.NORM_EPS), real(codes.MOMENTUM)
 
     @kernel
@@ -23,22 +23,22 @@ def build(names):
         shared = cuda.shared.array(PATCH, number_type)
         tid = cuda.threadIdx.x
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
-        c, ld = cuda.blockIdx.x * ACROSS + tid % ACROSS, table[this + codes.L_LDA]
+        c, ld = cuda.blockIdx.x * PATCH_COLUMNS + tid % PATCH_COLUMNS, table[this + codes.L_LDA]
         inside = c < table[this + codes.L_FAN_OUT]
         if table[codes.G_MODE] <= codes.GRADIENTS and table[this + codes.L_FROZEN] == 0:
             rows = table[codes.G_ROWS] if inside else 0
             at, total = table[this + codes.L_A] + c, zero
-            for r in range(tid // ACROSS, rows, DOWN):
+            for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
                 total += mem[at + r * ld]
-            mean = fold_down(shared, tid, total) / real(table[codes.G_ROWS])
+            mean = fold_column(shared, tid, total) / real(table[codes.G_ROWS])
             total = zero
-            for r in range(tid // ACROSS, rows, DOWN):
+            for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
                 total += (mem[at + r * ld] - mean) * (mem[at + r * ld] - mean)
-            variance = fold_down(shared, tid, total) / real(table[codes.G_ROWS])
+            variance = fold_column(shared, tid, total) / real(table[codes.G_ROWS])
         else:
             running = table[this + codes.L_RUNNING] + (c if inside else 0)
             mean, variance = mem[running], mem[running + table[this + codes.L_LDW]]
-        if inside and tid < ACROSS:
+        if inside and tid < PATCH_COLUMNS:
             stat = table[this + codes.L_STAT] + c
             mem[stat + codes.N_MEAN * ld] = mean
             mem[stat + codes.N_VARIANCE * ld] = variance
@@ -53,7 +53,7 @@ def build(names):
         shared = cuda.shared.array(PATCH, number_type)
         tid = cuda.threadIdx.x
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
-        c, ld = cuda.blockIdx.x * ACROSS + tid % ACROSS, table[this + codes.L_LDA]
+        c, ld = cuda.blockIdx.x * PATCH_COLUMNS + tid % PATCH_COLUMNS, table[this + codes.L_LDA]
         rows, count = 0, real(table[codes.G_ROWS])
         if c < table[this + codes.L_FAN_OUT]:
             rows = table[codes.G_ROWS]
@@ -64,16 +64,16 @@ def build(names):
         )
         mean, product = zero, zero
         if table[this + codes.L_FROZEN] == 0:
-            for r in range(tid // ACROSS, rows, DOWN):
+            for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
                 mean += mem[grad + r * ld]
                 product += mem[grad + r * ld] * mem[hat + r * ld]
-            mean = fold_down(shared, tid, mean) / count
-            product = fold_down(shared, tid, product) / count
+            mean = fold_column(shared, tid, mean) / count
+            product = fold_column(shared, tid, product) / count
         if rows == 0:
             return
         gain = table[this + codes.L_W] + (table[this + codes.L_FAN_IN] + 1) * table[this + codes.L_LDW] + c
         factor = mem[table[this + codes.L_STAT] + codes.N_INVERSE * ld + c] * mem[gain]
-        for r in range(tid // ACROSS, rows, DOWN):
+        for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
             g, value = mem[grad + r * ld], mem[hat + r * ld]
             mem[delta + r * ld] = (g - mean - value * product) * factor
             mem[hat + r * ld] = value * g
@@ -87,28 +87,28 @@ def build(names):
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
         if table[codes.G_STOPPED] != 0:
             return
-        c, ld = cuda.blockIdx.x * ACROSS + tid % ACROSS, table[this + codes.L_LDA]
+        c, ld = cuda.blockIdx.x * PATCH_COLUMNS + tid % PATCH_COLUMNS, table[this + codes.L_LDA]
         rows = table[codes.G_ROWS] if c < table[this + codes.L_FAN_OUT] else 0
         first, ldw = table[this + codes.L_W] + c, table[this + codes.L_LDW]
-        place, mine = constants_of(table, index, 2), rows > 0 and tid < ACROSS
+        place, mine = constants_of(table, index, 2), rows > 0 and tid < PATCH_COLUMNS
         if table[this + codes.L_NORM] != codes.NO_NORM:
             of_gain, of_shift = zero, zero
-            for r in range(tid // ACROSS, rows, DOWN):
+            for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
                 of_gain += mem[table[this + codes.L_HAT] + r * ld + c]
                 of_shift += mem[table[this + codes.L_SLOPE] + r * ld + c]
-            of_gain = fold_down(shared, tid, of_gain)
-            of_shift = fold_down(shared, tid, of_shift)
+            of_gain = fold_column(shared, tid, of_gain)
+            of_shift = fold_column(shared, tid, of_shift)
             if mine:
                 at = first + (table[this + codes.L_FAN_IN] + 1) * ldw
-                settle(mem, table, of_gain, at, place)
-                settle(mem, table, of_shift, at + ldw, place)
+                update_weight(mem, table, of_gain, at, place)
+                update_weight(mem, table, of_shift, at + ldw, place)
         if table[this + codes.L_LATE] == codes.PRELU:
             total, low, of_slope = table[this + codes.L_TOTAL] + c, table[this + codes.L_LOW] + c, zero
-            for r in range(tid // ACROSS, rows, DOWN):
+            for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
                 of_slope += mem[total + r * ld] * mem[low + r * ld]
-            of_slope = fold_down(shared, tid, of_slope)
+            of_slope = fold_column(shared, tid, of_slope)
             if mine:
-                settle(mem, table, of_slope, first + (table[this + codes.L_ROWS] - 1) * ldw, place)
+                update_weight(mem, table, of_slope, first + (table[this + codes.L_ROWS] - 1) * ldw, place)
 
     @kernel
     def track_running(mem, table):

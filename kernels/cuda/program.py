@@ -36,11 +36,11 @@ from .scalar import functions
 ENOUGH = 4 if SIMULATED else 96
 PART = 8 if SIMULATED else 256  # rows of a part of the batch at least
 REPLAYED = 16  # steps of a graph; what is left of a window goes by graphs of one step
-WINDOW = 2 if SIMULATED else 4096  # updates whose constants have room on the device at first
+KNOWN_UPDATES = 2 if SIMULATED else 4096  # updates whose constants have room on the device at first
 FEWEST_RECORDED = 4  # steps that are worth recording such a one
-COLUMNS = 4 if SIMULATED else 128  # threads of a gathering block
-THREADS = 4 if SIMULATED else 128  # of a block that goes once over layers or columns
-BLOCKS = 2 if SIMULATED else 1024  # at most, of a pass over everything
+GATHER_THREADS = 4 if SIMULATED else 128  # threads of a gathering block
+LAYER_THREADS = 4 if SIMULATED else 128  # of a block that goes once over layers or columns
+PASS_BLOCKS = 2 if SIMULATED else 1024  # at most, of a pass over everything
 
 
 @functools.cache
@@ -101,7 +101,7 @@ def over(count, size):
 
 def passes(count):
     """(blocks, threads) of a pass over ``count`` numbers."""
-    return min(over(count, updates.THREADS), BLOCKS), updates.THREADS
+    return min(over(count, updates.PASS_THREADS), PASS_BLOCKS), updates.PASS_THREADS
 
 
 def blocks_of(itemsize, name, products):
@@ -245,7 +245,7 @@ class Run:
             self.stream.synchronize()
         self.table = data.allocate(DEVICE + self.layout.table(plan).size, np.int64, "the plan")
         self.seed = 0
-        self.numbers = self._numbers(WINDOW)
+        self.numbers = self._numbers(KNOWN_UPDATES)
         self.state, self.sums = np.zeros(DEVICE, np.int64), np.zeros(codes.NUMBERS)
         self.feed = None
         self.graphs = {}  # {what a step launches, all of it compiled: {steps: a graph of so many}}
@@ -366,7 +366,7 @@ class Run:
         mode, mem, table, numbers, feed = self.options.mode, self.mem, self.table, self.numbers, self.feed
         tiles, outputs = dense.TILES[self.params.dtype.itemsize], self.layers[-1][1]
         batch = min(self.batch, feed.samples)
-        inputs = over(self.layers[0][0], COLUMNS)
+        inputs = over(self.layers[0][0], GATHER_THREADS)
         found = []
 
         def add(name, grid, threads, *arguments, layer=None, products=()):
@@ -380,37 +380,44 @@ class Run:
                 products=((self.batch, columns),))  # fmt: skip
 
         def by_rows(name, number):
-            grid = over(batch, folds.THREADS // folds.lanes(self.layers[number][1]))
-            add(name, grid, folds.THREADS, mem, table, number, layer=number)
+            grid = over(batch, folds.ROW_THREADS // folds.lanes(self.layers[number][1]))
+            add(name, grid, folds.ROW_THREADS, mem, table, number, layer=number)
 
         def by_columns(name, number):
-            grid = over(self.layers[number][1], folds.ACROSS)
+            grid = over(self.layers[number][1], folds.PATCH_COLUMNS)
             add(name, grid, folds.PATCH, mem, table, number, layer=number)
 
         given = feed.x, mem, table, feed.order, feed.y, feed.weight
         if self.embedded:
-            add("gather_mixed", batch, embeddings.THREADS, *given)
+            add("gather_mixed", batch, embeddings.NUMBER_THREADS, *given)
         else:
             width = max(self.layers[0][0], int(self.state[codes.G_TARGETED]))
-            add("gather", (batch, over(width, COLUMNS)), COLUMNS, *given)
+            add("gather", (batch, over(width, GATHER_THREADS)), GATHER_THREADS, *given)
         drops = mode == codes.TRAIN and self.plan[codes.P_DROPOUT] > 0
         if drops:
-            add("drop_inputs", (batch, inputs), COLUMNS, mem, table)
+            add("drop_inputs", (batch, inputs), GATHER_THREADS, mem, table)
         for i, (_, o) in enumerate(self.layers):
             product("dense_forward", self.forward[i], o, i)
             if self.normed[i] == codes.BATCH_NORM:
                 by_columns("batch_statistics", i)
             if self.layout.late[i]:
                 by_rows(self._named("finish_layer", self.late_codes[i]), i)
-        rows = over(batch, folds.THREADS // folds.lanes(outputs))
+        rows = over(batch, folds.ROW_THREADS // folds.lanes(outputs))
         if mode in (codes.PREDICT, codes.FORWARD):
-            add("link", rows, folds.THREADS, feed.out, mem, table)
+            add("link", rows, folds.ROW_THREADS, feed.out, mem, table)
             add("next_step", 1, 1, table)
         else:
-            add(self._named("loss", self.plan[codes.P_LOSS]), rows, folds.THREADS, mem, table)
-            add("close_loss", 1, folds.THREADS, mem, table, numbers)
+            add(self._named("loss", self.plan[codes.P_LOSS]), rows, folds.ROW_THREADS, mem, table)
+            add("close_loss", 1, folds.ROW_THREADS, mem, table, numbers)
         if self.options.per_layer:
-            add("layer_constants", over(2 * len(self.layers), THREADS), THREADS, mem, table, numbers)
+            add(
+                "layer_constants",
+                over(2 * len(self.layers), LAYER_THREADS),
+                LAYER_THREADS,
+                mem,
+                table,
+                numbers,
+            )
         if mode not in (codes.TRAIN, codes.GRADIENTS):
             return found
         for i in range(len(self.layers) - 1, self.lowest, -1):
@@ -425,7 +432,7 @@ class Run:
             shape = shape_for(self.params.dtype.itemsize, [(self.batch, width)])
             product("dense_backward", shape, width, self.layout.inputs)
             if drops or layer_rows(self.plan)[0, codes.L_SKIP]:
-                add("finish_inputs", (batch, over(width, COLUMNS)), COLUMNS, mem, table)
+                add("finish_inputs", (batch, over(width, GATHER_THREADS)), GATHER_THREADS, mem, table)
         if self.tiles:  # none where all layers are frozen: no grid is empty
             grid, threads = (self.tiles, self.parts), tiles[self.update].threads
             add(f"dense_update_{self.update}", grid, threads, mem, table, products=tuple(self.trained))
@@ -434,8 +441,8 @@ class Run:
                 by_columns("vector_update", i)
         if embeds:
             most = max(c * w for c, w in self.embedded)
-            grid = over(most, embeddings.THREADS), len(self.embedded)
-            add("embedding_update", grid, embeddings.THREADS, mem, table)
+            grid = over(most, embeddings.NUMBER_THREADS), len(self.embedded)
+            add("embedding_update", grid, embeddings.NUMBER_THREADS, mem, table)
         if self.parts > 1:
             add(
                 "apply",
@@ -465,18 +472,18 @@ class Run:
         if self.options.mode != codes.TRAIN:
             return found
         if self.options.clips:
-            add("square_norm", self.layout.blocks, updates.THREADS, mem, table)
-            add("clip", 1, updates.THREADS, mem, table, numbers)
+            add("square_norm", self.layout.blocks, updates.PASS_THREADS, mem, table)
+            add("clip", 1, updates.PASS_THREADS, mem, table, numbers)
         if self.kept_at:
             add("apply", *passes(self.params.size), mem, table, numbers, self.kept_at, 1, 0)
         widest = max(o for _, o in self.layers)
-        grid = over(widest, folds.ACROSS), len(self.layers)
+        grid = over(widest, folds.PATCH_COLUMNS), len(self.layers)
         if self.options.limits:
             add("constrain", grid, folds.PATCH, mem, table, numbers)
         if self.options.averages:
             add("average", *passes(self.params.size), mem, table)
         if self.plan[codes.P_MEETS]:
-            add("track_running", (over(widest, THREADS), len(self.layers)), THREADS, mem, table)
+            add("track_running", (over(widest, LAYER_THREADS), len(self.layers)), LAYER_THREADS, mem, table)
         return found
 
     FIRST, SECOND = 1, 2  # up to the gradients, and from them on

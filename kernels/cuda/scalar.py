@@ -10,10 +10,13 @@ import re
 import numpy as np
 
 from .. import codes, formulas
+from ..operators import SIGNS, Maths, Operators
 from .device import SIMULATED, device, load1, maths, store1
 
+LOGICAL = {"and": "and", "or": "or", "xor": "!="}  # of conditions
 
-class Name:
+
+class Name(Operators):
     """A value of the function that is being written: the name of a local variable."""
 
     __slots__ = ("m", "text")
@@ -21,78 +24,29 @@ class Name:
     def __init__(self, m, text):
         self.m, self.text = m, text
 
-    def __add__(self, other):
-        return self.m.line(f"{self.text} + {self.m.text(other)}")
-
-    def __sub__(self, other):
-        return self.m.line(f"{self.text} - {self.m.text(other)}")
-
-    def __rsub__(self, other):
-        return self.m.line(f"{self.m.text(other)} - {self.text}")
-
-    def __mul__(self, other):
-        return self.m.line(f"{self.text} * {self.m.text(other)}")
-
-    def __truediv__(self, other):
-        return self.m.line(f"{self.text} / {self.m.text(other)}")
-
-    def __rtruediv__(self, other):
-        return self.m.line(f"{self.m.text(other)} / {self.text}")
-
-    def __neg__(self):
-        return self.m.line(f"-{self.text}")
-
-    def __lt__(self, other):
-        return self.m.line(f"{self.text} < {self.m.text(other)}")
-
-    def __gt__(self, other):
-        return self.m.line(f"{self.text} > {self.m.text(other)}")
-
-    def __eq__(self, other):
-        return self.m.line(f"{self.text} == {self.m.text(other)}")
-
-    def __and__(self, other):
-        return self.m.line(f"{self.text} and {other.text}")
-
-    def __or__(self, other):
-        return self.m.line(f"{self.text} or {other.text}")
-
-    def __xor__(self, other):
-        return self.m.line(f"{self.text} != {other.text}")
-
-    def __invert__(self):
-        return self.m.line(f"not {self.text}")
-
-    __radd__, __rmul__, __hash__ = __add__, __mul__, None
+    def apply(self, name, *values):
+        return self.m.apply(name, *values)
 
 
 class Bits(Name):
     """A whole number: the bits of a float."""
 
-    def __rsub__(self, other):
-        return Bits(self.m, f"({other} - {self.text})")
+    def apply(self, name, x, y):
+        return Bits(self.m, f"({_plain(x)} {SIGNS[name]} {_plain(y)})")
 
 
 class Word(Name):
     """32 bits without a sign, that wrap; the namespace's ``word`` makes one of a whole number."""
 
-    def _word(self, sign, other):
-        return Word(self.m, self.m.line(f"word({self.text} {sign} {getattr(other, 'text', other)})").text)
-
-    def __xor__(self, other):
-        return self._word("^", other)
-
-    def __add__(self, other):
-        return self._word("+", other)
-
-    def __mul__(self, other):
-        return self._word("*", other)
-
-    def __rshift__(self, by):
-        return self._word(">>", by)
+    def apply(self, name, x, y):
+        return Word(self.m, self.m.line(f"word({_plain(x)} {SIGNS[name]} {_plain(y)})").text)
 
 
-class Writer:
+def _plain(x):
+    return getattr(x, "text", x)
+
+
+class Writer(Maths):
     """The maths of formulas.py: every operation a line of source; constants are globals of the dtype."""
 
     def __init__(self, namespace, dtype, prefix="v"):
@@ -108,6 +62,12 @@ class Writer:
         self.count += 1
         self.say(f"{name} = {text}")
         return Name(self, name)
+
+    def apply(self, name, *values):
+        texts = [self.text(v) for v in values]
+        if name in ("negative", "not"):
+            return self.line(f"{'-' if name == 'negative' else 'not '}{texts[0]}")
+        return self.line(f" {LOGICAL.get(name) or SIGNS[name]} ".join(texts))
 
     def text(self, x):
         return x.text if isinstance(x, Name) else self.constant(x).text
@@ -126,16 +86,6 @@ class Writer:
 
     def select(self, mask, x, y):
         return self.line(f"{self.text(x)} if {mask.text} else {self.text(y)}")
-
-    def maximum(self, x, low):
-        """x, or low where x is below it; NaN in x is kept."""
-        return self.select(self.lift(x) < low, low, x)
-
-    def minimum(self, x, high):
-        return self.select(self.lift(x) > high, high, x)
-
-    def clip(self, x, low, high):
-        return self.minimum(self.maximum(x, low), high)
 
     def abs(self, x):
         return self.line(f"abs({self.text(x)})")
@@ -197,30 +147,12 @@ def function(name, arguments, write, namespace, dtype, kind=Name):
     return name
 
 
-def row_functions(name, table, arguments, returns, namespace, dtype):
-    """def name(code, arguments): what a table of losses or links does to a row; see views.Row."""
-    from .views import Row
-
-    cases = {}
-    for code, formula in table.items():
-        m = Writer(namespace, dtype)
-        m.level = 1
-        formula(m, Row(m))
-        cases[code] = f"{name}_{code}"
-        head = [f"def {name}_{code}({', '.join(arguments)}):", "    value, hits, right = zero, 0, zero"]
-        source = "\n".join([*head, *m.lines, f"    return {returns}"]) + "\n"
-        compiled(source, namespace, [f"{name}_{code}"])
-        decorate(namespace, f"{name}_{code}")
-    _choice(name, arguments, cases, returns.replace("value", "zero").replace("hits", "0")
-            .replace("right", "zero"), namespace)  # fmt: skip
-
-
 def decorate(namespace, name):
     if not SIMULATED:  # these call nothing that the simulator would have to swap, so stay plain there
         namespace[name] = device(namespace[name])
 
 
-def _choice(name, arguments, cases, otherwise, namespace):
+def choice(name, arguments, cases, otherwise, namespace):
     """def name(code, arguments): the case of the code."""
     given = ", ".join(arguments)
     lines = [f"def {name}(code, {given}):"]
@@ -325,7 +257,7 @@ def functions(dtype):
             code: function(f"{name}_{code}", arguments, formula, namespace, dtype)
             for code, formula in table.items()
         }
-        _choice(name, arguments, cases, otherwise, namespace)
+        choice(name, arguments, cases, otherwise, namespace)
     function("prelu", ["z", "slope"], formulas.prelu, namespace, dtype)
     function("average", ["mean", "p", "share"], formulas.average, namespace, dtype)
     _activate_both(namespace)

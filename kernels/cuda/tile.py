@@ -146,15 +146,15 @@ def _groups(tile, vector, way):
     return side, tile.thread[way] // side, tile.warps[way] * tile.lanes[way] * side
 
 
-def write(name, arguments, tile, vector, operands, begin, middle, epilogue, *, bias=False):
+def write(name, arguments, tile, vector, operands, parts, bias=False):
     """Source of a kernel.
 
-    begin: lines that set a_base, a_ld, a_first, a_limit, the same for b, depth, and return where a
-    block has nothing to do; middle: what the epilogue needs, read after the sums: it would hold
-    registers until then; epilogue: lines with the sum as ``total``, its place as m, n (of the
-    output), inside as ``m < rows and n < columns`` already checked. bias: also sum B's rows.
+    parts: three lists of lines. The first sets a_base, a_ld, a_first, a_limit, the same for b, and depth,
+    and returns where a block has nothing to do. The second is what the epilogue needs, read after the sums:
+    it would hold registers until then. The third is the epilogue, with the sum as ``total``, its place as
+    m, n (of the output); ``m < rows and n < columns`` is already checked. bias: also sum B's rows.
     """
-    a, b = operands
+    (a, b), (begin, middle, epilogue) = operands, parts
     if bias and tile.threads < tile.columns:
         raise ValueError(f"tile: {tile} has fewer threads than columns, whose bias they sum")
     s = Source()
@@ -185,10 +185,10 @@ def write(name, arguments, tile, vector, operands, begin, middle, epilogue, *, b
     s("for turn in range(turns):")
     s.level += 1
     a.fetch(s), b.fetch(s)  # after the last one: nothing is left, nothing is read
-    share = tile.depth // tile.slices
-    s(f"a_at = a_space + (turn & 1) * {a.space} + part_k * {share * a.row} + own_m")
-    s(f"b_at = b_space + (turn & 1) * {b.space} + part_k * {share * b.row} + own_n")
-    s(f"for step in range({share // tile.unroll}):")
+    part_depth = tile.depth // tile.slices
+    s(f"a_at = a_space + (turn & 1) * {a.space} + part_k * {part_depth * a.row} + own_m")
+    s(f"b_at = b_space + (turn & 1) * {b.space} + part_k * {part_depth * b.row} + own_n")
+    s(f"for step in range({part_depth // tile.unroll}):")
     s.level += 1
     for u in range(tile.unroll):
         for prefix, operand, side, groups, apart in (
@@ -266,7 +266,7 @@ def forward(name, tile, vector):
         _Operand("a", tile, vector, tile.rows, False),
         _Operand("b", tile, vector, tile.columns, True),
     )
-    return write(name, "mem, table, index", tile, vector, operands, begin, middle, epilogue)
+    return write(name, "mem, table, index", tile, vector, operands, (begin, middle, epilogue))
 
 
 def backward(name, tile, vector):
@@ -299,7 +299,7 @@ def backward(name, tile, vector):
         _Operand("a", tile, vector, tile.rows, False),
         _Operand("b", tile, vector, tile.columns, False),
     )
-    return write(name, "mem, table, index", tile, vector, operands, begin, middle, epilogue)
+    return write(name, "mem, table, index", tile, vector, operands, (begin, middle, epilogue))
 
 
 def update(name, tile, vector):
@@ -348,7 +348,7 @@ def update(name, tile, vector):
         _Operand("a", tile, vector, tile.rows, True),
         _Operand("b", tile, vector, tile.columns, True),
     )
-    s = write(name, "mem, table", tile, vector, operands, begin, middle, epilogue, bias=True)
+    s = write(name, "mem, table", tile, vector, operands, (begin, middle, epilogue), bias=True)
     s("n = b_first + tid", f"if a_first == 0 and tid < {tile.columns} and n < b_limit:")
     apart = f" + table[{codes.G_APART}]"
     s("    at = a_limit * ldw + n", "    " + step.format(g="below", at="at", more=apart))

@@ -7,9 +7,9 @@ from numba import float64
 from .. import codes
 from ..codes import DEVICE
 from .device import SIMULATED, cuda, device, kernel
-from .folds import ACROSS, DOWN, PATCH, fold_down, fold_sum
+from .folds import PATCH, PATCH_COLUMNS, PATCH_ROWS, fold_column, fold_sum
 
-THREADS = 4 if SIMULATED else 256  # of a block of the passes over all parameters
+PASS_THREADS = 4 if SIMULATED else 256  # of a block of the passes over all parameters
 
 
 @device
@@ -53,7 +53,7 @@ def constants_of(table, layer, block):
 
 
 def constants(names):
-    """Adds update_constants and settle to a namespace of scalar.functions."""
+    """Adds update_constants and update_weight to a namespace of scalar.functions."""
     update = names["update"]
 
     @device
@@ -66,7 +66,7 @@ def constants(names):
             mem[c + k] = numbers[given + k]
 
     @device
-    def settle(mem, table, g, at, place):
+    def update_weight(mem, table, g, at, place):
         """The update of the weight at ``at`` with gradient g, as in dense_update; place: its constants."""
         size = table[DEVICE + codes.P_SIZE]
         code, slots = table[DEVICE + codes.P_OPTIMIZER], size + at
@@ -74,7 +74,7 @@ def constants(names):
             code, slots = table[codes.G_KEEPS], table[codes.G_STORE] + at
         update(code, g, mem, at, slots, size, place)
 
-    names |= {"update_constants": update_constants, "settle": settle}
+    names |= {"update_constants": update_constants, "update_weight": update_weight}
 
 
 def build(names):
@@ -114,7 +114,7 @@ def build(names):
                 factor = mem[table[DEVICE + codes.P_PARTIALS] + done]
             done += blocks_of(count)
             last = first + count
-            at = first + cuda.blockIdx.x * THREADS + cuda.threadIdx.x
+            at = first + cuda.blockIdx.x * PASS_THREADS + cuda.threadIdx.x
             while trains and at < last:
                 g = mem[source + at]
                 for part in range(1, parts):
@@ -126,12 +126,12 @@ def build(names):
                 else:
                     place = constants_of(table, layer, 1 if at < bare else 2)
                     update(code, g * factor, mem, at, size + at, size, place)
-                at += cuda.gridDim.x * THREADS
+                at += cuda.gridDim.x * PASS_THREADS
 
     @kernel
     def square_norm(mem, table):
         """Sums of squares of the gradient array: one for each codes.NORM_BLOCK numbers of a group."""
-        shared = cuda.shared.array(THREADS, number_type)
+        shared = cuda.shared.array(PASS_THREADS, number_type)
         tid, number, index = cuda.threadIdx.x, cuda.blockIdx.x, 0
         first, size, _, _, _ = parameter_group(table, 0)
         while number >= blocks_of(size):
@@ -140,10 +140,10 @@ def build(names):
             first, size, _, _, _ = parameter_group(table, index)
         last = first + min((number + 1) * codes.NORM_BLOCK, size)
         total = zero
-        for at in range(first + number * codes.NORM_BLOCK + tid, last, THREADS):
+        for at in range(first + number * codes.NORM_BLOCK + tid, last, PASS_THREADS):
             g = mem[table[DEVICE + codes.P_GRADIENT] + at]
             total += g * g
-        total = fold_sum(shared, tid, THREADS, total)
+        total = fold_sum(shared, tid, PASS_THREADS, total)
         if tid == 0:
             mem[table[DEVICE + codes.P_PARTIALS] + cuda.blockIdx.x] = total
 
@@ -151,7 +151,7 @@ def build(names):
     def clip(mem, table, numbers):
         """One block: U_FACTOR *= min(1, clip_norm / norm); with clip_layer_norm a factor for each group, in
         the place of its first partial sum. A norm that is not finite takes the step back and stops."""
-        shared = cuda.shared.array(THREADS, float64)
+        shared = cuda.shared.array(PASS_THREADS, float64)
         tid, partials = cuda.threadIdx.x, table[DEVICE + codes.P_PARTIALS]
         if table[codes.G_STOPPED] != 0 or table[codes.G_UPDATES] == 0:
             return
@@ -160,9 +160,9 @@ def build(names):
             _, size, _, _, _ = parameter_group(table, index)
             count += blocks_of(size)
         total, factor = 0.0, numbers[codes.U_FACTOR]
-        for b in range(tid, count, THREADS):
+        for b in range(tid, count, PASS_THREADS):
             total += float(mem[partials + b])
-        norm = factor * math.sqrt(fold_sum(shared, tid, THREADS, total))
+        norm = factor * math.sqrt(fold_sum(shared, tid, PASS_THREADS, total))
         if not math.isfinite(norm):
             if tid == 0:
                 table[codes.G_STOPPED] = 1
@@ -178,9 +178,9 @@ def build(names):
             for index in range(parameter_groups(table)):
                 _, size, _, _, _ = parameter_group(table, index)
                 total = 0.0
-                for b in range(first + tid, first + blocks_of(size), THREADS):
+                for b in range(first + tid, first + blocks_of(size), PASS_THREADS):
                     total += float(mem[partials + b])
-                norm = factor * math.sqrt(fold_sum(shared, tid, THREADS, total))
+                norm = factor * math.sqrt(fold_sum(shared, tid, PASS_THREADS, total))
                 if tid == 0:
                     mem[partials + first] = factor * min(1.0, most / (norm + 1e-6))
                 first += blocks_of(size)
@@ -193,17 +193,17 @@ def build(names):
         this = DEVICE + codes.HEADER + cuda.blockIdx.y * codes.LAYER_COLUMNS
         if table[codes.G_STOPPED] != 0 or table[codes.G_UPDATES] == 0 or table[this + codes.L_FROZEN] != 0:
             return
-        c, ld = cuda.blockIdx.x * ACROSS + tid % ACROSS, table[this + codes.L_LDW]
+        c, ld = cuda.blockIdx.x * PATCH_COLUMNS + tid % PATCH_COLUMNS, table[this + codes.L_LDW]
         rows = table[this + codes.L_FAN_IN] if c < table[this + codes.L_FAN_OUT] else 0
         total, at = zero, table[this + codes.L_W] + c
-        for r in range(tid // ACROSS, rows, DOWN):
+        for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
             x = mem[at + r * ld]
             total += x * x
-        norm = math.sqrt(fold_down(shared, tid, total))
+        norm = math.sqrt(fold_column(shared, tid, total))
         most = real(numbers[codes.H_MAX_NORM])
         if norm > most:
             factor = most / (norm + real(1e-7))
-            for r in range(tid // ACROSS, rows, DOWN):
+            for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
                 mem[at + r * ld] = mem[at + r * ld] * factor
 
     @kernel
@@ -214,10 +214,10 @@ def build(names):
         size = table[DEVICE + codes.P_SIZE]
         share = mem[table[DEVICE + codes.P_SCRATCH] + codes.S_CONSTANTS + codes.C_AVERAGE]
         mean = size * table[DEVICE + codes.P_SLOTS]
-        at = cuda.blockIdx.x * THREADS + cuda.threadIdx.x
+        at = cuda.blockIdx.x * PASS_THREADS + cuda.threadIdx.x
         while at < size:
             mem[mean + at] = running(mem[mean + at], mem[at], share)
-            at += cuda.gridDim.x * THREADS
+            at += cuda.gridDim.x * PASS_THREADS
 
     return {"layer_constants": layer_constants, "apply": apply, "square_norm": square_norm, "clip": clip,
             "constrain": constrain, "average": average}  # fmt: skip

@@ -5,9 +5,10 @@ largest values, so every thread of the block runs every line; rows that are not 
 """
 
 from .. import codes
-from .scalar import Name
+from .scalar import Name, Writer, choice, compiled, decorate
 
-ARGUMENTS = ["mem", "shared", "tid", "group", "width", "count", "z_row", "t_row", "out", "numbers", "share"]
+# of the functions that are written here; tuples are taken apart in their first lines
+ARGUMENTS = ["mem", "shared", "threads", "width", "count", "places", "row_weight"]
 
 
 class Row:
@@ -52,7 +53,7 @@ class Row:
         return self.m.line(f"mem[out + {c.text}]")
 
     def put(self, c, x):
-        self.m.say(f"mem[out + {c.text}] = {self.m.text(x)} * share")
+        self.m.say(f"mem[out + {c.text}] = {self.m.text(x)} * row_weight")
 
     def number(self, i):
         return self.m.line(f"mem[numbers + {i}]")
@@ -113,10 +114,28 @@ class Row:
         return best, m.line(f"-fold_largest(shared, tid, group, {place.text})")
 
     def finish(self, loss):
-        self.m.say(f"value = {self.m.text(loss)} * share")
+        self.m.say(f"value = {self.m.text(loss)} * row_weight")
 
     def right(self, mask):
         self.m.say(f"hits = 1 if {mask.text} else 0")
 
     def right_each(self, c, mask):
         self.m.say(f"right += {self.m.constant(1.0).text} if {mask.text} else zero")
+
+
+def row_functions(name, table, returns, namespace):
+    """def name(code, arguments): what a table of losses or links does to a row; see Row."""
+    cases = {}
+    for code, formula in table.items():
+        m = Writer(namespace, namespace["dtype"])
+        m.level = 1
+        formula(m, Row(m))
+        cases[code] = f"{name}_{code}"
+        head = [f"def {name}_{code}({', '.join(ARGUMENTS)}):", "    tid, group = threads",
+                "    z_row, t_row, out, numbers = places",
+                "    value, hits, right = zero, 0, zero"]  # fmt: skip
+        source = "\n".join([*head, *m.lines, f"    return {returns}"]) + "\n"
+        compiled(source, namespace, [f"{name}_{code}"])
+        decorate(namespace, f"{name}_{code}")
+    choice(name, ARGUMENTS, cases, returns.replace("value", "zero").replace("hits", "0")
+            .replace("right", "zero"), namespace)  # fmt: skip

@@ -243,7 +243,7 @@ ADDITIONS = {
             after("NORMS = {", '"twin": TWIN_NORM, '),
         ],
         "kernels/cpu/layers.py": [
-            ("if norm == codes.LAYER_NORM:", "if norm == codes.LAYER_NORM or norm == codes.TWIN_NORM:")
+            ("norm == codes.LAYER_NORM:", "norm in (codes.LAYER_NORM, codes.TWIN_NORM):")
         ],
         "kernels/cuda/layers.py": [
             ("if norm != codes.LAYER_NORM:", "if norm != codes.LAYER_NORM and norm != codes.TWIN_NORM:"),

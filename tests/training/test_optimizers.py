@@ -13,7 +13,7 @@ from fastbp.engine.options import Options
 from fastbp.engine.rates import Updates
 from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
-from fastbp.optimizers import BLOCK, SQUARED
+from fastbp.optimizers import POWERS, SQUARED
 
 # Errors of the way gone in 100 steps: about ten times the largest seen, 6e-6 and 2e-13 (RAdam, whose
 # rho_t cancels). Lion's steps all have one size: where the sign hangs on float32's rounding, one is wrong.
@@ -104,7 +104,7 @@ def test_100_steps_against_torch(rng, torch, dtype, name):
     assert way(params64(net), twin.params(), start) < bound
 
 
-@pytest.mark.parametrize("number", [0, BLOCK - 5, SQUARED - 5, 10**6])
+@pytest.mark.parametrize("number", [0, POWERS - 5, SQUARED - 5, 10**6])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_constants_of_a_window_are_those_of_its_updates(name, number):
     """One by one or all at once, with rates of their own or without."""
