@@ -36,7 +36,7 @@ from .scalar import functions
 ENOUGH = 4 if SIMULATED else 96
 PART = 8 if SIMULATED else 256  # rows of a part of the batch at least
 REPLAYED = 16  # steps of a graph; what is left of a window goes by graphs of one step
-KNOWN_UPDATES = 2 if SIMULATED else 4096  # updates whose constants have room on the device at first
+KNOWN_UPDATES = 4096  # updates whose constants have room on the device at first
 FEWEST_RECORDED = 4  # steps that are worth recording such a one
 GATHER_THREADS = 4 if SIMULATED else 128  # threads of a gathering block
 LAYER_THREADS = 4 if SIMULATED else 128  # of a block that goes once over layers or columns

@@ -82,6 +82,17 @@ def test_graphs_replay_what_was_recorded(rng, monkeypatch, streamed):
     assert {len(graph) for graph in replayed} == {7, 3 * 7}
 
 
+def test_a_window_of_more_updates_than_there_is_room_for(rng, monkeypatch):
+    """Their constants then lie in a larger array, and the sums so far go there too."""
+    X, y, found = rng.standard_normal((14, 3)), rng.integers(0, 2, 14), []
+    for known in (1, 4096):
+        monkeypatch.setattr(program, "KNOWN_UPDATES", known)
+        net = fb.MLP([3, 4, 2], seed=0)
+        trainer = fb.Trainer(net, batch_size=2, seed=1, device="cuda", schedule=lambda k: 0.1 / (1 + k))
+        found.append([*trainer.fit(X, y).history["loss"], *net.params])
+    assert np.array_equal(*found)
+
+
 @pytest.mark.parametrize("options", [{}, {"clip_norm": 1.0}, {"batch_size": 16}])
 def test_explain(monkeypatch, options):
     """The CPU's table and what a GPU adds to it; the times are the simulator's own."""

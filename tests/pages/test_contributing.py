@@ -156,6 +156,7 @@ ADDITIONS = {
         "docs/maths.md": [before("| log_cosh |", "| quartic | mean of (z - t)⁴ | 4 (z - t)³ / C | z |\n")],
         "README.md": [before("focal, hinge, mse", "quartic, ")],
         "docs/guide.md": [before('`"huber"`, ', '`"quartic"`, ')],
+        "tests/pages/public_api.txt": [before("fastbp.losses.MSE(", "fastbp.losses.Quartic()\n")],
         "tests/support/draw.py": [after("VARIANTS = {\n", '    "quartic": fb.losses.Quartic(),\n')],
         "tests/kernels/test_losses.py": [
             after("    plain = {\n", '        "quartic": lambda z, t: ((z - t) ** 4).mean(),\n')
@@ -215,6 +216,7 @@ ADDITIONS = {
         "README.md": [after("| optimizers | ", "AdaBelief, ")],
         "docs/guide.md": [after("`SGD Adam AdamW", " AdaBelief")],
         "docs/training.md": [after("`SGD Adam AdamW", " AdaBelief")],
+        "tests/pages/public_api.txt": [before("fastbp.optimizers.Lion(", "fastbp.optimizers.AdaBelief()\n")],
         "tests/support/ways.py": [before('    "lion": ', '    "adabelief": fb.AdaBelief(0.01),\n')],
         "tests/kernels/test_kernels.py": [
             before(
@@ -272,6 +274,7 @@ ADDITIONS = {
         "docs/training.md": [after("**Schedules**: `", "Saw ")],
         "README.md": [("ten schedules", "eleven schedules")],
         "docs/api.md": [before("### fastbp.schedules.Step", "### fastbp.schedules.Saw\n\n")],
+        "tests/pages/public_api.txt": [before("fastbp.schedules.Step(", "fastbp.schedules.Saw()\n")],
         "tests/training/test_schedules.py": [
             after(
                 "def test_rates_by_hand():\n",
@@ -345,7 +348,7 @@ def places(kind):
     """The files that the list of a kind names in its points."""
     section = PAGE.split(f"### To add {kind}\n")[1].split("\n### ")[0]
     points = re.findall(r"^\d+\. .*?(?=^\d+\. |^\n|\Z)", section, re.M | re.S)
-    named = [name for point in points for name in re.findall(r"`([\w/.]+\.(?:py|md))`", point)]
+    named = [name for point in points for name in re.findall(r"`([\w/.]+\.(?:py|md|txt))`", point)]
     assert len(named) == len(set(named)), f"{kind}: named twice"
     return named
 

@@ -77,6 +77,7 @@ def losses(tree):
             tree.want(False, "loss", name, "fastbp/losses/__init__.py")
         else:
             tree.words("loss", name, "bench/parts/features.py", "bench/unchanged.py", word=kind.__name__)
+            tree.words("loss", name, "tests/pages/public_api.txt", word=f"fastbp.losses.{kind.__name__}")
 
 
 def optimizers(tree):
@@ -87,6 +88,7 @@ def optimizers(tree):
     for name, kind in fastbp.optimizers.OPTIMIZERS.items():
         title = kind.__name__
         tree.want(title in fastbp.optimizers.__all__, "optimizer", title, "fastbp/optimizers.py")
+        tree.words("optimizer", title, "tests/pages/public_api.txt", word=f"fastbp.optimizers.{title}")
         tree.want(
             title in fastbp.__all__ and hasattr(fastbp, title), "optimizer", title, "fastbp/__init__.py"
         )
@@ -136,6 +138,7 @@ def schedules(tree):
     for name, kind in fastbp.schedules.SCHEDULES.items():
         title = kind.__name__
         tree.want(title in fastbp.schedules.__all__, "schedule", title, "fastbp/schedules/__init__.py")
+        tree.words("schedule", title, "tests/pages/public_api.txt", word=f"fastbp.schedules.{title}")
         tree.want(name in types.ScheduleName.__args__, "schedule", title, "fastbp/types.py")
         tree.row("schedule", title, "Optimizers")
         tree.words("schedule", title, "docs/training.md", "docs/api.md")

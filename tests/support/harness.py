@@ -70,15 +70,20 @@ def matrix(array):
 
 
 @njit
+def weights(w, fan_in, fan_out):
+    return Weights(pointer(w), w.shape[1], fan_in, fan_out)
+
+
+@njit
 def forward(out, slope, keep, x, w, depth, code, row, last, column, end):
-    dense.dense_forward(matrix(out), pointer(slope), keep, matrix(x), Weights(*matrix(w), depth, 0), code,
+    dense.dense_forward(matrix(out), pointer(slope), keep, matrix(x), weights(w, depth, 0), code,
                         Area(Slice(row, last), Slice(column, end)))  # fmt: skip
 
 
 @njit
 def backward(out, a, delta, w, depth, inner, code, row, last, column, end, panel, tile, zeros):
     nothing = pointer(zeros)
-    dense.dense_backward(matrix(out), pointer(a), matrix(delta), Weights(*matrix(w), inner, depth), code,
+    dense.dense_backward(matrix(out), pointer(a), matrix(delta), weights(w, inner, depth), code,
                          Area(Slice(row, last), Slice(column, end)),
                          Room(pointer(panel), pointer(tile), nothing, nothing, nothing),
                          Bypass(0, Matrix(nothing, 0), 0, nothing))  # fmt: skip
@@ -92,7 +97,7 @@ def rule(w, slots, code, constants):
 @njit
 def weight_update(w, slots, x, delta, batch, inner, outer, code, row, last, column, end, constants,
                   tile, zeros, one):  # fmt: skip
-    dense.dense_update(Weights(*matrix(w), inner, outer), rule(w, slots, code, constants), matrix(x),
+    dense.dense_update(weights(w, inner, outer), rule(w, slots, code, constants), matrix(x),
                        matrix(delta), Area(Slice(row, last), Slice(column, end)),
                        Piece(batch, dense.WHOLE, False),
                        Room(pointer(w), pointer(tile), pointer(w), pointer(one), pointer(zeros)))  # fmt: skip
@@ -110,7 +115,7 @@ def weight_update_by_pieces(w, slots, x, delta, batch, inner, outer, code, row, 
             piece = dense.WHOLE if start == 0 else dense.LAST
         d = rows_from(matrix(delta), start)
         dense.pack_panels(pointer(packs), d, count, Slice(column, end))
-        dense.dense_update(Weights(*matrix(w), inner, outer), rule(w, slots, code, constants),
+        dense.dense_update(weights(w, inner, outer), rule(w, slots, code, constants),
                            rows_from(matrix(x), start), d, Area(Slice(row, last), Slice(column, end)),
                            Piece(count, piece, True),
                            Room(pointer(packs), pointer(tile), pointer(sums), pointer(one),
