@@ -255,15 +255,15 @@ def test_a_schedule_ends_on_the_budget(rng):
     X, y = problem(rng, 3000)
     trainer = fb.Trainer(network(), optimizer=fb.SGD(0.1), batch_size=15, schedule=sc.Polynomial(), threads=1)
     seen = []
-    table = rates.Rates.table
+    epoch = rates.Rates.epoch
     try:
-        rates.Rates.table = lambda self: (seen.append(table(self)), seen[-1])[1]
+        rates.Rates.epoch = lambda self: (seen.append(epoch(self)), seen[-1])[1]
         trainer.fit(X, y, seconds=0.6)
     finally:
-        rates.Rates.table = table
+        rates.Rates.epoch = epoch
     last = (trainer.steps - 1) % 200
     assert trainer.steps > 1000 and len(seen) > 5
-    assert seen[0][0, 0] == pytest.approx(0.1) and seen[-1][last, 0] < 0.03
+    assert seen[0].lr[0] == pytest.approx(0.1) and seen[-1].lr[last] < 0.03
 
 
 # --- the range test
