@@ -29,6 +29,7 @@ from .callbacks import (  # noqa: E402
     TensorBoard,
     TerminateOnNaN,
 )
+from .engine.history import History  # noqa: E402
 from .models.self_training import self_training  # noqa: E402
 from .network.mlp import MLP  # noqa: E402
 from .optimizers import (  # noqa: E402
@@ -44,7 +45,6 @@ from .optimizers import (  # noqa: E402
     RAdam,
     RMSprop,
 )
-from .training.history import History  # noqa: E402
 from .training.trainer import Trainer, load  # noqa: E402
 
 # what many programs never need: a fifth of the time that importing takes

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .drawing.tensorboard import EventFile
-    from .training.trainer import Trainer
+    from .engine.anytrainer import AnyTrainer
     from .types import FilePath, Logs
 
     Mode: TypeAlias = Literal["auto", "min", "max"]
@@ -50,7 +50,7 @@ class Callback:
     (3, 'callback')
     """
 
-    trainer: Trainer = None  # type: ignore[assignment]  # fit sets it before the first call
+    trainer: AnyTrainer = None  # type: ignore[assignment]  # fit sets it before the first call
 
     def on_train_begin(self, logs: Logs | Any = None) -> None:
         """Before the first epoch."""

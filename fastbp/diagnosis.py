@@ -18,7 +18,7 @@ from .network.layout import arena
 from .printing import text_table
 
 if TYPE_CHECKING:
-    from .training.trainer import Trainer
+    from .engine.anytrainer import AnyTrainer
     from .types import Features, FilePath, SampleWeight, Targets
 
 __all__ = ["Diagnosis", "LayerReport"]
@@ -89,7 +89,7 @@ class Diagnosis:
 
 
 def diagnose(
-    trainer: Trainer, X: Features, y: Targets, sample_weight: SampleWeight = None, rows: int = 1024
+    trainer: AnyTrainer, X: Features, y: Targets, sample_weight: SampleWeight = None, rows: int = 1024
 ) -> Diagnosis:
     """A Diagnosis of a trainer on at most ``rows`` rows, evenly spaced; see Trainer.diagnose."""
     rows, net = whole("rows", rows, 2), trainer.net

@@ -18,7 +18,7 @@ from .network.layout import arena
 from .printing import text_table
 
 if TYPE_CHECKING:
-    from .training.trainer import Trainer
+    from .engine.anytrainer import AnyTrainer
 
 __all__ = ["Explanation", "Row"]
 
@@ -103,7 +103,7 @@ class Explanation:
         return "\n".join([*lines, text_table(rows, left=(0, 6, 9))])
 
 
-def explain(trainer: Trainer, seconds: float = 0.5) -> Explanation:
+def explain(trainer: AnyTrainer, seconds: float = 0.5) -> Explanation:
     """Run training steps on random data with copies of the weights; returns an Explanation.
 
     The trainer is not changed. ``seconds``: about how long to measure.

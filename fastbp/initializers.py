@@ -17,7 +17,6 @@ from .errors import ABOVE_0, check_field, unknown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .network.mlp import MLP
     from .types import Activation, Doubles, InitializerFunction, InitializerLike
 
     Draw: TypeAlias = Callable[[np.random.Generator, tuple[int, int]], Doubles]
@@ -180,8 +179,8 @@ def initializer(spec: InitializerLike | None) -> InitializerFunction | None:
     )
 
 
-def fill(net: MLP, spec: InitializerLike | None, rng: np.random.Generator) -> None:
-    """Give ``net`` its initial weights; see MLP. Raises ValueError or TypeError, naming the argument."""
+def fill(net: Any, spec: InitializerLike | None, rng: np.random.Generator) -> None:
+    """Give an MLP its initial weights; see there. Raises ValueError or TypeError, naming the argument."""
     if isinstance(spec, (list, tuple)):
         _copy(net, spec)
         return
@@ -194,7 +193,7 @@ def fill(net: MLP, spec: InitializerLike | None, rng: np.random.Generator) -> No
         w[:], b[:] = values, 0
 
 
-def _copy(net: MLP, pairs: Any) -> None:
+def _copy(net: Any, pairs: Any) -> None:
     if len(pairs) != len(net.weights):
         raise ValueError(f"initializer: got {len(pairs)} layers, takes {len(net.weights)} pairs (W, b)")
     for i, pair in enumerate(pairs):

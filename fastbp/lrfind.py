@@ -18,7 +18,7 @@ from .network.layout import arena
 from .optimizers import LBFGS
 
 if TYPE_CHECKING:
-    from .training.trainer import Trainer
+    from .engine.anytrainer import AnyTrainer
     from .types import Doubles, Features, FilePath, SampleWeight, Targets
 
 __all__ = ["RangeTest"]
@@ -56,7 +56,7 @@ class RangeTest:
 
 
 def lr_find(
-    trainer: Trainer,
+    trainer: AnyTrainer,
     X: Features,
     y: Targets,
     *,

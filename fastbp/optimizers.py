@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from .errors import ABOVE_0, FROM_0, check_field, number, unknown
 from .kernels import codes
 
 if TYPE_CHECKING:
-    from .types import Array, Doubles, Ints, OptimizerLike
+    from .types import Array, Doubles, Ints, OptimizerName
 
 __all__ = [
     "SGD", "Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta", "Lion", "LBFGS",
@@ -100,6 +100,9 @@ class Optimizer:
         """Of rules that divide by a mean."""
         # never 0 / 0, in padding above all
         return {codes.C_BETA1: 1.0 - beta1, codes.C_BETA2: 1.0 - beta2, codes.C_EPS: max(eps, 1e-37)}
+
+
+OptimizerLike: TypeAlias = "OptimizerName | str | Optimizer"
 
 
 def _power(base: Any, t: Any) -> Any:

@@ -1,21 +1,17 @@
 """Types that signatures share, for type checkers and editors, and for annotations of your own.
 
-No program needs them to run: fastbp imports this module under TYPE_CHECKING only.
+No program needs them to run: fastbp imports this module under TYPE_CHECKING only. LossLike, OptimizerLike
+and ScheduleLike stand beside the class that they name, in losses/base.py, optimizers.py, schedules/base.py.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-if TYPE_CHECKING:
-    from .losses.base import Loss
-    from .optimizers import Optimizer
-    from .schedules.base import Schedule
 
 # --- data
 
@@ -79,13 +75,11 @@ LossName: TypeAlias = Literal[
     "cross_entropy", "bce_with_logits", "mse", "mae", "huber", "log_cosh", "quantile", "poisson_nll",
     "gamma_nll", "gaussian_nll", "focal", "hinge", "cosine",
 ]  # fmt: skip
-LossLike: TypeAlias = "LossName | str | Loss"
 Link: TypeAlias = Literal["identity", "sigmoid", "exp", "softmax"]
 
 OptimizerName: TypeAlias = Literal[
     "sgd", "adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "adagrad", "adadelta", "lion", "lbfgs"
 ]
-OptimizerLike: TypeAlias = "OptimizerName | str | Optimizer"
 
 ScheduleName: TypeAlias = Literal[
     "constant", "step", "multistep", "exponential", "cosine", "polynomial", "onecycle", "inversescaling",
@@ -93,7 +87,6 @@ ScheduleName: TypeAlias = Literal[
 ]  # fmt: skip
 ScheduleFunction: TypeAlias = Callable[[int], float]  # of the number of the update, from 0
 By: TypeAlias = Literal["step", "epoch", "sample"]  # what a schedule counts
-ScheduleLike: TypeAlias = "ScheduleName | str | Schedule | ScheduleFunction"
 
 MetricName: TypeAlias = Literal[
     "accuracy", "top_k", "auc", "f1", "precision", "recall", "r2", "mae", "mse", "rmse", "log_loss"

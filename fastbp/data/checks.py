@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from ..losses.base import Loss
     from ..types import Array, Features, Floats, MetricFunction, SampleWeight, Shape, Targets
+
+    class TakesTargets(Protocol):
+        """A loss, of which checks ask no more."""
+
+        def targets(self, array: Array, outputs: int) -> tuple[int, Array]: ...
+
 
 _PIECE = 1 << 20  # elements looked at at once
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -145,7 +150,7 @@ def _by_name(X: Any, columns: list[str]) -> Any:
     return frames.frame(X).select(columns)
 
 
-def targets(y: Targets, loss: Loss, rows: int, outputs: int, dtype: DTypeLike) -> tuple[int, Array]:
+def targets(y: Targets, loss: TakesTargets, rows: int, outputs: int, dtype: DTypeLike) -> tuple[int, Array]:
     """(code, y as (N, targets)): the targets as the program reads them, and the loss code they need.
 
     loss: a fastbp.losses.Loss, which says what it takes. Raises ValueError or TypeError, naming what came

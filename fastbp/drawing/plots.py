@@ -11,8 +11,6 @@ from ..metrics import larger_is_better
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..diagnosis import Diagnosis
-    from ..lrfind import RangeTest
     from ..types import FilePath
 
 _NO_PANEL = ("seconds", "lr")
@@ -87,8 +85,8 @@ def save(figure: Any, path: FilePath) -> Path:
     return path
 
 
-def layer_bars(diagnosis: Diagnosis, path: FilePath) -> Path:
-    """Draw a Diagnosis, layer by layer, into the file ``path``; returns the Path written."""
+def layer_bars(diagnosis: Any, path: FilePath) -> Path:
+    """Draw a fastbp.diagnosis.Diagnosis, layer by layer, into the file ``path``; returns the Path written."""
     figure, (outputs, gradients, shares, updates) = _figure(2, 2)
     layers = diagnosis.layers
     place = list(range(len(layers)))
@@ -175,7 +173,7 @@ def _panel(axes: Any, history: Mapping[str, Sequence[Any]], key: str) -> None:
     axes.legend(loc=corner, frameon=False, fontsize=9, labelcolor=INK)
 
 
-def range_test(found: RangeTest, path: FilePath, title: str | None = None) -> Path:
+def range_test(found: Any, path: FilePath, title: str | None = None) -> Path:
     """Draw losses against learning rates (a fastbp.lrfind.RangeTest); returns the Path written.
 
     Raises ImportError where matplotlib is missing, ValueError for a suffix matplotlib does not know.

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..training.trainer import Trainer
     from ..types import Floats
+    from .anytrainer import AnyTrainer
 
 
-def average(trainer: Trainer) -> Floats:
+def average(trainer: AnyTrainer) -> Floats:
     """The average, laid out as net.params: a view."""
     return trainer.slots[-trainer.net.params.size :]
 
 
-def weights(trainer: Trainer, ema: bool | None = None) -> Floats:
+def weights(trainer: AnyTrainer, ema: bool | None = None) -> Floats:
     """The parameters to infer by, laid out as net.params. ema: as Trainer.evaluate takes it."""
     if ema and trainer.ema is None:
         raise ValueError("ema: got True, but no average is kept; takes a trainer made with ema=0.999")
@@ -25,7 +25,7 @@ def weights(trainer: Trainer, ema: bool | None = None) -> Floats:
     return average(trainer)
 
 
-def copy_to_average(trainer: Trainer, chosen: Callable[[str, int], bool]) -> None:
+def copy_to_average(trainer: AnyTrainer, chosen: Callable[[str, int], bool]) -> None:
     """Of what no update writes there: arrays for which chosen(name, number) holds."""
     means = trainer.net.named_views(average(trainer))
     for full, view in trainer.net.named_views(trainer.net.params).items():
@@ -34,12 +34,12 @@ def copy_to_average(trainer: Trainer, chosen: Callable[[str, int], bool]) -> Non
             means[full][:] = view
 
 
-def snapshot(trainer: Trainer) -> tuple[Floats, Floats | None]:
+def snapshot(trainer: AnyTrainer) -> tuple[Floats, Floats | None]:
     """What ``restore`` takes to predict as now."""
     return trainer.net.params.copy(), None if trainer.ema is None else average(trainer).copy()
 
 
-def restore(trainer: Trainer, state: tuple[Floats, Floats | None]) -> None:
+def restore(trainer: AnyTrainer, state: tuple[Floats, Floats | None]) -> None:
     """Set the weights, and the average if there is one, to those of a snapshot."""
     trainer.net.params[:], mean = state
     if mean is not None:

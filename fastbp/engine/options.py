@@ -14,8 +14,8 @@ from ..kernels import codes
 
 if TYPE_CHECKING:
     from ..optimizers import Optimizer
-    from ..training.trainer import Trainer
     from ..types import Doubles, PerUpdate
+    from .anytrainer import AnyTrainer
 
 _checked: weakref.WeakKeyDictionary[Any, Any] = (
     weakref.WeakKeyDictionary()
@@ -41,7 +41,7 @@ class Options:
     ema: float | None = None
 
     @classmethod
-    def of(cls, trainer: Trainer) -> Options:
+    def of(cls, trainer: AnyTrainer) -> Options:
         """The options of a trainer, checked as they are now; kept while they are the same objects."""
         now = [getattr(trainer, name) for name in cls.__dataclass_fields__]
         known, options = _checked.get(trainer, ([lambda: None], None))

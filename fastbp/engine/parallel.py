@@ -15,7 +15,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from ..network.mlp import MLP
-    from ..training.trainer import Trainer
+    from .anytrainer import AnyTrainer
 
 _one_region = threading.Lock()  # held while a region runs on a layer that takes one at a time
 _forked_from: str | None = None  # threading layer that this process's parent had used before the fork
@@ -63,7 +63,7 @@ def most_threads(net: MLP, batch: int, threads: int | None = None) -> int:
     return max(1, min(usable_cores(), max_threads(), step_work(net, batch) // PARALLEL_WORK))
 
 
-def lone_threads(trainer: Trainer, rows: int) -> int | None:
+def lone_threads(trainer: AnyTrainer, rows: int) -> int | None:
     """Threads of steps of all rows with Python between them (L-BFGS): 1 where it takes longer than they
     do, None for what the trainer takes. Then two gain little, and on a busy machine lose much.
     """

@@ -12,8 +12,8 @@ from .options import Options
 
 if TYPE_CHECKING:
     from ..optimizers import Optimizer
-    from ..training.trainer import Trainer
     from ..types import Doubles, Logs, PerUpdate
+    from .anytrainer import AnyTrainer
 
 
 class Updates:
@@ -35,7 +35,9 @@ class Updates:
         self.momentum = optimizer.inertia if momentum is None else momentum
 
     @classmethod
-    def of(cls, trainer: Trainer, lr: PerUpdate | None = None, momentum: PerUpdate | None = None) -> Updates:
+    def of(
+        cls, trainer: AnyTrainer, lr: PerUpdate | None = None, momentum: PerUpdate | None = None
+    ) -> Updates:
         """A trainer's; without lr its optimizer's, scaled as its schedule has it."""
         lr = trainer.optimizer.lr * trainer.lr_scale if lr is None else lr
         return cls(trainer.optimizer, Options.of(trainer), lr, momentum)
@@ -73,7 +75,7 @@ class Rates:
     """
 
     def __init__(
-        self, trainer: Trainer, epochs: int | None, updates: int, rows: int, seconds: float | None = None
+        self, trainer: AnyTrainer, epochs: int | None, updates: int, rows: int, seconds: float | None = None
     ) -> None:
         self.trainer, self.updates, self.rows, self.epochs = trainer, updates, rows, epochs
         plan = trainer.schedule = schedule(trainer.schedule)

@@ -9,8 +9,8 @@ from ..kernels import codes
 from . import backend
 
 if TYPE_CHECKING:
-    from ..training.trainer import Trainer
     from ..types import Array, Features, Floats, SampleWeight
+    from .anytrainer import AnyTrainer
 
 
 class Samples(NamedTuple):
@@ -40,7 +40,7 @@ class Samples(NamedTuple):
         return Samples(self.X[rows], self.code, self.y[rows], weight)
 
 
-def features(trainer: Trainer, X: Features, finite: bool = True) -> Any:
+def features(trainer: AnyTrainer, X: Features, finite: bool = True) -> Any:
     """X as the program reads it: prepared, and by name where the trainer was fitted on names."""
     if trainer.preparation is not None:
         X = trainer.preparation.transform(X, trainer.net.dtype)
@@ -50,7 +50,7 @@ def features(trainer: Trainer, X: Features, finite: bool = True) -> Any:
     return X
 
 
-def samples(trainer: Trainer, X: Features, y: Any, sample_weight: SampleWeight = None) -> Samples:
+def samples(trainer: AnyTrainer, X: Features, y: Any, sample_weight: SampleWeight = None) -> Samples:
     """The Samples of a trainer's arguments; see data/checks.py for what is raised."""
     rows = features(trainer, X)
     if trainer.preparation is not None:

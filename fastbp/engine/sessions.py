@@ -16,13 +16,13 @@ from .plan import Plan
 from .rates import Updates
 
 if TYPE_CHECKING:
-    from ..training.trainer import Trainer
     from ..types import Doubles, Floats
+    from .anytrainer import AnyTrainer
     from .samples import Samples
 
 
 def open_session(
-    trainer: Trainer,
+    trainer: AnyTrainer,
     batch: int,
     code: int,
     slots: Floats,
@@ -47,12 +47,12 @@ def open_session(
     return session
 
 
-def hyper(trainer: Trainer) -> Doubles:
+def hyper(trainer: AnyTrainer) -> Doubles:
     """The options' numbers, as they are now."""
     return Options.of(trainer).hyper(len(trainer.net.layers))
 
 
-def bind(trainer: Trainer, session: Any, samples: Samples) -> float:
+def bind(trainer: AnyTrainer, session: Any, samples: Samples) -> float:
     """Bind samples, weights as the loss has them; returns the share of those whose weight is not 0."""
     session.set_loss(samples.code)
     made = trainer.loss.weights(samples.weight, samples.y, samples.code)
@@ -63,7 +63,7 @@ def bind(trainer: Trainer, session: Any, samples: Samples) -> float:
 
 
 def training_windows(
-    trainer: Trainer, session: Any, steps: int, before: int
+    trainer: AnyTrainer, session: Any, steps: int, before: int
 ) -> Iterator[tuple[int, Any, Any, int]]:
     """session.windows of training, ``before`` updates made; step by step where there is a gradient_hook."""
     hook = trainer.gradient_hook

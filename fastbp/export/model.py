@@ -11,8 +11,8 @@ from ..kernels import codes
 from ..network.activations import NAMES as ACTIVATIONS
 
 if TYPE_CHECKING:
+    from ..engine.anytrainer import AnyTrainer
     from ..network.mlp import MLP
-    from ..training.trainer import Trainer
     from ..types import Array, Doubles
 
 # what predictions are of the outputs, by the code of the loss that has the link
@@ -86,7 +86,7 @@ class Model:
         return replace(self, layers=layers, norms=norms)
 
 
-def described(trainer: Trainer, link: bool = True) -> Model:
+def described(trainer: AnyTrainer, link: bool = True) -> Model:
     """The Model of a trainer. Raises ValueError for what no export can say."""
     net = trainer.net if trainer.ema is None else trainer.averaged_net()  # what predict takes
     for name in net.activations:

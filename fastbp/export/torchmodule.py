@@ -14,7 +14,7 @@ from .model import described, folded
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ..training.trainer import Trainer
+    from ..engine.anytrainer import AnyTrainer
     from ..types import Activation, Array, Dtype, Norm
     from .model import Model
 
@@ -44,7 +44,7 @@ _TORCH: dict[str, tuple[str, dict[str, Any]]] = {  # name -> torch.nn's module a
 _NORMS = {"layer": "LayerNorm", "batch": "BatchNorm1d"}
 
 
-def to_torch(trainer: Trainer, link: bool = False) -> Any:
+def to_torch(trainer: AnyTrainer, link: bool = False) -> Any:
     """The network as a torch.nn.Sequential of Linear layers, norms and activations, in its dtype, on the CPU.
 
     Names and shapes as torch has them: "0.weight" (fan_out, fan_in), "0.bias", "2.weight", ...; in eval()

@@ -19,7 +19,8 @@ from .base import Loss
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..types import Array, Floats, LossLike
+    from ..types import Array, Floats
+    from .base import LossLike
 
 __all__ = [
     "CrossEntropy", "BCEWithLogits", "MSE", "MAE", "Huber", "LogCosh", "Quantile", "PoissonNLL",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ..kernels import codes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..types import Array, Doubles, Floats
+    from ..types import Array, Doubles, Floats, LossName
 
 
 class Loss:
@@ -84,3 +84,6 @@ class Loss:
                 f"{type(self).__name__} {name}: got {len(value)} numbers, takes {outputs}, one for each "
                 "output of the network"
             )
+
+
+LossLike: TypeAlias = "LossName | str | Loss"

@@ -15,8 +15,9 @@ from ..training.fitting import split
 from ..training.trainer import Trainer
 
 if TYPE_CHECKING:
-    from ..training.history import History
-    from ..types import Activation, Dtype, Features, Floats, LossLike, Seed
+    from ..engine.history import History
+    from ..losses.base import LossLike
+    from ..types import Activation, Dtype, Features, Floats, Seed
 
 
 class Autoencoder:

@@ -10,7 +10,7 @@ from ..data import checks
 from ..errors import number, whole
 
 if TYPE_CHECKING:
-    from ..training.history import History
+    from ..engine.history import History
     from ..training.trainer import Trainer
     from ..types import Features, Ints, Targets
 

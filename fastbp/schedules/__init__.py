@@ -24,7 +24,8 @@ from .base import Schedule
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..types import Array, By, Doubles, Floats, Logs, ScheduleFunction, ScheduleLike
+    from ..types import Array, By, Doubles, Floats, Logs, ScheduleFunction
+    from .base import ScheduleLike
 
 __all__ = [
     "Constant", "Step", "MultiStep", "Exponential", "Cosine", "Polynomial", "OneCycle", "InverseScaling",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ..errors import ABOVE_0, BETWEEN_0_AND_1, FROM_0, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..types import Array, By, Doubles, Floats, Logs
+    from ..types import Array, By, Doubles, Floats, Logs, ScheduleFunction, ScheduleName
 
 _WHOLE = (lambda v: 1 <= v < 2**62 and v == int(v), "a whole number from 1 on")
 _CHECKS = {
@@ -69,3 +69,6 @@ class Schedule:
     def after_epoch(self, state: dict[str, Any], record: Logs, lr: float) -> float:
         """The base lr from the next epoch on; state: a dict that is kept between calls, empty at first."""
         return lr
+
+
+ScheduleLike: TypeAlias = "ScheduleName | str | Schedule | ScheduleFunction"

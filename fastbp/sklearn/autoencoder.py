@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from ..callbacks import Callback
-    from ..types import Activation, Array, Device, Features, OptimizerLike, SampleWeight
+    from ..optimizers import OptimizerLike
+    from ..types import Activation, Array, Device, Features, SampleWeight
 
 
 class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):

@@ -38,7 +38,8 @@ from . import parameters, tabular
 from .epochs import BetweenEpochs
 
 if TYPE_CHECKING:
-    from ..types import Array, Floats, LossLike
+    from ..losses.base import LossLike
+    from ..types import Array, Floats
     from .losses import ChosenLoss
 
 STOCHASTIC = ("sgd", "adam")

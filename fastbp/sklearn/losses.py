@@ -17,7 +17,8 @@ from ..losses import loss as make_loss
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..types import Array, LossLike
+    from ..losses.base import LossLike
+    from ..types import Array
 
 _ACTIVATION = {
     "softmax": "softmax",

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from ..callbacks import Callback
-    from ..types import Activation, Array, Device, Features, LossLike, OptimizerLike, SampleWeight, Targets
+    from ..losses.base import LossLike
+    from ..optimizers import OptimizerLike
+    from ..types import Activation, Array, Device, Features, SampleWeight, Targets
 
 _PARAMETERS = """
     Parameters

@@ -20,7 +20,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -33,8 +33,10 @@ from ..preparation import Preparation
 from ..schedules import schedule
 
 if TYPE_CHECKING:
+    from ..engine.anytrainer import AnyTrainer
     from ..types import FilePath
-    from .trainer import Trainer
+
+    Made = TypeVar("Made", bound=AnyTrainer)
 
 FORMAT = 1
 _PREPARATION = "preparation."
@@ -60,7 +62,7 @@ def _views(trainer):
     return views
 
 
-def save(trainer: Trainer, path: FilePath) -> None:
+def save(trainer: AnyTrainer, path: FilePath) -> None:
     """Write a trainer to ``path``: a temporary file beside it, flushed to disk, then renamed."""
     from safetensors.numpy import save as to_bytes
 
@@ -103,7 +105,7 @@ def save(trainer: Trainer, path: FilePath) -> None:
         raise
 
 
-def load(make: Callable[..., Trainer], path: FilePath, device: str, threads: int | None) -> Trainer:
+def load(make: Callable[..., Made], path: FilePath, device: str, threads: int | None) -> Made:
     """make(net, loss=..., ...), a Trainer, as ``save`` wrote it; see trainer.load."""
     from safetensors import SafetensorError, safe_open
 

@@ -14,17 +14,17 @@ from .. import metrics
 from ..callbacks import Callback, EarlyStopping, TerminateOnNaN
 from ..data import checks
 from ..engine import sessions
+from ..engine.history import History
 from ..engine.options import Options
 from ..engine.rates import Rates
 from ..engine.samples import Samples, samples
 from ..errors import ABOVE_0, BETWEEN_0_AND_1, number, whole
 from ..optimizers import LBFGS
 from . import lbfgs
-from .history import History
 
 if TYPE_CHECKING:
+    from ..engine.anytrainer import AnyTrainer
     from ..types import Batch, Logs, MetricsLike, SampleWeight, Verbose
-    from .trainer import Trainer
 
 PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
 
@@ -33,7 +33,7 @@ PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
 class Fit:
     """One call of Trainer.fit, checked; ``run`` does it."""
 
-    trainer: Trainer
+    trainer: AnyTrainer
     samples: Samples
     batch: int
     epochs: int | None  # as many as the budget allows
@@ -173,7 +173,7 @@ class Fit:
 
 
 def prepare(
-    trainer: Trainer,
+    trainer: AnyTrainer,
     X: Any,
     y: Any,
     epochs: int | None,

@@ -12,16 +12,15 @@ from ..engine.options import Options
 from .objective import Objective
 
 if TYPE_CHECKING:
+    from ..engine.anytrainer import AnyTrainer
     from ..engine.samples import Samples
     from ..types import Doubles
-    from .fitting import Fit
-    from .trainer import Trainer
 
 
 class Penalised:
     """Mean loss plus weight decay, and its gradient, of the flat parameters in float64."""
 
-    def __init__(self, trainer: Trainer, samples: Samples) -> None:
+    def __init__(self, trainer: AnyTrainer, samples: Samples) -> None:
         self.net, self.evaluate = trainer.net, Objective(trainer, samples)
         self.decay = np.zeros(self.net.params.size)
         for name, view in self.net.named_views(self.decay, state=False).items():
@@ -43,8 +42,8 @@ class _Stop(Exception):
     """A callback has ended the fit."""
 
 
-def prepare(fit: Fit) -> Callable[[Any], object]:
-    """How a Fit (see fitting.py) runs with the optimizer LBFGS: an iteration an epoch; checked."""
+def prepare(fit: Any) -> Callable[[Any], object]:
+    """How a fitting.Fit runs with the optimizer LBFGS: an iteration an epoch; checked."""
     try:
         from scipy.optimize import minimize
     except ImportError as error:

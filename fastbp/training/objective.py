@@ -12,9 +12,9 @@ from ..kernels import codes
 from ..network.layout import arena
 
 if TYPE_CHECKING:
+    from ..engine.anytrainer import AnyTrainer
     from ..engine.samples import Samples
     from ..types import Doubles
-    from .trainer import Trainer
 
 
 class Objective:
@@ -24,7 +24,7 @@ class Objective:
     whose weight is not 0; hits: right answers of the last call.
     """
 
-    def __init__(self, trainer: Trainer, samples: Samples) -> None:
+    def __init__(self, trainer: AnyTrainer, samples: Samples) -> None:
         self.gradient = arena(trainer.net.params.size, trainer.net.dtype)
         rows, threads = samples.rows, lone_threads(trainer, samples.rows)
         self.session = open_session(trainer, rows, samples.code, self.gradient, threads=threads)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..data import read_ahead
+from ..engine.history import History
 from ..errors import whole
-from .history import History
 
 if TYPE_CHECKING:
+    from ..engine.anytrainer import AnyTrainer
     from ..types import Verbose
-    from .trainer import Trainer
 
 
 def is_stream(X: object) -> bool:
@@ -26,7 +26,7 @@ def is_stream(X: object) -> bool:
 
 
 def fit(
-    trainer: Trainer,
+    trainer: AnyTrainer,
     batches: Any,
     epochs: int | None,
     validation_data: Any,

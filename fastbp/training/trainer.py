@@ -13,6 +13,7 @@ from .. import metrics as measures
 from ..data import checks
 from ..data.frames import names_of
 from ..engine import averages, backend, devices, parallel, sessions
+from ..engine.history import History
 from ..engine.options import Options
 from ..engine.rates import Rates
 from ..engine.samples import features, samples
@@ -25,7 +26,6 @@ from ..network.mlp import MLP
 from ..optimizers import optimizer as make_optimizer
 from ..schedules import schedule as make_schedule
 from . import checkpoint, fitting, stream
-from .history import History
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from ..callbacks import Callback, EarlyStopping
     from ..diagnosis import Diagnosis
     from ..explain import Explanation
+    from ..losses.base import LossLike
     from ..lrfind import RangeTest
+    from ..optimizers import OptimizerLike
     from ..preparation import Preparation
+    from ..schedules.base import ScheduleLike
     from ..types import (
         Batch,
         Batches,
@@ -42,11 +45,8 @@ if TYPE_CHECKING:
         Features,
         FilePath,
         Floats,
-        LossLike,
         MetricsLike,
-        OptimizerLike,
         SampleWeight,
-        ScheduleLike,
         Seed,
         Targets,
         Verbose,

@@ -12,18 +12,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # fastbp/ from bottom to top: a room or module imports, lazily too, only from floors below its own. What
 # lies in fastbp/ itself, and data, datasets, losses, schedules, sklearn, is what users import by that path.
-# Drawing and exporting are low because a Trainer and a History offer both; only __init__ is above cli's
+# Those under ``if TYPE_CHECKING`` obey too: below training a Trainer is an AnyTrainer of the engine's.
+# Drawing and exporting are below what offers them, History and Trainer; only __init__ is above cli's
 # reach, which asks it for the version. dev is a command, no import path.
 FLOORS = (
     "errors math printing types",
     "initializers metrics prepare datasets",
     "network drawing",
-    "data pictures export",
+    "data pictures",
     "losses optimizers schedules preparation files",
     "custom",
     "engine",
     "machine callbacks",
-    "diagnosis explain lrfind",
+    "diagnosis explain lrfind export",
     "training",
     "models sklearn",
     "cli dev",
@@ -40,33 +41,30 @@ class Import(NamedTuple):
     name: str  # absolute and dotted; for ``from a import b`` both a and a.b are listed
     line: int
     lazy: bool  # inside a function
+    typing: bool = False  # under ``if TYPE_CHECKING``: for annotations, never run
 
 
 def imports(source, module, package=False):
-    """All imports of a source file. module: its dotted name; package: whether it is an __init__.
-
-    Those under ``if TYPE_CHECKING`` are never run and left out: a signature may name what uses it.
-    """
+    """All imports of a source file. module: its dotted name; package: whether it is an __init__."""
     parents = module.split(".") if package else module.split(".")[:-1]
     found = []
 
-    def visit(node, lazy):
+    def visit(node, lazy, typing):
         if isinstance(node, ast.Import):
-            found.extend(Import(alias.name, node.lineno, lazy) for alias in node.names)
+            found.extend(Import(alias.name, node.lineno, lazy, typing) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             if node.level > len(parents):
                 raise ImportError(f"{module}:{node.lineno}: relative import above the top")
             above = parents[: len(parents) - node.level + 1] if node.level else []
             base = ".".join([*above, *filter(None, [node.module])])
-            found.append(Import(base, node.lineno, lazy))
-            found.extend(Import(f"{base}.{alias.name}", node.lineno, lazy) for alias in node.names)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            return
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            found.extend(Import(name, node.lineno, lazy, typing) for name in names)
+        typing = typing or isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         inner = lazy or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
         for child in ast.iter_child_nodes(node):
-            visit(child, inner)
+            visit(child, inner, typing)
 
-    visit(ast.parse(source), False)
+    visit(ast.parse(source), False, False)
     return found
 
 
@@ -82,9 +80,11 @@ def modules():
             yield ".".join([package, *(p for p in parts if p != "__init__")]), path
 
 
-ALL = {name: imports(path.read_text(), name, path.stem == "__init__") for name, path in modules()}
+READ = {name: imports(path.read_text(), name, path.stem == "__init__") for name, path in modules()}
+ALL = {name: [i for i in found if not i.typing] for name, found in READ.items()}  # what runs
 KERNELS = {name: found for name, found in ALL.items() if within(name, "fastbp.kernels")}
 REST = {name: found for name, found in ALL.items() if name not in KERNELS}
+TYPED = {name: READ[name] for name in REST}  # with what annotations name
 
 
 def broken(table, wrong):
@@ -115,7 +115,8 @@ def f():
         from .cpu import program as p
 """
     found = imports(source, "fastbp.kernels.cpu.x")
-    assert {(i.name, i.lazy) for i in found} == {
+    assert {i.name for i in found if i.typing} == {"fastbp", "fastbp.above"}
+    assert {(i.name, i.lazy) for i in found if not i.typing} == {
         ("numpy", False), ("numba.core", False),
         ("fastbp.kernels.cpu", False), ("fastbp.kernels.cpu.codes", False),
         ("fastbp.kernels.jit", False), ("fastbp.kernels.jit.jit", False),
@@ -174,12 +175,12 @@ def test_rooms_import_only_from_floors_below():
         same = module.split(".")[1] == target.split(".")[1]
         return not same and floor(target) >= floor(module)
 
-    assert broken(REST, wrong) == []
+    assert broken(TYPED, wrong) == []
 
 
 def test_nothing_imports_itself_round_a_circle():
-    """Lazy imports count: a file is read before what it imports, or after, not both."""
-    graph = {m: inner(found) - {m} for m, found in REST.items()}
+    """Lazy imports and those for annotations count: a file is read before what it imports, or after."""
+    graph = {m: inner(found) - {m} for m, found in TYPED.items()}
     graph = {m: {n for n in to if n != "fastbp"} for m, to in graph.items()}
     try:
         TopologicalSorter(graph).prepare()

@@ -22,6 +22,19 @@ X, y = np.zeros((256, 784)), np.zeros(256, dtype=np.int64)
 Xt, yt, frame = X, y, X[:, :5]
 trainer = fb.Trainer(fb.MLP([784, 10]))
 """
+CALLBACK = """\
+import fastbp as fb
+class Mine(fb.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        trainer = self.trainer
+        trainer.stop_training = bool((trainer.net.params > 9).any()) or trainer.history.epochs > 3
+        trainer.optimizer.lr, trainer.schedule = 0.1 * trainer.lr_scale, fb.schedules.Constant()
+        trainer.net.weights[0][:] *= 0.9
+        loss: float = trainer.evaluate([[1.0]], [0])["loss"] + trainer.gradients([[1.0]], [0])[0]
+        trainer.save(f"{loss}-{trainer.steps}.safetensors")
+trainer = fb.Trainer(fb.MLP([1, 2]))
+trainer.fit([[1.0]], [0], callbacks=Mine())
+"""
 CHECKERS = [
     pytest.param(
         name,
@@ -42,6 +55,7 @@ def write(folder):
             before = "" if re.search(r"^X, y = ", code, re.M) else BEFORE
             more = "import torch\n" if page.stem == "gpu" else ""
             (folder / f"page_{page.stem.lower()}.py").write_text(before + more + code, encoding="utf-8")
+    (folder / "callback.py").write_text(CALLBACK, encoding="utf-8")
     for path in (ROOT / "examples").glob("[a-z]*.py"):
         (folder / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
 
@@ -87,10 +101,10 @@ def test_a_users_code(checker, tmp_path):
 def test_what_is_wrong_is_seen(checker, tmp_path):
     """The test above is worth what a checker finds here."""
     wrong = ['fb.MLP(["a"])', "fb.Trainer(3)", "fb.ELM([1, 2, 3]).predict([[1.0]]).no", "fb.nothing"]
-    wrong += ["fb.Adam().lrr", 'fb.load("m").fit([[1]], [1], epochs=1).epoch']
+    wrong += ["fb.Adam().lrr", 'fb.load("m").fit([[1]], [1], epochs=1).epoch', "fb.Callback().trainer.net.no"]
     (tmp_path / "wrong.py").write_text("\n".join(["import fastbp as fb", *wrong]))
     found = of_user(checker, tmp_path)
-    assert {int(re.search(r"wrong\.py:(\d+)", line)[1]) for line in found} == set(range(2, 8))
+    assert {int(re.search(r"wrong\.py:(\d+)", line)[1]) for line in found} == set(range(2, 9))
 
 
 @pytest.mark.skipif(WHERE != ROOT, reason="checks the sources")
