@@ -111,9 +111,11 @@ def _power(base: Any, t: Any) -> Any:
         return _power_block(base, t // POWERS).item(t % POWERS)
     if isinstance(base, np.ndarray):
         return _powers(base, t)
-    first, last = int(t[0]) // POWERS, int(t[-1]) // POWERS
+    first, begin = divmod(int(t[0]), POWERS)
+    last = (first * POWERS + begin + len(t) - 1) // POWERS
     blocks = [_power_block(base, number) for number in range(first, last + 1)]
-    return np.concatenate(blocks)[int(t[0]) - first * POWERS :][: len(t)]
+    powers = blocks[0] if first == last else np.concatenate(blocks)
+    return powers[begin : begin + len(t)]
 
 
 def _powers(base: Any, t: Ints) -> Doubles:
@@ -321,15 +323,15 @@ class RAdam(Optimizer):
         power = _power(self.betas[1], t)
         end = 2.0 / (1.0 - self.betas[1]) - 1.0
         rho = end - 2.0 * t * power / (1.0 - power)
-        sized, size = rho > 5.0, np.maximum(rho, 5.0)
+        sized, size = rho > 5.0, np.maximum(rho, 5.0) if isinstance(t, np.ndarray) else max(rho, 5.0)
         rectified = 0.0
         if end > 5.0:  # else no rho is
-            rectified = np.sqrt((size - 4.0) * (size - 2.0) * end / ((end - 4.0) * (end - 2.0) * size))
+            rectified = _root((size - 4.0) * (size - 2.0) * end / ((end - 4.0) * (end - 2.0) * size))
         return super().constants(t, lr, momentum) | {
             **self._mean_constants(momentum, self.betas[1], self.eps),
             codes.C_LR: lr / (1.0 - _power(momentum, t)),
-            codes.C_SIZED: np.where(sized, rectified * np.sqrt(1.0 - power), 0.0),
-            codes.C_PLAIN: np.where(sized, 0.0, 1.0),
+            codes.C_SIZED: sized * (rectified * _root(1.0 - power)),
+            codes.C_PLAIN: 1.0 - sized,
         }
 
 

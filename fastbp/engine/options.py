@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass, fields
-from operator import is_
+from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class Options:
     @classmethod
     def of(cls, trainer: AnyTrainer) -> Options:
         """The options of a trainer, checked as they are now; kept while they are the same objects."""
-        now = [getattr(trainer, name) for name in cls.__dataclass_fields__]
+        now = _ARGUMENTS(trainer)
         known, options = _checked.get(trainer, ([lambda: None], None))
         fixed = trainer.lr_factors is None or type(trainer.lr_factors) is tuple  # a list changes inside
         if not (fixed and known[-1]() is trainer.net and all(map(is_, known, now))):
@@ -129,3 +129,6 @@ class Options:
         table[codes.H_PER_LAYER] = not self.decay_bias or self.lr_factors is not None
         table[codes.HYPER :] = 1.0 if self.lr_factors is None else self.lr_factors
         return table
+
+
+_ARGUMENTS = attrgetter(*Options.__dataclass_fields__)  # of a trainer, all at once
