@@ -183,7 +183,7 @@ def test_barriers_that_some_threads_miss_are_seen():
 
 def test_grids_as_the_card_gets_them(rng, monkeypatch):
     """Simulated grids are cut short, so the sizes and places that a launch is given were never looked at."""
-    monkeypatch.setattr(program, "BLOCKS", 1024)
+    monkeypatch.setattr(program, "PASS_BLOCKS", 1024)
     X, y = rng.standard_normal((16, 3)).astype("f4"), rng.integers(0, 2, 16)
     trainer = fb.Trainer(fb.MLP([3, 2], seed=0), batch_size=16, ema=0.9, device="cuda")
     trainer.fit(X, y)
