@@ -42,6 +42,17 @@ def draw(rng, dtype, *shape):
     return rng.standard_normal(shape).astype(dtype)
 
 
+def kept_slope(activation, z, found, tolerance):
+    """The reference's slope at z; where rounding may carry z over a jump, that of the side found."""
+    exact = ref.activation_derivative(activation, z)
+    for jump in (-3.0, 3.0) if activation == "hardswish" else ():
+        below = ref.activation_derivative(activation, np.minimum(z, np.nextafter(jump, -np.inf)))
+        above = ref.activation_derivative(activation, np.maximum(z, np.nextafter(jump, np.inf)))
+        side = np.where(np.abs(found - below) < np.abs(found - above), below, above)
+        exact = np.where(np.abs(z - jump) < 50 * tolerance, side, exact)
+    return exact
+
+
 @pytest.mark.parametrize("activation", codes.ACTIVATIONS)
 def test_dense_forward(rng, dtype, activation):
     for batch, inner, outer in SHAPES:
@@ -55,7 +66,7 @@ def test_dense_forward(rng, dtype, activation):
         exact = ref.activation(activation, z)
         assert h.relative(out[:, :outer], exact, size) < h.TOLERANCE[dtype]
         if codes.ACTIVATIONS[activation] in codes.STORED:
-            exact = ref.activation_derivative(activation, z)
+            exact = kept_slope(activation, z, slope[:, :outer], h.TOLERANCE[dtype])
             assert h.relative(slope[:, :outer], exact, size) < h.TOLERANCE[dtype]
         else:
             assert np.isnan(slope).all()
