@@ -399,6 +399,96 @@ def test_from_torch_refuses_what_is_no_mlp():
             fb.from_torch(module)
 
 
+@pytest.mark.parametrize(
+    "shared", ["activation", "norm", "dropout", "linear", "block", "block in a block", "prelu"]
+)
+def test_from_torch_reads_a_module_as_often_as_it_stands_there(rng, shared):
+    """Module.children() names a module once, however often it is run."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    torch.manual_seed(0)
+    first, last, more = nn.Linear(5, 8), nn.Linear(8, 3), [nn.Linear(8, 8) for _ in range(2)]
+    act, norm, drop = nn.Tanh(), nn.LayerNorm(8), nn.Dropout(0.25)
+    block = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU())
+    slope = nn.PReLU(8)
+    with torch.no_grad():
+        for array in (norm.weight, norm.bias, block[1].weight, block[1].running_mean, slope.weight):
+            array.normal_()
+    steps = {
+        "activation": [first, act, more[0], act, more[1], act, last],
+        "norm": [first, norm, act, more[0], norm, nn.ReLU(), last],
+        "dropout": [drop, first, act, drop, more[0], nn.ReLU(), drop, last],
+        "linear": [first, act, more[0], act, more[0], nn.ReLU(), last],
+        "block": [first, nn.ReLU(), block, block, last],
+        "block in a block": [first, nn.ReLU(), nn.Sequential(block, nn.Sequential(block), block), last],
+        "prelu": [first, slope, more[0], slope, last],
+    }[shared]  # fmt: skip
+    module = nn.Sequential(*steps).double().eval()
+    net = fb.from_torch(module)
+    X = rng.standard_normal((20, 5))
+    assert error(fb.Trainer(net, "mse").predict(X), module(torch.from_numpy(X)).detach()) < 1e-12
+    if shared == "dropout":
+        assert net.input_dropout == 0.25 and net.dropouts == [0.25, 0.25]
+
+
+def test_from_torch_reads_a_subclass_that_runs_as_a_sequential_does(rng):
+    torch = pytest.importorskip("torch")
+
+    class Named(torch.nn.Sequential):
+        pass
+
+    class Other(torch.nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) + x
+
+    layers = torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)
+    assert fb.from_torch(Named(*layers)).activations == ["tanh"]
+    with pytest.raises(ValueError, match="module: got 'Other'"):
+        fb.from_torch(Other(*layers))
+
+
+def test_from_torch_refuses_what_it_would_read_half():
+    """A class of torch's name with another forward, hooks, what training alone does, wrong arrays."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    class Linear(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    def patched(change):
+        layer = nn.Linear(4, 4)
+        return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), change(layer) or layer)
+
+    def own_forward(layer):
+        layer.forward = lambda x: x
+
+    norms, prune = torch.nn.utils, pytest.importorskip("torch.nn.utils.prune")
+    for module, says in [
+        (nn.Sequential(Linear(4, 4)), r"got '.*test_export.*Linear'"),
+        (patched(lambda layer: prune.l1_unstructured(layer, "weight", 0.5)), "with hooks"),
+        (patched(lambda layer: norms.spectral_norm(layer)), "with hooks"),
+        (patched(lambda layer: norms.parametrizations.weight_norm(layer)), "got 'ParametrizedLinear'"),
+        (patched(lambda layer: layer.register_forward_hook(lambda m, x, y: y + 1) and None), "with hooks"),
+        (patched(own_forward), "with a forward of its own"),
+        (nn.Sequential(nn.Flatten(0), nn.Linear(4, 4)), "takes start_dim=1"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), "Dropout behind the last"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.LayerNorm(4), nn.Linear(4, 4)), "behind Dropout"),
+        (nn.ModuleList([nn.Linear(4, 4)]), "ModuleList"),
+        (nn.Linear(4, 4, device="meta"), "meta"),
+        (nn.Linear(4, 4, dtype=torch.complex64), "complex64, takes floats"),
+        ({"0.weight": np.zeros((5, 3)), "0.bias": np.zeros(1)}, r"got bias \(1,\), takes \(5,\)"),
+        ({"0.weight": np.zeros((5, 3), np.int8)}, "got dtype int8"),
+        ({"0.weight": [["a"]]}, "dtype <U1"),
+        ({"e.weight": np.zeros(3), "0.weight": np.zeros((5, 3))}, "e.weight"),
+        ({"0.weight": np.zeros((5, 3)), "0.scale": np.zeros(5)}, "0.scale"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            fb.from_torch(module)
+    eight = {"0.weight": torch.ones(5, 3, dtype=torch.float8_e4m3fn)}
+    assert fb.from_torch(eight).weights[0].tolist() == [[1.0] * 5] * 3
+
+
 def test_from_a_state_dict_of_arrays(rng):
     w = [rng.standard_normal(shape).astype("f4") for shape in [(5, 3), (5,), (2, 5)]]
     net = fb.from_torch({"a.0.weight": w[0], "a.0.bias": w[1], "a.2.weight": w[2]}, "elu")
