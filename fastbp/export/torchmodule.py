@@ -43,11 +43,12 @@ _NORMS = {"layer": "LayerNorm", "batch": "BatchNorm1d"}
 
 
 def to_torch(trainer: AnyTrainer, link: bool = False) -> Any:
-    """The network as a torch.nn.Sequential of Linear layers, norms and activations, in its dtype, on the CPU.
+    """The network as a torch.nn.Sequential of Linear layers, norms and activations, on the CPU.
 
     Names and shapes as torch has them: "0.weight" (fan_out, fan_in), "0.bias", "2.weight", ...; in eval()
-    mode, for batch norm. It gives ``trainer.forward``'s outputs; link : end with Softmax or Sigmoid, as
-    ``trainer.predict``. A stored scaling is folded into the first layer (and a target's into the last).
+    mode, without Dropout. It gives ``trainer.forward``'s outputs; link : end with Softmax or Sigmoid, as
+    ``trainer.predict``. It has the network's dtype. A stored scaling is folded into the first layer (and a
+    target's into the last), which makes the module float64.
     Raises ValueError for what no Sequential has: skips, embeddings, other links, the activation sin.
     """
     import torch
@@ -58,8 +59,9 @@ def to_torch(trainer: AnyTrainer, link: bool = False) -> Any:
     modules = [getattr(torch.nn, kind)(**given) for kind, given, _ in _modules(model)]
     if model.link:
         modules.append(torch.nn.Softmax(dim=-1) if model.link == "softmax" else torch.nn.Sigmoid())
-    module = torch.nn.Sequential(*modules).to(getattr(torch, model.dtype.name))
-    module.load_state_dict({name: torch.from_numpy(array) for name, array in state_dict(model).items()})
+    state = state_dict(model)
+    module = torch.nn.Sequential(*modules).to(getattr(torch, state["0.weight"].dtype.name))
+    module.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     return module.eval()
 
 

@@ -341,8 +341,8 @@ class Trainer:
     def predict(self, X: Features, *, ema: bool | None = None) -> Floats:
         """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
         bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
-        else the outputs themselves; in the network's dtype. X as in fit; raises as it does. X that lies on
-        the GPU gives an array there, of X's library.
+        else the outputs themselves; in the network's dtype, a prepared target's own unit in float64. X as in
+        fit; raises as it does. X that lies on the GPU gives an array there, of X's library.
 
         >>> trainer.predict(X).sum(axis=1).round(5).tolist()
         [1.0, 1.0, 1.0, 1.0]
@@ -470,8 +470,9 @@ class Trainer:
     def to_torch(self, link: bool = False) -> torch.nn.Sequential:
         """The network as a torch.nn.Sequential of its dtype: forward's outputs, or, with link, predict's.
 
-        "0.weight" (fan_out, fan_in), "0.bias", "2.weight", ...; a stored scaling is folded in. Raises
-        ImportError without torch, ValueError for what torch.nn has no module for.
+        "0.weight" (fan_out, fan_in), "0.bias", "2.weight", ...; in eval() mode, without Dropout. A stored
+        scaling is folded in, and makes it float64. Raises ImportError without torch, ValueError for what
+        torch.nn has no module for and for weights that are not finite.
         """
         from ..export import to_torch
 
@@ -481,8 +482,9 @@ class Trainer:
         """Write the network as ONNX, opset 13, float32: X (N, inputs) to Y (N, outputs).
 
         link : Y is what ``predict`` gives, else ``forward``. A stored preparation's scaling is part of
-        it; its one-hot columns are inputs of their own. Raises ImportError without onnx, ValueError
-        for what has no export.
+        it; its one-hot columns are inputs of their own. Raw X and Y are double then: numbers far from 0
+        have their differences in digits that float32 does not hold. Raises ImportError without onnx,
+        ValueError for what has no export, OSError.
         """
         from ..export import described, onnxfile
 
@@ -492,8 +494,10 @@ class Trainer:
         """Write the network as one C99 file without dependencies: ``void name(const float *x, float *y)``.
 
         x : one row of inputs, y : what ``predict`` gives for it, or, without link, ``forward``; double
-        for a float64 network. The same to about 1e-6 (1e-14) of the largest output. Raises ValueError
-        for what has no export and for a name that is no C identifier.
+        for a float64 network, and where a stored preparation scales raw x and y, as in ``to_onnx``. The
+        same to about 1e-6 (1e-14) of the largest output. All names begin with ``name``: files of several
+        models go into one program. Raises ValueError for what has no export and for a name that C or C++
+        does not take, OSError.
 
         >>> trainer.to_c("model.c", name="digits")
         >>> "void digits(const float *x, float *y)" in open("model.c").read()
