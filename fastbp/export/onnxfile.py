@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..kernels import codes
+from ..writing import written
 
 if TYPE_CHECKING:
     from ..types import FilePath
@@ -155,5 +155,5 @@ def write(model: Model, path: FilePath) -> None:
     facts = {"inputs": model.inputs, "classes": model.classes}
     helper.set_model_props(proto, {k: json.dumps(v) for k, v in facts.items() if v is not None})
     checker.check_model(proto)
-    with open(os.fspath(path), "wb") as file:
+    with written(path) as file:
         file.write(proto.SerializeToString())

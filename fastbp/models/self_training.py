@@ -36,7 +36,7 @@ def self_training(
     scikit-learn's SelfTrainingClassifier with criterion "threshold"; the network is trained on, not
     anew, between rounds.
 
-    Returns (labels (M,), -1 where it never was sure; a History for each fit).
+    Returns (labels (M,), -1 where it never was sure; a History for each fit). Ctrl-C ends it after that fit.
     Raises ValueError or TypeError for what does not fit.
 
     >>> labels, histories = fb.self_training(trainer, X, y, 0.9 * X, threshold=0.75, epochs=1000)
@@ -55,7 +55,7 @@ def self_training(
     histories = [trainer.fit(rows, given, epochs, **options)]
     for _ in range(rounds):
         waiting = np.flatnonzero(labels == UNLABELLED)
-        if not len(waiting):
+        if not len(waiting) or histories[-1].stopped == "Ctrl-C":
             break
         probability = trainer.predict(more[waiting])
         sure = probability.max(axis=1) >= threshold

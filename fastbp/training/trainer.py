@@ -25,6 +25,7 @@ from ..network.layout import arena
 from ..network.mlp import MLP
 from ..optimizers import optimizer as make_optimizer
 from ..schedules import schedule as make_schedule
+from ..writing import written
 from . import checkpoint, fitting, stream
 
 if TYPE_CHECKING:
@@ -214,9 +215,9 @@ class Trainer:
         bar, "auto" a bar where stderr is a terminal.
 
         Returns History. Ctrl-C ends the fit, says so and returns what there is: weights, counters and
-        history belong together (``history.stopped``). Raises ValueError or TypeError before anything
-        changes if the data does not fit; FloatingPointError, with the weights as they were before that
-        step, when the loss is no longer finite.
+        history belong together (``history.stopped``); a second one within a second is raised. Raises
+        ValueError or TypeError before anything changes if the data does not fit; FloatingPointError, with
+        the weights as they were before that step, when the loss is no longer finite.
 
         >>> history = trainer.fit(X, y, epochs=3, validation_data=(X, y), metrics=["f1"])
         >>> list(history.history)
@@ -458,7 +459,9 @@ class Trainer:
     def save(self, path: FilePath) -> None:
         """Write network, optimizer state, counters and seed to one .safetensors file: whole or not at all.
 
-        Arrays and a JSON configuration, no code; ``load`` goes on bit for bit. Raises OSError.
+        Arrays, a JSON configuration and a checksum of both, no code; ``load`` goes on bit for bit. Raises
+        OSError, naming ``path``, and ValueError for what ``load`` would refuse, such as weights that are not
+        finite: a good file that is there stays.
 
         >>> trainer.save("model.safetensors")
         >>> again = fb.load("model.safetensors")
@@ -506,7 +509,7 @@ class Trainer:
         from ..export import cfile, described
 
         text = cfile.source(described(self, link), name)
-        with open(path, "w", encoding="utf-8") as file:
+        with written(path, "w", encoding="utf-8") as file:
             file.write(text)
 
     # --- inside
@@ -554,7 +557,8 @@ class Trainer:
 def load(path: FilePath, *, device: Device = "auto", threads: int | None = None) -> Trainer:
     """The Trainer that ``Trainer.save`` wrote; training goes on exactly where it stopped.
 
-    Raises ValueError for a file that is not such a checkpoint, or whose arrays do not fit.
+    Raises ValueError for a file that is not such a checkpoint, whose arrays do not fit, or whose checksum
+    says that it is not as it was written; OSError for one that cannot be read.
 
     >>> trainer.save("model.safetensors")
     >>> trainer = fb.load("model.safetensors")  # in any other process
