@@ -53,6 +53,8 @@ def prepare(fit: Any) -> Callable[[Any], object]:
     given += [name for name in ("schedule", "gradient_hook") if getattr(trainer, name) is not None]
     if given:
         raise ValueError(f"{given[0]}: got {getattr(trainer, given[0])!r} with LBFGS, which takes none")
+    if "batch" in trainer.net.norms:  # no step of it sees the running statistics, which predict takes
+        raise ValueError("norm: got 'batch' with LBFGS, takes None or 'layer'")
     if fit.seconds is not None:
         raise ValueError(f"seconds: got {fit.seconds} with LBFGS, which takes epochs")
     if trainer.net.frozen:
