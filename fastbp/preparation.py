@@ -321,10 +321,9 @@ class Preparation:
             raise ValueError(f"y: got label {error.args[0]!r}, takes {known}") from None
 
     def outputs(self, z: Array) -> Array:
-        """A regression's outputs in the target's own units; others as they are."""
-        if self.y_mean is None:
-            return z
-        return (z * self.y_scale + self.y_mean).astype(z.dtype)
+        """A regression's outputs in the target's own units, float64: these may be far from 0, as years are,
+        where float32 has no room for their differences. Others as they are."""
+        return z if self.y_mean is None else z * self.y_scale + self.y_mean
 
     def labels(self, probabilities: Array) -> list[Label]:
         """The likeliest class of each row, as a list of labels; one output is that of the second class."""

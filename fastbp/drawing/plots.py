@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..metrics import direction
+from ..writing import written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,8 +81,10 @@ def _log(axes: Any) -> None:
 
 
 def save(figure: Any, path: FilePath) -> Path:
+    """Write a figure, its format that of the suffix; PNG where there is none."""
     path = Path(path)
-    figure.savefig(path, facecolor="white")
+    with written(path) as file:
+        figure.savefig(file, format=path.suffix[1:] or "png", facecolor="white")
     return path
 
 

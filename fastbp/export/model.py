@@ -76,6 +76,16 @@ class Model:
     def dtype(self) -> np.dtype[Any]:
         return self.layers[0][0].dtype
 
+    @property
+    def takes_raw(self) -> bool:
+        """Whether inputs are filled or scaled here: they may be far from 0, and come as double."""
+        return self.mean is not None or self.fill is not None
+
+    @property
+    def gives_raw(self) -> bool:
+        """Whether outputs are brought back to the target's unit here, as double."""
+        return self.y_mean is not None
+
     def without_batch_norm(self) -> Model:
         """The same predictions with every batch norm folded into its layer, in float64."""
         layers, norms = list(self.layers), list(self.norms)
@@ -92,6 +102,9 @@ def described(trainer: AnyTrainer, link: bool = True) -> Model:
     """The Model of a trainer. Raises ValueError for what no export can say."""
     flag("link", link)
     net = trainer.net if trainer.ema is None else trainer.averaged_net()  # what predict takes
+    for name, view in net.named_views(net.params).items():
+        if not np.isfinite(view).all():
+            raise ValueError(f"net: got NaN or inf in {name}, an export takes finite numbers")
     for name in net.activations:
         if name not in ACTIVATIONS:
             raise ValueError(f"activation: got {name!r}, an export takes {', '.join(ACTIVATIONS)}")
@@ -122,7 +135,8 @@ def _norm(net: MLP, k: int) -> tuple[Array, ...] | None:
 
 
 def folded(model: Model) -> list[tuple[Array, Array]]:
-    """The layers with the scaling of inputs and outputs folded into the first and last, in float64."""
+    """The layers with the scaling of inputs and outputs folded into the first and last, which makes all of
+    them float64: of columns far from 0 the products are large and cancel."""
     layers = [(w.astype(np.float64), b.astype(np.float64)) for w, b in model.layers]
     if model.mean is not None:
         w, b = layers[0]
@@ -131,4 +145,5 @@ def folded(model: Model) -> list[tuple[Array, Array]]:
     if model.y_mean is not None:
         w, b = layers[-1]
         layers[-1] = w * model.y_scale, b * model.y_scale + model.y_mean
-    return [(w.astype(model.dtype), b.astype(model.dtype)) for w, b in layers]
+    dtype = np.float64 if model.takes_raw or model.gives_raw else model.dtype
+    return [(w.astype(dtype), b.astype(dtype)) for w, b in layers]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import warnings
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -341,6 +342,8 @@ class Estimator(BaseEstimator):
                 stacklevel=4,
             )
         else:
+            if history.stopped == "Ctrl-C" and _in_a_loop():
+                raise KeyboardInterrupt
             if history.epochs == epochs and not (between.converged or incremental or self._p.preset):
                 warnings.warn(
                     f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
@@ -422,6 +425,21 @@ class Estimator(BaseEstimator):
         tags.input_tags.sparse = self.preset is None
         tags.input_tags.allow_nan = tags.input_tags.string = self.preset is not None
         return tags
+
+
+_ONE_FIT = ("sklearn.base", "sklearn.pipeline", "sklearn.compose._target")
+
+
+def _in_a_loop():
+    """Whether scikit-learn or joblib calls fit, as they do many times: a search, folds, an ensemble. Who
+    presses Ctrl-C there wants to leave it; otherwise the model keeps what it has, as scikit-learn's does."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name.startswith(("sklearn.", "joblib.")) and name not in _ONE_FIT:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @functools.cache

@@ -27,6 +27,21 @@ if TYPE_CHECKING:
     from ..types import Batch, Logs, MetricsLike, SampleWeight, Verbose
 
 PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
+TWICE = 1.0  # seconds within which a second Ctrl-C is meant for what calls fit, too
+
+_last_interrupt = [-np.inf]
+
+
+def interrupted(history: History, steps: int, write: Callable[[str], object]) -> None:
+    """A Ctrl-C ends a fit, says so, and the program goes on; called while KeyboardInterrupt is handled.
+
+    One that comes soon after another is raised: who stands in a loop of fits wants to leave the loop.
+    """
+    history.stopped, before = "Ctrl-C", _last_interrupt[0]
+    _last_interrupt[0] = time.monotonic()
+    if _last_interrupt[0] - before < TWICE:
+        raise
+    write(f"fit: stopped by Ctrl-C after {steps:,} steps in all; the model keeps what it has learned")
 
 
 @dataclass
@@ -76,9 +91,7 @@ class Fit:
                 self.tell("on_train_begin")
                 self.way(session)
             except KeyboardInterrupt:
-                self.history.stopped = "Ctrl-C"
-                where = f"after {trainer.steps:,} steps in all"
-                self.progress.write(f"fit: stopped by Ctrl-C {where}; the model keeps what it has learned")
+                interrupted(self.history, trainer.steps, self.progress.write)
             finally:
                 session.release()
             if last:
