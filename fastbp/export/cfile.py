@@ -223,7 +223,7 @@ def source(model: Model, name: str = "predict") -> str:
     if any(f"{prefix}INFINITE" in text for text in body):
         parts.append(f"static const {real} {prefix}zero = 0;\n#define {prefix}INFINITE (1 / {prefix}zero)")
     parts += [_HELPERS[h].format(**types) for h in sorted(helpers)] + body
-    for field in ("fill", "mean", "scale", "y_mean", "y_scale"):
+    for field in ("fill", "mean", "scale", "y_mean", "y_scale", "y_low", "y_high"):
         if getattr(model, field) is not None:
             parts.append(_array("double", prefix + field, getattr(model, field), "f8", 4))
     for c, table in model.tables.items():
@@ -245,6 +245,8 @@ def source(model: Model, name: str = "predict") -> str:
     if any(norm is not None for norm in model.norms):
         root = _HELPERS["root_of"].format(**{**_TYPES[np.dtype("f8")], "p": f"{name}_norm_"})
         parts += [root, _norm(name, real)]
+    if model.clip is not None:
+        parts.append(_clip(name, model.clip))
     if model.tables:
         parts.append(_row(name, real))
     parts.append(_main(model, name, real))
@@ -302,6 +304,19 @@ static void {name}_norm({real} *z, int n, const {real} *gain, const {real} *shif
 }}"""
 
 
+def _clip(name: str, limit: float) -> str:
+    root = _HELPERS["root_of"].format(**{**_TYPES[np.dtype("f8")], "p": f"{name}_clip_"})
+    return (
+        root
+        + f"""
+
+static double {name}_clip(double x)
+{{
+    return x / {name}_clip_root_of(1 + x / {limit} * (x / {limit}));
+}}"""
+    )
+
+
 def _row(name: str, real: str) -> str:
     """An embedding: a category that is none gives NaN, as the package refuses it."""
     return f"""\
@@ -320,6 +335,8 @@ def _input(model: Model, name: str, real: str, i: object) -> str:
         x = f"({x} != {x} ? {name}_fill[{i}] : {x})"
     if model.mean is not None:
         x = f"(({x} - {name}_mean[{i}]) / {name}_scale[{i}])"
+    if model.clip is not None:
+        x = f"{name}_clip({x})"
     return f"({real}){x}" if model.takes_raw else x
 
 
@@ -374,4 +391,9 @@ def _outputs(model: Model, name: str) -> list[str]:
     }[model.link]
     if model.y_mean is not None:
         value = f"({value}) * {name}_y_scale[i] + {name}_y_mean[i]"
-    return [f"    for (i = 0; i < {n}; i++) y[i] = {value};"]
+    lines = [f"    for (i = 0; i < {n}; i++) y[i] = {value};"]
+    for field, sign in (("y_low", "<"), ("y_high", ">")):
+        if getattr(model, field) is not None:
+            limit = f"{name}_{field}[i]"
+            lines.append(f"    for (i = 0; i < {n}; i++) y[i] = y[i] {sign} {limit} ? {limit} : y[i];")
+    return lines

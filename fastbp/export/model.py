@@ -41,8 +41,9 @@ class Model:
     name; norms : the arrays of its norm (gain, shift, and for batch norm mean and variance); skips : whether
     its input is added; slopes : prelu's. tables : {column of X: (categories, width)} of embedded columns.
     link : "softmax", "sigmoid", "exp", "gaussian" (means, then variances from ``floor``, their logarithm, on)
-    or None. fill, mean, scale : (inputs,) float64, what raw inputs go through, or None; y_mean, y_scale :
-    (outputs,), likewise for outputs; inputs : a name for each input, or None; classes : labels, or None.
+    or None. fill, mean, scale : (inputs,) float64, what raw inputs go through, or None; clip : the limit of a
+    smooth clip behind that, or None. y_mean, y_scale : (outputs,), likewise for outputs, and y_low, y_high,
+    between which they stay. inputs : a name for each input, or None; classes : labels, or None.
     """
 
     layers: list[Any]
@@ -56,8 +57,11 @@ class Model:
     fill: Doubles | None = None
     mean: Doubles | None = None
     scale: Doubles | Any = None  # None where mean is
+    clip: float | None = None
     y_mean: Doubles | None = None
     y_scale: Doubles | None = None
+    y_low: Doubles | None = None
+    y_high: Doubles | None = None
     inputs: list[str] | None = None
     classes: list[Any] | None = None
 

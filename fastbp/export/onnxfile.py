@@ -83,6 +83,9 @@ def _inputs(g: _Graph, model: Model) -> str:
         x = g.op("Cast", x, to=_FLOAT)
     if fill is not None:  # as floats: not every runtime chooses between doubles
         x = g.op("Where", g.op("IsNaN", x), g.constant(fill), x)
+    if model.clip is not None:
+        part = g.op("Div", x, g.constant(model.clip))
+        x = g.op("Div", x, g.op("Sqrt", g.op("Add", g.op("Mul", part, part), g.constant(1.0))))
     if not model.tables:
         return x
     places = [g.constant(c, np.int64) for c in model.tables]
@@ -144,6 +147,8 @@ def write(model: Model, path: FilePath) -> None:
     if model.y_mean is not None:
         x = g.op("Mul", g.op("Cast", x, to=_DOUBLE), g.constant(model.y_scale, np.float64))
         x = g.op("Add", x, g.constant(model.y_mean, np.float64))
+        for kind, limit in (("Max", model.y_low), ("Min", model.y_high)):
+            x = x if limit is None else g.op(kind, x, g.constant(limit, np.float64))
     g.op("Identity", x, name="Y")
     ends = [
         helper.make_tensor_value_info(name, _DOUBLE if raw else _FLOAT, ["N", size])

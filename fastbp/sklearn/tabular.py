@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TabularPreprocessor"]
 
+LIMIT = 3.0  # of what a column becomes
 MAX_CATEGORIES = 64  # of one column; the rarer ones together are a row of zeros, as are unknown ones
 
 
@@ -51,7 +52,7 @@ def coslog4(done: float) -> float:
 
 def smooth_clip(x: Array) -> Array:
     """x / sqrt(1 + (x / 3)**2): near x for small x, never beyond +-3."""
-    return x / np.sqrt(1 + (x / 3) ** 2)
+    return x / np.sqrt(1 + (x / LIMIT) ** 2)
 
 
 class TabularPreprocessor(TransformerMixin, BaseEstimator):

@@ -74,15 +74,18 @@ class _Digest:
 
     def add(self, name: str, array: Array) -> None:
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        content = hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
+        content = hashlib.sha256(array.data.cast("B") if array.size else b"").hexdigest()
         self.lines.append(f"{name} {array.dtype.name} {array.shape} {content}")
 
     def hexdigest(self) -> str:
         return hashlib.sha256("\n".join([self.text, *sorted(self.lines)]).encode()).hexdigest()
 
 
-def save(trainer: AnyTrainer, path: FilePath) -> None:
-    """Write a trainer to ``path``, whole or not at all; ValueError for what ``load`` would refuse."""
+def save(trainer: AnyTrainer, path: FilePath, more: dict[str, Any] | None = None) -> None:
+    """Write a trainer to ``path``, whole or not at all; ValueError for what ``load`` would refuse.
+
+    more : further keys of the configuration, such as an estimator's.
+    """
     from safetensors.numpy import save as to_bytes
 
     config = {
@@ -101,6 +104,7 @@ def save(trainer: AnyTrainer, path: FilePath) -> None:
         "epochs": trainer.epochs,
         "columns": trainer.columns,
     }
+    config |= more or {}
     tensors = _views(trainer)
     if trainer.preparation is not None:
         config["preparation"] = trainer.preparation.config()
@@ -171,6 +175,13 @@ class _Parts:
 
 def load(make: Callable[..., Made], path: FilePath, device: str, threads: int | None) -> Made:
     """make(net, loss=..., ...), a Trainer, as ``save`` wrote it; see trainer.load."""
+    return load_all(make, path, device, threads)[0]
+
+
+def load_all(
+    make: Callable[..., Made], path: FilePath, device: str, threads: int | None
+) -> tuple[Made, dict[str, Any]]:
+    """(the Trainer, the whole configuration) of a file."""
     from safetensors import SafetensorError, safe_open
 
     path = os.fsdecode(path)
@@ -182,7 +193,8 @@ def load(make: Callable[..., Made], path: FilePath, device: str, threads: int | 
     with file:
         try:
             text, written_digest = _metadata(file.metadata())
-            parts = _Parts(json.loads(text))
+            config = json.loads(text)
+            parts = _Parts(config)
             _check_arrays(file, parts)
             digest = _Digest(text)
             found = {n: file.get_tensor(n) for n in file.keys() if n.startswith(_PREPARATION)}
@@ -202,13 +214,13 @@ def load(make: Callable[..., Made], path: FilePath, device: str, threads: int | 
         raise ValueError(f"{path}: is damaged: its checksum is not that of what it holds")
     for name, view in views.items():
         _check_finite(f"{path}: {name}", view)
-    return trainer
+    return trainer, config
 
 
 def _metadata(metadata: dict[str, str] | None) -> tuple[str, str | None]:
     """(configuration, digest or None: files of before there was one)."""
     metadata = metadata or {}
-    odd, text = metadata.keys() - {"fastbp"}, metadata["fastbp"]
+    text, odd = metadata["fastbp"], metadata.keys() - {"fastbp"}
     found = re.match(r'{"sha256": "(.{64})", ', text)
     text, digest = ("{" + text[found.end() :], found[1]) if found else (text, None)
     if odd or not text.startswith('{"format": '):  # damaged, or of a newer version
