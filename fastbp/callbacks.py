@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from .engine import averages
 from .errors import BETWEEN_0_AND_1, number, unknown
 from .metrics import larger_is_better
+from .printing import Called
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ MODES = ("auto", "min", "max")
 _FROM_0 = (lambda v: v >= 0, "a number from 0 on")  # inf too: never
 
 
-class Callback:
+class Callback(Called):
     """Subclass it and override what is needed; ``trainer`` is the one that trains.
 
     on_train_begin() and on_train_end() frame a fit, also one that Ctrl-C or a time budget ends, not
@@ -154,7 +155,7 @@ class EarlyStopping(_Monitor):
             print(f"epoch {self.stopped_epoch + 1}: early stopping", file=sys.stderr)
         if self.best_weights is not None:
             averages.restore(self.trainer, self.best_weights)
-            self.best_weights = None
+            self.best_weights, self.trainer.history.kept = None, self.best_epoch + 1
 
 
 class ModelCheckpoint(_Monitor):
