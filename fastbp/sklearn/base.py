@@ -26,6 +26,7 @@ from sklearn.utils.validation import (
 )
 from threadpoolctl import ThreadpoolController
 
+from ..engine import backend, devices
 from ..engine.parallel import max_threads
 from ..engine.samples import samples
 from ..network.activations import check as check_activation
@@ -226,6 +227,7 @@ class Estimator(BaseEstimator):
         self.n_layers_ = len(sizes)
         net = MLP(sizes, self._activations(), dropout=self._p.dropout, seed=0, dtype=self._net_dtype(X))
         self._draw(net, random)
+        backend.ready(devices.device(self._p.device), net.dtype, tell=bool(self._p.verbose))
         self._trainer = Trainer(net, self._chosen_loss.loss)
         if self._p.solver in STOCHASTIC:
             self.loss_curve_, self._no_improvement_count = [], 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..data import read_ahead
+from ..engine import backend
 from ..engine.history import History
 from ..errors import whole
 
@@ -48,6 +49,7 @@ def fit(
         raise ValueError(
             f"epochs: got {epochs} for an iterator, which ends once; takes 1, or a function that returns one"
         )
+    backend.ready(trainer.device, trainer.net.dtype, tell=bool(verbose))
     history, first = History(), trainer.epochs
     for epoch in range(epochs):
         began, rows = time.perf_counter(), 0

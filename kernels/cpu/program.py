@@ -684,6 +684,11 @@ def _signatures(floats):
     return (net, types.CPointer(int64), int64, int64), arguments
 
 
+def compiled(dtype):
+    """Whether what takes longest lies on the disk for a numpy dtype; None where nothing can be kept."""
+    return on_disk(worker, _signatures(from_dtype(dtype))[0])
+
+
 @functools.cache
 def load(dtype):
     """Compile, or load from the disk cache, what networks of one numpy dtype need: (run, K_WORKER for it).
@@ -694,7 +699,7 @@ def load(dtype):
     floats = from_dtype(dtype)
     table = np.empty(len(LEAVES), np.int64)
     of_worker, of_run = _signatures(floats)
-    with helped(__name__, dtype) if on_disk(worker, of_worker) is False else nullcontext():
+    with helped(__name__, dtype) if compiled(dtype) is False else nullcontext():
         leaves(table, np.empty(0, dtype))
         run.compile(of_run)
     bind_leaves(table, floats)
