@@ -55,16 +55,14 @@ def write(
     chosen: dict[str, str],
     scores: dict[str, str],
     train: tuple[Any, Any],
-    test: tuple[Any, Any],
+    test: tuple[Any, Any] | None,
     seconds: float,
-    watched: str = "validation",
 ) -> Path:
     """Write the report of a run of ``fastbp train``.
 
     data : the file's name. chosen, scores : what was chosen and how well it does on the test samples,
-    {label: text}. train, test : (X, y) raw, as the trainer takes them. seconds : of training. watched : which
-    samples the history's val_... are of, "validation" or "test". Returns the Path; raises ImportError without
-    matplotlib, OSError where nothing can be written.
+    {label: text}. train, test : (X, y) raw, as the trainer takes them; test None: there are none. seconds :
+    of training. Returns the Path; raises ImportError without matplotlib, OSError where none can be written.
 
     But for the section "This run", with date and time, the same run gives the same page.
     """
@@ -72,10 +70,10 @@ def write(
     name = f"{data}: {target}" if target else data
     now = _now()
     parts = [
-        _list("Test", scores, _tested(trainer, len(test[1]), watched)),
-        *_curves(trainer, watched),
-        *_on_test(trainer, *test),
-        *_inside(trainer, train, test[0]),
+        _list("Test", scores, _tested(trainer, test)),
+        *_curves(trainer),
+        *(_on_test(trainer, *test) if test else ()),
+        *_inside(trainer, *train),
         _list("What was chosen", chosen),
         _list("Configuration", _configuration(trainer)),
         f"<h2>Network</h2>\n<pre>{html.escape(trainer.net.summary())}</pre>",
@@ -108,14 +106,14 @@ def _run(trainer, seconds):
     return {"training": f"{seconds:.2f} s, {done}, {_count(trainer.num_threads, 'thread')}"}
 
 
-def _tested(trainer, samples, watched):
+def _tested(trainer, test):
     """What the test samples had to do with the training, in words."""
-    history = trainer.history
-    said = f"The {_count(samples, 'test sample')} took no part in training, and nothing was chosen by them. "
+    history, said = trainer.history, "No samples were held out to test on. "
+    if test:
+        samples = _count(len(test[1]), "test sample")
+        said = f"The {samples} took no part in training, and nothing was chosen by them. "
     if not any(key.startswith("val_") for key in history.history):
         return said + "No samples were held out for validation: the model is that of the last step."
-    if watched == "test":
-        return said + "Their scores after each epoch are shown below; the model is that of the last step."
     said += f"Other samples, held out for validation, were scored after each of {history.epochs} epochs: "
     if history.kept is None:
         return said + "the model is that of the last step."
@@ -125,17 +123,16 @@ def _tested(trainer, samples, watched):
 # --- pictures ---
 
 
-def _curves(trainer: Trainer, watched: str) -> Iterator[str]:
+def _curves(trainer: Trainer) -> Iterator[str]:
     history = trainer.history.history
     if not history.get("loss"):
         return
     drawn = []
     for key in panels(history):  # a picture each, which a narrow page puts one under the other
         one = {name: history[name] for name in (key, f"val_{key}") if name in history}
-        drawn.append(learning_curves(one, title=f"Learning curve: {key}", held=watched, headed=False))
-    whole = learning_curves(history, held=watched)
-    caption = f"Training while the weights change, {watched} after each epoch."
-    yield _figure("Learning curves", caption, drawn, whole.rows)
+        drawn.append(learning_curves(one, title=f"Learning curve: {key}", headed=False))
+    caption = "Training while the weights change, validation after each epoch."
+    yield _figure("Learning curves", caption, drawn, learning_curves(history).rows)
 
 
 def _on_test(trainer: Trainer, X: Any, y: Any) -> Iterator[str]:
@@ -193,13 +190,13 @@ def _reliability(true, probabilities, of):
     return _figure(picture.title, f"Test samples; the probability {of}. {picture.words}", [picture])
 
 
-def _inside(trainer: Trainer, train: tuple[Any, Any], X: Any) -> Iterator[str]:
+def _inside(trainer: Trainer, X: Any, y: Any) -> Iterator[str]:
     """Sections of weights and gradients."""
     rows = slice(0, _GRADIENT_ROWS)
-    some = train[0].rows(rows) if hasattr(train[0], "rows") else train[0][rows]
-    _, gradients = trainer.gradients(some, train[1][rows])
+    some = X.rows(rows) if hasattr(X, "rows") else X[rows]
+    _, gradients = trainer.gradients(some, y[rows])
     picture = pictures.histograms(trainer.net.weights, [dW for dW, _ in gradients])
-    caption = f"After training; gradients of the first {_count(len(train[1][rows]), 'sample')}."
+    caption = f"After training; gradients of the first {_count(len(y[rows]), 'sample')}."
     yield _figure("Weights and gradients", caption, [picture])
     inputs = trainer.net.sizes[0]
     if getattr(X, "dtype", None) == np.uint8 and inputs >= 16 and round(inputs**0.5) ** 2 == inputs:

@@ -47,8 +47,7 @@ def train(args: Namespace) -> int:
     y = table.y if table.y_test is None else np.concatenate([table.y, table.y_test])
     task = task_of(y, table.classes, args.loss)
     X_train, y_train, X_test, y_test, split = _parts(table, task, args.test_fraction)
-    watched, asked = (X_test, y_test), args.patience or args.schedule == "plateau"  # what chooses by it
-    fraction = args.validation_fraction or (_WATCHED if asked else None)
+    watched, fraction = None, args.validation_fraction or (args.patience and _WATCHED)
     if fraction:
         X_train, y_train, *watched, _ = _cut(X_train, y_train, fraction, "--validation-fraction")
         split += f"; {len(watched[1]):,} more for validation"
@@ -84,7 +83,7 @@ def train(args: Namespace) -> int:
         epochs=epochs,
         seconds=args.seconds,
         early_stopping=args.patience,
-        validation_data=(watched[0], task.raw(watched[1])),
+        validation_data=watched and (watched[0], task.raw(watched[1])),
         verbose=False if args.quiet or args.json else "auto",
     )
     interrupted = history.stopped == "Ctrl-C"
@@ -104,7 +103,6 @@ def train(args: Namespace) -> int:
             dict(score_rows(scores, "test ")),
             *parts,
             seconds,
-            "validation" if fraction else "test",
         )
     picture = _picture(history.history, picture_path, f"{name}: {sizes}, {args.activation}")
     if args.json:

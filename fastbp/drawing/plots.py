@@ -21,14 +21,13 @@ def learning_curves(
     history: Mapping[str, Sequence[Any]],
     path: FilePath | None = None,
     title: str | None = None,
-    held: str = "validation",
     headed: bool = True,
 ) -> Picture:
     """Draw loss, accuracy and metrics, where there are any, against epochs.
 
     history: a dict of lists, one value per epoch: "loss", "val_loss", "accuracy", "val_accuracy",
-    metrics with and without val_; what is missing or empty is left out. A dot marks the best value of
-    those with val_. held: what the samples of val_... are called. headed: whether the title is drawn.
+    metrics with and without val_; what is missing or empty is left out. A dot marks the best validation
+    value. headed: whether the title is drawn.
 
     Raises ImportError where matplotlib is missing, ValueError for a history without numbers or a
     suffix matplotlib does not know.
@@ -42,7 +41,7 @@ def learning_curves(
 
     for axes in panes[len(found) :]:
         axes.set_visible(False)
-    said = [_panel(axes, history, key, held) for axes, key in zip(panes, found, strict=False)]
+    said = [_panel(axes, history, key) for axes, key in zip(panes, found, strict=False)]
     for axes, key in zip(panes, found, strict=False):
         axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
         if key == "accuracy":
@@ -51,7 +50,7 @@ def learning_curves(
             _log(axes)
     keys = [key for name in found for key in (name, f"val_{name}") if has(history, key)]
     epochs = max(len(history[key]) for key in keys)
-    rows = [["epoch", *(key.replace("val_", f"{held} ") for key in keys)]]
+    rows = [["epoch", *(key.replace("val_", "validation ") for key in keys)]]
     for epoch in range(epochs):
         values = (history[key][epoch] if epoch < len(history[key]) else None for key in keys)
         rows.append([f"{epoch + 1}", *(f"{v:.4g}" if finite(v) else "" for v in values)])
@@ -162,10 +161,10 @@ def finite(value: Any) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _panel(axes: Any, history: Mapping[str, Sequence[Any]], key: str, held: str) -> str:
-    """One quantity: the training curve, the held out one and its best epoch; what it shows, in words."""
+def _panel(axes: Any, history: Mapping[str, Sequence[Any]], key: str) -> str:
+    """One quantity: the training curve, that of validation and its best epoch; what it shows, in words."""
     said, shown = [], []
-    for label, name, color in (("training", key, TRAIN), (held, f"val_{key}", VALIDATION)):
+    for label, name, color in (("training", key, TRAIN), ("validation", f"val_{key}", VALIDATION)):
         if not has(history, name):
             continue
         values = [value if finite(value) else math.nan for value in history[name]]
@@ -178,8 +177,8 @@ def _panel(axes: Any, history: Mapping[str, Sequence[Any]], key: str, held: str)
         if name.startswith("val_") and len(values) > 2:
             best = (max if larger_is_better(key) else min)(there)
             epoch = values.index(best) + 1
-            note = f"best {held} {100 * best:.2f} %" if key == "accuracy" else f"best {held} {best:.3g}"
-            note += f", epoch {epoch}"
+            shown_best = f"{100 * best:.2f} %" if key == "accuracy" else f"{best:.3g}"
+            note = f"best validation {shown_best}, epoch {epoch}"
             axes.set_title(note, loc="right", color=color, fontsize=9)
             axes.plot(epoch, best, "o", color=color, markersize=6, markeredgecolor=GROUND)
             said.append(note)

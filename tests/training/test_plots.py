@@ -86,11 +86,10 @@ def test_a_history_without_a_loss_is_refused(tmp_path, history):
 
 def test_the_words_and_numbers_of_a_history():
     pytest.importorskip("matplotlib")
-    picture = learning_curves(FULL, held="test")
-    assert picture.rows[0] == ["epoch", "loss", "test loss", "accuracy", "test accuracy"]
+    picture = learning_curves(FULL)
+    assert picture.rows[0] == ["epoch", "loss", "validation loss", "accuracy", "validation accuracy"]
     assert picture.rows[3] == ["3", "0.1", "0.3", "0.95", "0.9"] and len(picture.rows) == 5
-    assert "loss training 1.2 to 0.02, test 1.3 to 0.35, best test 0.3, epoch 3" in picture.words
-    assert "validation" not in picture.svg()
+    assert "loss training 1.2 to 0.02, validation 1.3 to 0.35, best validation 0.3, epoch 3" in picture.words
 
 
 def test_a_fit_draws_its_own_curves(tmp_path, rng):
