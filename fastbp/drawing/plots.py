@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..metrics import larger_is_better
+from ..metrics import direction
 from .picture import EDGE, GRID, GROUND, INK, TRAIN, VALIDATION, Picture, finished
 
 if TYPE_CHECKING:
@@ -174,8 +174,8 @@ def _panel(axes: Any, history: Mapping[str, Sequence[Any]], key: str) -> str:
         axes.plot(epochs, values, color=color, linewidth=1.8, marker=dots, markersize=4, label=label)
         said.append(f"{label} {there[0]:.3g} to {there[-1]:.3g}")
         shown += there
-        if name.startswith("val_") and len(values) > 2:
-            best = (max if larger_is_better(key) else min)(there)
+        if name.startswith("val_") and len(values) > 2 and direction(key):
+            best = (max if direction(key) > 0 else min)(there)
             epoch = values.index(best) + 1
             shown_best = f"{100 * best:.2f} %" if key == "accuracy" else f"{best:.3g}"
             note = f"best validation {shown_best}, epoch {epoch}"
@@ -187,7 +187,7 @@ def _panel(axes: Any, history: Mapping[str, Sequence[Any]], key: str) -> str:
     if key == "loss" and min(shown) > 0 and max(shown) > 20 * min(shown):
         axes.set_yscale("log")
     _dress(axes, key, "epoch")
-    corner = "lower right" if larger_is_better(key) else "upper right"
+    corner = "lower right" if direction(key) > 0 else "upper right"
     axes.legend(loc=corner, frameon=False, fontsize=9, labelcolor=INK)
     return f"{key} {', '.join(said)}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..metrics import larger_is_better
+from ..metrics import direction
 from ..printing import html_table
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class History:
         for name, values in self.history.items():
             row = [name, f"{values[0]:.4g}", f"{values[-1]:.4g}", "", ""]
             there = [value for value in values if value == value]
-            if there and name not in ("seconds", "lr"):
-                best = (max if larger_is_better(name) else min)(there)
+            if there and direction(name):
+                best = (max if direction(name) > 0 else min)(there)
                 row[3:] = f"{best:.4g}", f"{values.index(best) + 1}"
             rows.append(row)
         return rows
