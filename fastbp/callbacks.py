@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from .engine import averages
 from .errors import BETWEEN_0_AND_1, flag, number, stands_for, unknown
 from .metrics import direction
+from .printing import Called
 from .writing import append
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ MODES = ("auto", "min", "max")
 _FROM_0 = (lambda v: v >= 0, "a number from 0 on")  # inf too: never
 
 
-class Callback:
+class Callback(Called):
     """Subclass it and override what is needed; ``trainer`` is the one that trains.
 
     on_train_begin() and on_train_end() frame a fit, also one that Ctrl-C or a time budget ends, not
@@ -180,7 +181,7 @@ class EarlyStopping(_Monitor):
             )
         if self.best_weights is not None:
             averages.restore(self.trainer, self.best_weights)
-            self.best_weights = None
+            self.best_weights, self.trainer.history.kept = None, self.best_epoch + 1
 
 
 class ModelCheckpoint(_Monitor):

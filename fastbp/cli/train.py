@@ -13,7 +13,6 @@ import numpy as np
 
 from .. import datasets, files, losses
 from ..data.frames import Frame
-from ..engine import backend
 from ..errors import unknown
 from ..optimizers import OPTIMIZERS
 from ..preparation import Preparation
@@ -48,7 +47,7 @@ def train(args: Namespace) -> int:
     y = table.y if table.y_test is None else np.concatenate([table.y, table.y_test])
     task = task_of(y, table.classes, args.loss)
     X_train, y_train, X_test, y_test, split = _parts(table, task, args.test_fraction)
-    watched, fraction = (X_test, y_test), args.validation_fraction or (args.patience and _WATCHED)
+    watched, fraction = None, args.validation_fraction or (args.patience and _WATCHED)
     if fraction:
         X_train, y_train, *watched, _ = _cut(X_train, y_train, fraction, "--validation-fraction")
         split += f"; {len(watched[1]):,} more for validation"
@@ -75,22 +74,20 @@ def train(args: Namespace) -> int:
     if not args.json:
         print_rows(chosen.items())
         sys.stdout.flush()
-        if not backend.compiled():
-            print("fastbp: compiling for this machine, once: some 20 s ...", file=sys.stderr)
 
     epochs = args.epochs or (None if args.seconds else _EPOCHS)
-    start = time.perf_counter()
+    start, before = time.perf_counter(), trainer.compile_seconds
     history = trainer.fit(
         X_train,
         task.raw(y_train),
         epochs=epochs,
         seconds=args.seconds,
         early_stopping=args.patience,
-        validation_data=(watched[0], task.raw(watched[1])),
+        validation_data=watched and (watched[0], task.raw(watched[1])),
         verbose=False if args.quiet or args.json else "auto",
     )
     interrupted = history.stopped == "Ctrl-C"
-    seconds = time.perf_counter() - start - trainer.compile_seconds
+    seconds = time.perf_counter() - start - (trainer.compile_seconds - before)
 
     trainer.save(model_path)
     scores = score(trainer, X_test, task.raw(y_test))
@@ -101,7 +98,7 @@ def train(args: Namespace) -> int:
         write(
             args.report,
             trainer,
-            f"fastbp train {name}",
+            Path(args.data).name,
             chosen,
             dict(score_rows(scores, "test ")),
             *parts,
@@ -337,6 +334,6 @@ def _picture(history, path, title):
     from ..drawing.plots import learning_curves
 
     try:
-        return (str(learning_curves(history, path, title)), None)
+        return (str(learning_curves(history, path, title).path), None)
     except ImportError as error:
         return (None, str(error))

@@ -27,6 +27,7 @@ from sklearn.utils.validation import (
 )
 from threadpoolctl import ThreadpoolController
 
+from ..engine import backend, devices
 from ..engine.parallel import max_threads
 from ..engine.samples import samples
 from ..errors import unknown
@@ -250,6 +251,7 @@ class Estimator(Saving, BaseEstimator):
         )  # fmt: skip
         self._made_with = self._of_network()
         self._draw(net, random)
+        backend.ready(devices.device(self._p.device), net.dtype, tell=bool(self._p.verbose))
         self._trainer = Trainer(net, self._chosen_loss.loss)
         if self._p.solver in STOCHASTIC:
             self.loss_curve_, self._no_improvement_count = [], 0

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..data import read_ahead
+from ..engine import backend
 from ..engine.history import History
 from ..errors import whole
 from .fitting import check_weights, interrupted
@@ -61,6 +62,7 @@ def _epochs(trainer, batches, epochs, validation_data, verbose, others, ahead, h
         raise ValueError(
             f"epochs: got {epochs} for an iterator, which ends once; takes 1, or a function that returns one"
         )
+    backend.ready(trainer.device, trainer.net.dtype, tell=bool(verbose))
     first = trainer.epochs
     for epoch in range(epochs):
         began, rows = time.perf_counter(), 0

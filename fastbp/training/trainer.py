@@ -25,6 +25,7 @@ from ..network.gradients import Gradients
 from ..network.layout import arena
 from ..network.mlp import MLP
 from ..optimizers import optimizer as make_optimizer
+from ..printing import call, html_table
 from ..schedules import schedule as make_schedule
 from ..writing import written
 from . import checkpoint, fitting, stream
@@ -215,7 +216,7 @@ class Trainer:
         epoch. callbacks : see fastbp.callbacks. early_stopping : end when val_loss has not improved for
         so many epochs (True: 10), with the best weights; or an EarlyStopping. sample_weight : (N,)
         weights >= 0, or None; a batch's loss is their weighted mean. verbose : 0 quiet, 1 progress
-        bar, "auto" a bar where stderr is a terminal.
+        bar, "auto" a bar in a notebook and where stderr is a terminal.
 
         Returns History. Ctrl-C ends the fit, says so and returns what there is: weights, counters and
         history belong together (``history.stopped``); a second one within a second is raised. Raises
@@ -246,6 +247,7 @@ class Trainer:
                 except BaseException:
                     self.columns = before
                     raise
+                backend.ready(self.device, self.net.dtype, tell=bool(verbose))
                 with turns.state:
                     session = self._session("train", fit.batch)
                 return fit.run(session, self._evaluate, self._measured, not outer[1])
@@ -600,6 +602,21 @@ class Trainer:
                 self, lambda name, k: (0 if name == "embeddings" else k) in self.net.frozen
             )
         return session
+
+    def _trained(self) -> str:
+        return f"{self.steps:,} steps, {self.epochs:,} epochs"
+
+    def __repr__(self) -> str:
+        return call(self, "batch_size") + (f" after {self._trained()}" if self.steps else "")
+
+    def _repr_html_(self) -> str:
+        shown = {"loss": self.loss, "optimizer": self.optimizer, "batch size": self.batch_size}
+        shown |= {} if self.schedule is None else {"schedule": self.schedule}
+        shown |= {name.replace("_", " "): value for name, value in Options.of(self).config().items()}
+        shown |= {} if self.preparation is None else {"preparation": self.preparation}
+        shown |= {"device": self.device, "trained": self._trained() if self.steps else "not yet"}
+        rows = [("Trainer", ""), *shown.items()]
+        return html_table(rows, left=2) + self.net._repr_html_()
 
     def __getstate__(self):
         """For copy and pickle: sessions are opened anew."""

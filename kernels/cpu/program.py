@@ -684,6 +684,11 @@ def _signatures(floats):
     return (net, types.CPointer(int64), int64, int64), arguments
 
 
+def compiled(dtype):
+    """Whether what takes longest lies on the disk for a numpy dtype; None where nothing can be kept."""
+    return on_disk(worker, _signatures(from_dtype(dtype))[0])
+
+
 @functools.cache
 def load(dtype):
     """Compile, or load from the disk cache, what networks of one numpy dtype need: (run, K_WORKER for it).
