@@ -40,14 +40,14 @@ def write(
     chosen: dict[str, str],
     scores: dict[str, str],
     train: tuple[Any, Any],
-    test: tuple[Any, Any],
+    test: tuple[Any, Any] | None,
     seconds: float,
 ) -> Path:
     """Write the report of a run of ``fastbp train``.
 
     chosen, scores : what was chosen and how well it does, {label: text}. train, test : (X, y) raw, as
-    the trainer takes them. seconds : of training. Returns the Path; raises ImportError without
-    matplotlib, OSError where nothing can be written.
+    the trainer takes them; test None: there are none. seconds : of training. Returns the Path; raises
+    ImportError without matplotlib, OSError where nothing can be written.
     """
     net, threads = trainer.net, trainer.num_threads
     took = f"{seconds:.2f} s, {_count(trainer.epochs, 'epoch')}, {_count(trainer.steps, 'step')}"
@@ -112,7 +112,8 @@ def _said(config):
 def _drawings(trainer, train, test):
     """(heading, caption, path -> picture) of all that this model has."""
     history = trainer.history.history
-    preparation, (X, y) = trainer.preparation, test
+    preparation = trainer.preparation
+    X, y = test or (None, None)
     if history.get("loss"):
         yield (
             "Learning curves",
@@ -120,7 +121,7 @@ def _drawings(trainer, train, test):
             (lambda path: learning_curves(history, path)),
         )
     classes = preparation.classes
-    if classes is not None:
+    if test is not None and classes is not None:
         places = preparation.targets(y)
         outputs = trainer.predict(X)
         if len(classes) <= 30:
@@ -140,7 +141,7 @@ def _drawings(trainer, train, test):
                     )
                 ),
             )
-    elif preparation.y_mean is not None:
+    elif test is not None and preparation.y_mean is not None:
         yield (
             "Predicted against true",
             "Test samples; on the line they are equal.",
@@ -159,7 +160,7 @@ def _drawings(trainer, train, test):
         (lambda path: pictures.histograms(trainer.net.weights, [dW for dW, _ in gradients], path)),
     )
     inputs = trainer.net.sizes[0]
-    if getattr(X, "dtype", None) == np.uint8 and inputs >= 16 and round(inputs**0.5) ** 2 == inputs:
+    if getattr(train[0], "dtype", None) == np.uint8 and inputs >= 16 and round(inputs**0.5) ** 2 == inputs:
         yield (
             "Filters of the first layer",
             "Units with the largest weights; red positive, blue negative.",
