@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 _TRAIN = """\
@@ -77,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args, args.arguments = parser.parse_known_args(argv)
         if args.arguments and args.command != "bench":  # which has options of its own
             parser.error(f"unrecognized arguments: {' '.join(args.arguments)}")
-        code = args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code = args.run(args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -91,6 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
         print(f"fastbp: error: {_one_line(error)}", file=sys.stderr)
         return 2
+
+
+def _warn(message, *_):
+    print(f"fastbp: warning: {_one_line(message)}", file=sys.stderr)
 
 
 def _one_line(error):
@@ -110,6 +117,8 @@ def _parser():
     data = train.add_argument_group("data")
     data.add_argument("--target", metavar="T", help="column, array or file of the target")
     data.add_argument("--drop", type=_listed, default=(), metavar="A,B", help="columns to leave out, by name")
+    data.add_argument("--keep", type=_listed, default=(), metavar="A,B", help="columns to take although they "
+                      "number the rows, or hold one value or names: these are left out")  # fmt: skip
     data.add_argument(
         "--test-fraction",
         type=_fraction,
@@ -143,8 +152,8 @@ def _parser():
     fit.add_argument(
         "--loss",
         metavar="NAME",
-        help="cross_entropy, bce_with_logits, mse, mae, huber, log_cosh (default: cross_entropy for text "
-        "and integer labels, mse for numbers)",
+        help="cross_entropy, bce_with_logits, mse, mae, huber, log_cosh (default: cross_entropy for labels, "
+        "which are text or few whole numbers, mse for numbers; the first line says which)",
     )
     fit.add_argument(
         "--optimizer",

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,26 +51,26 @@ def train(args: Namespace) -> int:
     X_train, y_train, X_test, y_test, split = _parts(table, task, args.test_fraction)
     watched, fraction = (X_test, y_test), args.validation_fraction or (args.patience and _WATCHED)
     if fraction:
-        X_train, y_train, *watched, _ = _cut(X_train, y_train, fraction, "--validation-fraction")
+        X_train, y_train, *watched = _cut(X_train, y_train, fraction)
         split += f"; {len(watched[1]):,} more for validation"
     rows, held = X_train.shape[0], X_test.shape[0]
-    preparation = Preparation.fit(
-        X_train,
-        y_train if task.regression else None,
-        names=table.feature_names,
-        classes=task.classes,
-        target=table.target_name,
-    )
+    preparation = _preparation(X_train, y_train, task, table, args.keep)
     batch_size = args.batch_size or _batch_size(rows)
     trainer = _trainer(args, preparation.inputs, task, y_train, batch_size)
     trainer.preparation = preparation
     sizes = "-".join(str(n) for n in trainer.net.sizes)
     chosen = {
+        "task": task.kind,
         "data": table.source,
         "samples": f"{rows:,} to train on, {held:,} to test on: {split}",
         "features": preparation.summary(),
+        **(
+            {"left out": f"{preparation.reasons()}; --keep takes one all the same"}
+            if preparation.left_out
+            else {}
+        ),
         "target": outcome(task),
-        "loss": f"{task.loss}: {task.why}",
+        "loss": task.loss,
         "network": f"{sizes}, {_words(trainer.net)}, {args.optimizer}, batches of {batch_size}",
     }
     if not args.json:
@@ -204,34 +205,32 @@ def _parts(table, task, fraction):
         n = len(table.y)
         return table.X, y[:n], table.X_test, y[n:], "the file's own test part"
     labels = y.ndim == 1 and y.dtype.kind == "i"
-    *parts, alone = _cut(table.X, y, fraction, "--test-fraction")
-    how = f"{fraction:.0%} held out{', class by class' if labels else ', at random'}"
-    how += f", but for {alone:,} with categories of their own" if alone else ""
-    return *parts, how
+    parts = _cut(table.X, y, fraction)
+    return *parts, f"{fraction:.0%} held out{', class by class' if labels else ', at random'}"
 
 
-def _cut(X, y, fraction, option):
-    """(X, y) without a share of the samples, then these: class by class where y holds labels; and how many
-    stay that were to go, because of a category that no other sample has: nothing could be said of it."""
+def _cut(X, y, fraction):
+    """(X, y) without a share of the samples, then these: class by class where y holds labels."""
     kept, held = stratified_split(y, fraction, _SPLIT_SEED)
-    alone = _alone(X, kept, held)
-    if alone.all():
-        raise ValueError(
-            f"{option}: every sample to be held out has a category of text that no other has; "
-            "takes columns whose values come again: --drop those that are names"
+    return rows_of(X, kept), y[kept], rows_of(X, held), y[held]
+
+
+def _preparation(X, y, task, table, keep):
+    """What prepares the columns; which are left out stands in the table of what was chosen."""
+    names = table.feature_names
+    if names is None:  # --keep has their places
+        keep = [int(name) if name.isdigit() else name for name in keep]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return Preparation.fit(
+            X,
+            y if task.regression else None,
+            names=names,
+            classes=task.classes,
+            target=table.target_name,
+            target_written=task.written,
+            keep=keep,
         )
-    if alone.any():
-        kept, held = np.sort(np.r_[kept, held[alone]]), held[~alone]
-    return rows_of(X, kept), y[kept], rows_of(X, held), y[held], int(alone.sum())
-
-
-def _alone(X, kept, held):
-    """(held,) bool: the samples of these with a category that none of those kept has."""
-    alone = np.zeros(len(held), bool)
-    for column in X.columns if isinstance(X, Frame) else []:
-        if column.dtype.kind == "U":
-            alone |= ~np.isin(column[held], column[kept])
-    return alone
 
 
 def rows_of(X: Any, index: Array) -> Any:
@@ -291,7 +290,8 @@ def score(trainer: Trainer, X: Any, y: Any) -> dict[str, Any]:
     if trainer.loss.name not in NUMBER_LOSSES:
         result = trainer.evaluate(X, y)
         return scores | {name: float(result[name]) for name in ("accuracy", "loss") if name in result}
-    y = np.asarray(y, np.float64).reshape(len(y), -1)
+    y = trainer.preparation.own_unit(y) if trainer.preparation else np.asarray(y, np.float64)
+    y = y.reshape(len(y), -1)
     error = trainer.predict(X).astype(np.float64) - y
     spread = np.square(y - y.mean(axis=0)).sum(axis=0)
     r2 = float((1 - np.square(error).sum(axis=0) / spread).mean()) if spread.all() else None

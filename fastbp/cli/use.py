@@ -30,13 +30,12 @@ def _model(args):
 
 def _names(trainer):
     """Names of the columns that a model takes, or None."""
-    return trainer.columns if trainer.preparation is None else trainer.preparation.names
+    return trainer.columns if trainer.preparation is None else trainer.preparation.needed
 
 
 def _text(trainer):
     """Names of its columns of text."""
-    preparation = trainer.preparation
-    return () if preparation is None else [preparation.names[i] for i in preparation.categories]
+    return () if trainer.preparation is None else trainer.preparation.needed_text
 
 
 def predict(args: Namespace) -> int:

@@ -167,7 +167,7 @@ def _features(path: Path, X: Any, gaps: bool = False) -> Any:
     if isinstance(X, frames.Frame):
         for name, column in zip(X.names, X.columns, strict=True):
             _finite(f"{path}: column {name!r}", "X", column, gaps)
-        return X if any(column.dtype.kind == "U" for column in X.columns) else _native(X.numbers())
+        return X if any(column.dtype.kind not in "fiub" for column in X.columns) else _native(X.numbers())
     if hasattr(X, "tocsr"):
         _finite(path, "X", X.data)
         return X
