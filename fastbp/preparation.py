@@ -231,7 +231,7 @@ class Preparation:
 
     def _leave_out(self, i: int, column: Array, keep: bool) -> bool:
         """Whether column i, as it is read, says nothing and is not to be kept; then ``left_out`` has it."""
-        why = columns.says_nothing(self.names[i] if self.names else None, column)
+        why = columns.says_nothing(self.names[i] if self.names else None, column, self.columns == 1)
         if not why or (keep and len(columns.values_of(column))):
             return False
         self.left_out[i] = why
@@ -290,7 +290,7 @@ class Preparation:
         return [i for i in range(self.columns) if i not in self.left_out]
 
     @property
-    def needed(self) -> list[str] | None:
+    def needed(self) -> list[str] | Any:
         """The names of the columns that it reads; None without names."""
         return [self.names[i] for i in self.kept] if self.names else None
 
@@ -472,8 +472,8 @@ class Preparation:
     def encode(self, X: Features) -> Doubles:
         """(N, inputs) float64 before the scaling, what exports to ONNX and C take: one-hot categories, parts
         of dates, NaN where a number is missing. Warns and raises as ``transform`` does."""
-        table, new = self._table(X), {}
-        out = self._encoded(table, 0, new)
+        new: dict[int, list[str]] = {}
+        out = self._encoded(self._table(X), 0, new)
         self._warn(new, len(out))
         return np.asarray(out, np.float64)
 
@@ -594,7 +594,7 @@ class Preparation:
         """Raises ValueError where it does not fit a network of so many inputs and outputs: what is written
         is held to what is read."""
         names, classes, categories = self.names, self.classes, self.categories
-        known = [categories, self.dates, self.written, self.left_out, self.rare]
+        known: list[Mapping[int, Any]] = [categories, self.dates, self.written, self.left_out, self.rare]
         good: Any = (
             0 < self.columns <= inputs + len(self.left_out)
             and all(0 <= i < self.columns for part in known for i in part)

@@ -26,6 +26,10 @@ _ROW_NAMES = re.compile(
     re.IGNORECASE,
 )
 
+_TIMES = set(
+    "t time date age second minute hour day week month quarter year period".split()
+)  # that rise, too
+
 
 @dataclass(frozen=True)
 class Dates:
@@ -125,11 +129,12 @@ def middle(numbers: Array) -> float:
     return median if np.isfinite(median) else float(np.quantile(numbers, 0.5, method="lower"))
 
 
-def says_nothing(name: str | None, column: Array) -> str:
+def says_nothing(name: str | None, column: Array, alone: bool = False) -> str:
     """Why a column, as ``read`` gives it, tells a network nothing about other rows; "" where it may.
 
     That is a column without a value; with one value only; of texts that are names (``are_names``); of
-    numbers that count or identify the rows. A column without a name may be constant: it is a pixel.
+    numbers that count or identify the rows. A column without a name may be constant: it is a pixel. One
+    that is ``alone`` may rise by row: there is nothing else to learn from.
     """
     rows, text, there = len(column), column.dtype.kind == "U", values_of(column)
     if not len(there):
@@ -137,7 +142,7 @@ def says_nothing(name: str | None, column: Array) -> str:
     if name is not None and len(there) == rows and (column == column[0]).all():
         return f"one value, {frames.texts(column[:1])[0]}"
     if not text:
-        return _counts(name, there) if len(there) == rows else ""
+        return _counts(name, there, alone) if len(there) == rows else ""
     if not are_names(there):
         return ""
     different = np.unique(there)
@@ -152,22 +157,25 @@ def are_names(column: Array) -> bool:
     """Whether texts are names or free words, which say nothing of other rows: more than 20, and most rows
     have one of their own."""
     _, counts = np.unique(column, return_counts=True)
-    return len(counts) > _FEW and 2 * np.count_nonzero(counts == 1) > len(column)
+    return bool(len(counts) > _FEW and 2 * np.count_nonzero(counts == 1) > len(column))
 
 
-def _counts(name: str | None, column: Array) -> str:
-    """Whether whole numbers are those of the rows: by their name, or because they rise without a break.
+def _counts(name: str | None, column: Array, alone: bool) -> str:
+    """Whether whole numbers are those of the rows: by their name, or because they rise from 0 or 1 on,
+    or fall so, unless they are called a time.
 
-    Of a part of the rows some numbers are absent, so two in three may be.
+    Of a part of the rows some numbers are absent: two in three may be, and as likely the first ones.
     """
     if column.dtype.kind == "b" or (column.dtype.kind == "f" and (column != np.floor(column)).any()):
         return ""
     if name is not None and _ROW_NAMES.fullmatch(name):
         found = len(np.unique(column)) == len(column) > 1
+    elif alone or len(column) < _FEW or _TIMES & set(re.split(r"[\W_\d]+", (name or "").casefold())):
+        found = False
     else:
-        step = column[1:] > column[:-1]
-        found = len(column) >= _FEW and column.min() >= 0 and column.max() < 3 * len(column)
-        found = found and bool(step.all() or (column[1:] < column[:-1]).all())
+        share = len(column) / (float(column.max()) + 1)
+        found = 1 / 3 < share and 0 <= column.min() <= 1 + 20 * (1 - share)
+        found = found and bool((column[1:] > column[:-1]).all() or (column[1:] < column[:-1]).all())
     return f"numbers the rows, {column[0]:.0f} to {column[-1]:.0f}" if found else ""
 
 

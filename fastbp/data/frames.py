@@ -148,9 +148,9 @@ def _of_its_library(column: Any) -> Array:
     if kind.startswith("dictionary<"):  # Arrow's to_numpy has a category where one is missing
         column = column.cast(column.type.value_type)
     elif kind.startswith("timestamp[") and "tz=" in kind:  # in Arrow and polars NumPy gets UTC
-        from pyarrow.compute import local_timestamp
+        from pyarrow.compute import call_function
 
-        column = local_timestamp(column)
+        column = call_function("local_timestamp", [column])
     elif getattr(getattr(column, "dtype", None), "time_zone", None):
         column = column.dt.replace_time_zone(None)
     elif getattr(getattr(column, "dtype", None), "tz", None):  # pandas' to_numpy makes objects of it
@@ -173,7 +173,7 @@ def present(y: Any) -> Array:
         return array != MISSING
     if array.dtype.kind not in "fM":
         return np.ones(len(array), bool)
-    there = ~(np.isnan(array) if array.dtype.kind == "f" else np.isnat(array))
+    there: Any = ~(np.isnan(array) if array.dtype.kind == "f" else np.isnat(array))
     return there if there.ndim == 1 else there.all(axis=1)
 
 

@@ -49,6 +49,8 @@ def target_kind(y: Any) -> TargetKind:
         raise TypeError("target: got dates, takes numbers or labels")
     if not len(array):
         raise ValueError("target: has no value, takes one in every row")
+    if array.dtype.kind == "f" and np.isinf(array).any():
+        raise ValueError("target: got infinity, takes finite numbers or labels")
     if array.dtype.kind == "b":
         return TargetKind(True, "true or false")
     way = None
@@ -56,6 +58,8 @@ def target_kind(y: Any) -> TargetKind:
         values = np.unique(array)
         way = written(values.tolist())
         if way is None or way.order:
+            if way is not None and are_names(array):
+                raise TypeError(f"target: got {way}, takes numbers or labels")
             if are_names(array):
                 raise ValueError(
                     f"target: got {len(values)} different texts in {len(array)} rows, such as "

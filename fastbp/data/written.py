@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
     from ..types import Array, Doubles
 
-MISSING_TEXTS = frozenset(("", "na", "n/a", "n.a.", "#n/a", "nan", "nat", "null", "none", "<na>", "?"))
+MISSING_TEXTS = frozenset(
+    ("", "na", "n/a", "n.a.", "#n/a", "nan", "nat", "null", "none", "<na>", "?", ".", "-", "--")
+)
 
 _SIGN = "[A-Z]{0,3}[$\xa2-\xa5\u0e3f\u20a0-\u20cf]|[%\u2030]"
 _NUMBER = (
@@ -45,12 +47,13 @@ _TIME = (
     r"\s*(?:Z|UTC|GMT|[-+]\d\d(?::?\d\d)?)?"
 )
 _YEAR, _MONTH, _DAY = r"(?P<year>\d{4})", r"(?P<month>\d\d?)", r"(?P<day>\d\d?)"
+_LAST = r"(?P<year>\d{4}|(?<=[/.])\d\d)"  # of two digits: 1969 to 2068, as POSIX has it
 _DATES = {
     order: re.compile(date + (rf"(?:[T\s]\s*{_TIME})?" if order != "time" else ""))
     for order, date in (
         ("ymd", rf"{_YEAR}(?P<by>[-/.]){_MONTH}(?P=by){_DAY}"),
-        ("dmy", rf"{_DAY}(?P<by>[-/.]){_MONTH}(?P=by){_YEAR}"),
-        ("mdy", rf"{_MONTH}(?P<by>[-/]){_DAY}(?P=by){_YEAR}"),
+        ("dmy", rf"{_DAY}(?P<by>[-/.]){_MONTH}(?P=by){_LAST}"),
+        ("mdy", rf"{_MONTH}(?P<by>[-/]){_DAY}(?P=by){_LAST}"),
         ("time", _TIME),
     )
 }
@@ -167,7 +170,9 @@ def _seconds(text: str, order: str) -> float | None:
     try:
         days = 0
         if order != "time":
-            days = datetime.date(int(part["year"]), int(part["month"]), int(part["day"])).toordinal() - _EPOCH
+            year = int(part["year"])
+            year += (1900 if year > 68 else 2000) if len(part["year"]) == 2 else 0
+            days = datetime.date(year, int(part["month"]), int(part["day"])).toordinal() - _EPOCH
         if part["hour"] is None:
             return days * 86400.0
         hour, minute = int(part["hour"]), int(part["minute"])

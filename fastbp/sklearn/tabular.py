@@ -102,7 +102,7 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
         for place, (name, raw) in enumerate(zip(table.names, table.columns, strict=True)):
             column, way, dates = columns.learn(raw, name in table.declared)
             _check_finite(name, column)
-            why = columns.says_nothing(name if named else None, column)
+            why = columns.says_nothing(name if named else None, column, len(table.names) == 1)
             if why and not (columns.values_of(column).size and {name, place} & set(self.keep)):
                 self.left_out_[name] = why
             else:

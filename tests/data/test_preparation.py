@@ -356,12 +356,12 @@ def test_numbers_of_rows_by_their_name(rng, name):
 
 def test_numbers_of_rows_by_how_they_rise(rng):
     """All of them, or the part that is trained on; downwards too; as text and as floats; without a name."""
-    for column in (
+    for column in (  # "t" would be a time
         np.arange(60), np.arange(1, 61), np.arange(60.0), np.arange(60)[::-1], rising(rng, 60, 100),
         np.arange(60).astype(str),
     ):  # fmt: skip
         with pytest.warns(UserWarning, match="numbers the rows"):
-            assert Preparation.fit(Frame(["t", "x"], [column, rng.random(60)])).left_out.keys() == {0}
+            assert Preparation.fit(Frame(["n", "x"], [column, rng.random(60)])).left_out.keys() == {0}
     with pytest.warns(UserWarning, match="column 0 .numbers the rows, 0 to 59"):
         preparation = Preparation.fit(np.c_[np.arange(60), rng.random((60, 2))])
     assert preparation.transform(np.c_[np.arange(5), rng.random((5, 2))]).shape == (5, 2)
@@ -373,10 +373,14 @@ def test_numbers_of_rows_by_how_they_rise(rng):
 def test_numbers_that_count_nothing(rng, recwarn):
     years = np.arange(1960, 2020)
     several = {"index": np.arange(60) // 2, "id": rng.integers(0, 30, 60), "year": years,
-               "shuffled": rng.permutation(60), "price": np.cumsum(rng.integers(100, 900, 60)),
+               "shuffled": rng.permutation(60), "away": np.arange(10, 70),
+               "price": np.cumsum(rng.integers(100, 900, 60)),
                "humid": rng.permutation(1000)[:60], "few": np.arange(60) % 2,
                "x": np.sort(rng.random(60))}  # fmt: skip
     assert Preparation.fit(Frame(list(several), list(several.values()))).left_out == {}
+    for name in ("t", "age", "day_of_year", "Year.2", "time"):
+        assert Preparation.fit(Frame([name, "x"], [np.arange(60), rng.random(60)])).left_out == {}
+    assert Preparation.fit(np.arange(60)[:, None]).left_out == {}  # all that there is
     assert Preparation.fit(np.arange(10.0)[:, None] * [1, 2]).left_out == {}  # too few to tell
     assert not recwarn.list
 

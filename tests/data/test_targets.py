@@ -74,6 +74,10 @@ def test_of_any_library_with_gaps(library):
 def test_what_is_no_target():
     with pytest.raises(TypeError, match="target: got dates"):
         data.target_kind(np.array(["2020-01-01"], "M8[D]"))
+    with pytest.raises(TypeError, match="target: got dates, the month first"):
+        data.target_kind([f"1/{d}/2020" for d in range(1, 32)])
+    with pytest.raises(ValueError, match="got infinity"):
+        data.target_kind([1.0, np.inf])
     with pytest.raises(ValueError, match="has no value"):
         data.target_kind([None, np.nan])
     with pytest.raises(ValueError, match="50 different texts in 50 rows, such as 'name 0'; takes labels"):
