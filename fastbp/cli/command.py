@@ -12,6 +12,7 @@ import csv
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 _TRAIN = """\
@@ -86,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.arguments and args.command != "bench":  # which has options of its own
                 parser.error(f"unrecognized arguments: {' '.join(args.arguments)}")
             args.signals = signals
-            code = args.run(args)
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn
+                code = args.run(args)
             sys.stdout.flush()
             return code
         except SystemExit as end:  # argparse after --help or --version
@@ -99,6 +102,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             if os.environ.get("FASTBP_TRACEBACK"):
                 raise
             return _failed(*_said(error))
+
+
+def _warn(message, *_):
+    text = " ".join(str(message).split()).replace("unknown='error'", "--unknown error")
+    print(f"fastbp: warning: {text}", file=sys.stderr)
 
 
 def _failed(line, code):
@@ -138,6 +146,8 @@ def _parser():
     data = train.add_argument_group("data")
     data.add_argument("--target", metavar="T", help="column, array or file of the target")
     data.add_argument("--drop", type=_listed, default=(), metavar="A,B", help="columns to leave out, by name")
+    data.add_argument("--keep", type=_listed, default=(), metavar="A,B", help="columns to take although they "
+                      "number the rows, or hold one value or names: these are left out")  # fmt: skip
     data.add_argument(
         "--test-fraction",
         type=_share,
@@ -187,8 +197,8 @@ def _parser():
     fit.add_argument(
         "--loss",
         metavar="NAME",
-        help="cross_entropy, bce_with_logits, mse, mae, huber, log_cosh (default: cross_entropy for text "
-        "and integer labels, mse for numbers)",
+        help="cross_entropy, bce_with_logits, mse, mae, huber, log_cosh (default: cross_entropy for labels, "
+        "which are text or few whole numbers, mse for numbers; the first line says which)",
     )
     fit.add_argument(
         "--optimizer",
@@ -286,6 +296,13 @@ def _add_use(commands):
         parser.add_argument("model", metavar="MODEL", help="a .safetensors file that fastbp train wrote")
         parser.add_argument("data", metavar="DATA", help="a file, as for fastbp train, or - for stdin")
         _add_dialect(parser.add_argument_group("how DATA is written, a .csv or .tsv"))
+    for parser in (predict, evaluate):
+        parser.add_argument(
+            "--unknown",
+            choices=("zeros", "error"),
+            help="what a category becomes that the training never saw: zeros, with a count on stderr, or an "
+            "error (default: zeros)",
+        )
     predict.add_argument(
         "--out", metavar="PATH", help="a .csv, .tsv, .parquet or .npy file (default: csv to stdout)"
     )
@@ -352,6 +369,8 @@ def _add_dialect(group):
         "--encoding", metavar="NAME", help="such as cp1252, utf-16 (default: its mark's, or utf-8)"
     )
     group.add_argument("--comment", metavar="C", help="lines that begin with it are passed over")
+    group.add_argument("--decimal", choices=(".", ","), help="what stands before the decimals")
+    group.add_argument("--dates", choices=("dmy", "mdy"), help="what 01/02/2020 begins with: day or month")
     group.add_argument("--no-header", action="store_true", help="the first line is data")
     group.add_argument(
         "--na",

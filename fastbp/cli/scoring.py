@@ -21,7 +21,8 @@ def score(trainer: Trainer, X: Any, y: Any) -> dict[str, Any]:
     """
     scores: dict[str, Any] = {"samples": len(y)}
     if trainer.loss.name in NUMBER_LOSSES:
-        y = np.asarray(y, np.float64).reshape(len(y), -1)
+        y = trainer.preparation.own_unit(y) if trainer.preparation else np.asarray(y, np.float64)
+        y = y.reshape(len(y), -1)
         mean = np.broadcast_to(y.mean(axis=0), y.shape)
         scores |= _errors(trainer.predict(X).astype(np.float64), y)
         return scores | {"baseline": _errors(mean, y)}

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from ..preparation import Preparation
 from ..prepare import stratified_split
 from ..printing import print_rows
 from ..schedules import SCHEDULES, schedule
-from .reading import dialect
+from .reading import dialect, remembered
 from .running import Checkpoint, Patience, Saver, digest
 from .scoring import score, score_rows
 from .task import LOSSES, Task, outcome, task_of
@@ -46,7 +47,7 @@ _FEW_EPOCHS, _FEW_STEPS = 20, 500  # where nothing is held out to stop by
 _SPLIT_SEED = 0  # not --seed: runs with other seeds are then tested on the same samples
 # What a run that goes on has in common with the one that began it; the data has a digest.
 _SAME = ("hidden", "activation", "dropout", "norm", "residual", "loss", "optimizer", "lr", "batch_size",
-         "schedule", "weight_decay", "clip_norm", "class_weight", "seed")  # fmt: skip
+         "schedule", "weight_decay", "clip_norm", "class_weight", "seed", "keep")  # fmt: skip
 
 
 @dataclass
@@ -78,24 +79,24 @@ def train(args: Namespace) -> int:
     if args.report:
         _check_report(args.report)
     run, split = _run(args, table)
-    preparation = Preparation.fit(
-        run.train[0],
-        run.train[1] if run.task.regression else None,
-        names=table.feature_names,
-        classes=run.task.classes,
-        target=table.target_name,
-    )
+    preparation = _preparation(args, run, table)
     trainer = _trainer(args, preparation.inputs, run)
     trainer.preparation = preparation
     sizes = "-".join(str(n) for n in trainer.net.sizes)
     rows, held = len(run.train[1]), 0 if run.test is None else len(run.test[1])
     tested = f", {held:,} to test on: {split}" if run.test is not None else f": {split}"
     chosen = {
+        "task": run.task.kind,
         "data": table.source,
         "samples": f"{rows:,} to train on{tested}",
         "features": preparation.summary(),
+        **(
+            {"left out": f"{preparation.reasons()}; --keep takes one all the same"}
+            if preparation.left_out
+            else {}
+        ),
         "target": outcome(run.task),
-        "loss": f"{run.task.loss}: {run.task.why}",
+        "loss": run.task.loss,
         "network": f"{sizes}, {_words(trainer.net)}, {args.optimizer}, batches of {run.batch}",
         "stopping": _stopping(args, run),
     }
@@ -208,9 +209,10 @@ def _fit(args: Namespace, run: Run, trainer: Trainer, path: Path) -> tuple[Train
 def _identity(args, run):
     """{name: value} of what a run must have in common with the one that it goes on with."""
     names = {name: getattr(args, name) for name in _SAME}
-    names |= {"patience": run.patience, "batch_size": run.batch, "hidden": list(args.hidden)}
+    names |= {"patience": run.patience, "batch_size": run.batch}
     parts = [array for part in (run.train, run.watched, run.test) for array in part or (None, None)]
-    return {f"--{name.replace('_', '-')}": value for name, value in names.items()} | {"data": digest(*parts)}
+    options = {f"--{name.replace('_', '-')}": value for name, value in names.items()}
+    return json.loads(json.dumps({**options, "data": digest(*parts)}))
 
 
 def _schedule(args, trainer, run):
@@ -292,8 +294,8 @@ def _run(args, table):
         patience = 0
     fraction = args.validation_fraction or (patience != 0 and _WATCHED)
     if fraction:
-        *parts, _ = _cut(*train, fraction, "--validation-fraction")
-        train, watched = parts[:2], parts[2:]
+        *train, X, y = _cut(*train, fraction)
+        watched = X, y
         split += f"; {len(watched[1]):,} more for validation"
     rows = len(train[1])
     batch = args.batch_size or _batch_size(rows, args.norm)
@@ -302,7 +304,7 @@ def _run(args, table):
         patience = max(_PATIENCE, -(-_PATIENT_STEPS // steps))
     least, most = (_EPOCHS, _STEPS) if patience else (_FEW_EPOCHS, _FEW_STEPS)
     epochs = args.epochs or (None if args.seconds else max(least, -(-most // steps)))
-    return Run(task, tuple(train), watched and tuple(watched), test, batch, patience, epochs), split
+    return Run(task, (train[0], train[1]), watched, test, batch, patience, epochs), split
 
 
 def _stopping(args, run):
@@ -324,34 +326,38 @@ def _parts(table, task, fraction):
     if not fraction:
         return (table.X, y), None, "none held out to test on"
     labels = y.ndim == 1 and y.dtype.kind == "i"
-    *parts, alone = _cut(table.X, y, fraction, "--test-fraction")
-    how = f"{fraction:.0%} held out{', class by class' if labels else ', at random'}"
-    how += f", but for {alone:,} with categories of their own" if alone else ""
-    return tuple(parts[:2]), tuple(parts[2:]), how
+    X, y, X_test, y_test = _cut(table.X, y, fraction)
+    return (
+        (X, y),
+        (X_test, y_test),
+        f"{fraction:.0%} held out{', class by class' if labels else ', at random'}",
+    )
 
 
-def _cut(X, y, fraction, option):
-    """(X, y) without a share of the samples, then these: class by class where y holds labels; and how many
-    stay that were to go, because of a category that no other sample has: nothing could be said of it."""
+def _cut(X, y, fraction):
+    """(X, y) without a share of the samples, then these: class by class where y holds labels."""
     kept, held = stratified_split(y, fraction, _SPLIT_SEED)
-    alone = _alone(X, kept, held)
-    if alone.all():
-        raise ValueError(
-            f"{option}: every sample to be held out has a category of text that no other has; "
-            "takes columns whose values come again: --drop those that are names"
+    return rows_of(X, kept), y[kept], rows_of(X, held), y[held]
+
+
+def _preparation(args, run, table):
+    """What prepares the columns; which are left out stands in the table of what was chosen."""
+    names, keep = table.feature_names, args.keep
+    if names is None:  # --keep has their places
+        keep = [int(name) if name.isdigit() else name for name in keep]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        preparation = Preparation.fit(
+            run.train[0],
+            run.train[1] if run.task.regression else None,
+            names=names,
+            classes=run.task.classes,
+            target=table.target_name,
+            target_written=run.task.written,
+            keep=keep,
         )
-    if alone.any():
-        kept, held = np.sort(np.r_[kept, held[alone]]), held[~alone]
-    return rows_of(X, kept), y[kept], rows_of(X, held), y[held], int(alone.sum())
-
-
-def _alone(X, kept, held):
-    """(held,) bool: the samples of these with a category that none of those kept has."""
-    alone = np.zeros(len(held), bool)
-    for column in X.columns if isinstance(X, Frame) else []:
-        if column.dtype.kind == "U":
-            alone |= ~np.isin(column[held], column[kept])
-    return alone
+    preparation.reading = remembered(args, table)
+    return preparation
 
 
 def rows_of(X: Any, index: Array) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from ..data.frames import Frame
 from ..export import described, state_dict
 from ..printing import print_rows
 from ..training.trainer import load
-from .reading import dialect
+from .reading import of_a_model, placed
 from .running import whole
 from .scoring import score, score_rows
 
@@ -32,18 +33,10 @@ def _model(args: Namespace) -> Trainer:
     path = Path(args.model)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; takes a model that fastbp train wrote")
-    return load(path, device=args.device, threads=args.threads)
-
-
-def _names(trainer):
-    """Names of the columns that a model takes, or ()."""
-    return (trainer.columns if trainer.preparation is None else trainer.preparation.names) or ()
-
-
-def _text(trainer):
-    """Names of its columns of text."""
-    preparation = trainer.preparation
-    return () if preparation is None else [preparation.names[i] for i in preparation.categories]
+    trainer = load(path, device=args.device, threads=args.threads)
+    if trainer.preparation is not None and getattr(args, "unknown", None):
+        trainer.preparation.unknown = args.unknown
+    return trainer
 
 
 def predict(args: Namespace) -> int:
@@ -54,9 +47,12 @@ def predict(args: Namespace) -> int:
     trainer = _model(args)
     preparation = trainer.preparation
     columns = trainer.net.sizes[0] if preparation is None else preparation.columns
-    wanted = files.Wanted(only=_names(trainer), ids=args.id, text=_text(trainer))
-    table = files.features(args.data, wanted, columns, dialect(args))
-    outputs = trainer.predict(table.X)
+    wanted, dialect = of_a_model(args, trainer)
+    if args.id:
+        wanted = replace(wanted, ids=args.id, ids_if_there=False)
+    table = files.features(args.data, wanted, columns, dialect)
+    with placed(args.data, table):
+        outputs = trainer.predict(table.X)
     names, found = _predictions(trainer, outputs, table.ids)
     rows = len(outputs)
     if path is None:
@@ -132,8 +128,9 @@ def evaluate(args: Namespace) -> int:
     target = args.target
     if target is None and preparation is not None and preparation.names:
         target = preparation.target
-    wanted = files.Wanted(target, only=_names(trainer), text=_text(trainer), drop_missing=args.drop_missing)
-    table = files.read(args.data, wanted, dialect(args))
+    wanted, dialect = of_a_model(args, trainer)
+    wanted = replace(wanted, target=target, ids=(), drop_missing=args.drop_missing)
+    table = files.read(args.data, wanted, dialect)
     X, y = table.X, table.y
     if table.X_test is not None:
         X, y = table.X_test, table.y_test
@@ -141,7 +138,8 @@ def evaluate(args: Namespace) -> int:
         y = np.array(table.classes)[y]
     if table.feature_names and not hasattr(X, "names"):
         X = Frame(table.feature_names, list(X.T))
-    scores = score(trainer, X, y)
+    with placed(args.data, table):
+        scores = score(trainer, X, y)
     if args.json:
         print(json.dumps({"command": "evaluate", "model": str(args.model), "data": str(args.data), **scores}))
     else:

@@ -37,7 +37,7 @@ class Wanted:
     target: a column's name or index, None for the last, False for none. drop: names of columns to leave out;
     only: of the features to read, () for all; ids: of columns that go along as they are; text: of those that
     are text, and of a target that is labels, whatever they hold. drop_missing: leave rows out that have no
-    target.
+    target; ids_if_there: pass over ids that the table has not.
     """
 
     target: Any = None
@@ -46,11 +46,17 @@ class Wanted:
     ids: Sequence[str] = ()
     text: Collection[str] = ()
     drop_missing: bool = False
+    ids_if_there: bool = False
+
+    def ids_of(self, names: Collection[str]) -> list[str]:
+        """The ids to read of a table with columns of these names."""
+        return [name for name in self.ids if name in names or not self.ids_if_there]
 
 
 @dataclass
 class Found:
-    """What a file of text holds, as Table has it; kept: the rows that are left, or None for all."""
+    """What a file of text holds, as Table has it; kept: the rows that are left, or None for all; commas:
+    whether it writes decimal commas."""
 
     columns: list[Array]
     names: list[str]
@@ -59,6 +65,7 @@ class Found:
     target: str | None
     ids: Frame | None
     kept: Array | None
+    commas: bool
     source: str
 
 
@@ -69,23 +76,24 @@ def read_csv(source: Source, wanted: Wanted, dialect: Dialect) -> Found:
     start = list(islice(lines, _CHUNK + 1))
     plan = _plan(table, start, wanted)
     found = _by_polars(plan, table) if source.size >= LARGE else None
-    columns, target, ids = found or _by_hand(plan, chain(start, lines))
+    columns, target, ids = found or _by_hand(plan, table, chain(start, lines))
+    columns = [_as_written(plan, table, c, column) for c, column in zip(plan.wanted, columns, strict=True)]
     y, kept = (None, None) if plan.target is None else _target(plan, target, table)
     if kept is not None:
         columns, ids = [column[kept] for column in columns], [column[kept] for column in ids]
-    names = [plan.names[c] for c in plan.wanted]
-    note = _row_numbers(plan, names, columns) + _note(columns, kept, len(target))
+    note = _note(plan, columns, kept, len(target))
     header = "with" if plan.header else "no"
     name = source.path.name if not source.standard else str(source)
     goal = "" if plan.target is None else f", {plan.label(plan.target)} is the target"
     return Found(
         columns,
-        names,
+        [plan.names[c] for c in plan.wanted],
         plan.header,
         y,
         plan.names[plan.target] if plan.header and plan.target is not None else None,
         Frame([plan.names[c] for c in plan.ids], ids) if plan.ids else None,
         kept,
+        plan.commas,
         f"{name}: {header} header line{goal}{note}",
     )
 
@@ -100,8 +108,9 @@ def line_of(source: Source, dialect: Dialect, row: int) -> int:
 @dataclass
 class Plan:
     """names: of all columns, a header's or made; target: its place, or None; wanted, ids: places of the
-    features and of what goes along; text: of those, the ones that are text; labels: whether the target is
-    that whatever it holds; absent: cells that mean missing.
+    features and of what goes along; known: those that are text whatever they hold; text: those that are;
+    labels: whether the target is that whatever it holds; checked: whether text is looked at for slips, which
+    a model that exists sees itself; commas: whether points part thousands; absent: cells that mean missing.
     """
 
     source: Source
@@ -110,10 +119,15 @@ class Plan:
     target: int | None
     wanted: list[int]
     ids: list[int]
-    text: set[int]
+    known: set[int]
     labels: bool
+    checked: bool
+    commas: bool
     absent: tuple[str, ...]
     drop_missing: bool
+
+    def __post_init__(self) -> None:
+        self.text = set(self.known)
 
     def label(self, c: int) -> str:
         return f"column {self.names[c]!r}" if self.names[c] != f"column {c}" else f"column {c}"
@@ -145,12 +159,20 @@ def _plan(table: TextTable, start: list[Line], wanted: Wanted) -> Plan:
     if header and len(start) < 2:
         raise ValueError(f"{source}: a header and no line of data below it")
     t = None if target is False else _target_column(source, target, header, names)
-    ids = [_place(source, name, names, "--id") for name in wanted.ids]
+    ids = [_place(source, name, names, "--id") for name in wanted.ids_of(names)]
     features, absent = _features(source, header, names, t, ids, wanted), table.dialect.missing
+    known = {c for c in features if names[c] in wanted.text}
+    checked = target is not False and not wanted.only
     labels = t is not None and names[t] in wanted.text
-    plan = Plan(source, header, names, t, features, ids, set(), labels, absent, wanted.drop_missing)
-    columns = list(zip(*(plan.cut(line, row) for line, row in start[header:][:_CHUNK]), strict=True))
-    plan.text = {c for c in features if names[c] in wanted.text or cells.is_text(columns[c], absent)}
+    commas = table.dialect.decimal == ","
+    plan = Plan(
+        source, header, names, t, features, ids, known, labels, checked, commas, absent, wanted.drop_missing
+    )
+    rows = [plan.cut(line, row) for line, row in start[header:][:_CHUNK]]
+    if table.dialect.decimal is None:
+        columns = list(zip(*rows, strict=True))
+        read = [*features, *([] if t is None else [t])]
+        plan.commas = cells.has_commas([columns[c] for c in read if c not in known], absent)
     return plan
 
 
@@ -163,7 +185,7 @@ def _comment(row: list[str]) -> str:
 
 
 def _header(table: TextTable, start: list[Line]) -> tuple[bool, list[str]]:
-    """(whether the first line has names, a name for each column: "column 0" where there is none)."""
+    """(whether the first line has names, a name for each column, made where there is none)."""
     if not start:
         raise ValueError(f"{table.source}: is empty; takes at least one line of data")
     first = [cell.strip() for cell in start[0][1]]
@@ -176,7 +198,8 @@ def _header(table: TextTable, start: list[Line]) -> tuple[bool, list[str]]:
         header = _is_header(first[:named], below)
     if header and not any(cell.strip() for row in below for cell in row[named:]):
         first = first[:named]
-    return header, [name if header and name else f"column {i}" for i, name in enumerate(first)]
+    unnamed = "Unnamed: {}" if header else "column {}"  # pandas' way, which is known for row numbers
+    return header, [name if header and name else unnamed.format(i) for i, name in enumerate(first)]
 
 
 def _is_header(first: list[str], below: list[list[str]]) -> bool:
@@ -251,18 +274,27 @@ def _target_column(source: Source, target: Any, header: bool, names: list[str]) 
 # --- the cells
 
 
-def _by_hand(plan: Plan, lines: Iterator[Line]) -> Columns:
-    """The columns, in pieces of rows; says where what is wrong."""
+def _by_hand(plan: Plan, table: TextTable, lines: Iterator[Line]) -> Columns:
+    """The columns, in pieces of rows; from the start again where one turns out to be text."""
     parts: dict[int, list[Array]] = {c: [] for c in plan.wanted}
     ids: dict[int, list[Array]] = {c: [] for c in plan.ids}
     target: list[str] = []
     if plan.header:
         next(lines)
     while piece := list(islice(lines, _CHUNK)):
-        numbers, rows = zip(*((line, plan.cut(line, row)) for line, row in piece), strict=True)
+        places, rows = zip(*((line, plan.cut(line, row)) for line, row in piece), strict=True)
         columns = list(zip(*rows, strict=True))
         for c, found in parts.items():
-            found.append(_values(plan, c, columns[c], numbers))
+            made = None
+            if c not in plan.text:
+                made = cells.numbers(plan.where(c), columns[c], places, plan.absent, plan.commas)
+            if made is None:
+                again = bool(found) and c not in plan.text
+                plan.text.add(c)
+                if again:
+                    return _by_hand(plan, table, table.lines())
+                made = cells.texts(columns[c], plan.absent)
+            found.append(made)
         for c, found in ids.items():
             found.append(np.array(columns[c]))
         if plan.target is not None:
@@ -270,10 +302,15 @@ def _by_hand(plan: Plan, lines: Iterator[Line]) -> Columns:
     return [np.concatenate(p) for p in parts.values()], target, [np.concatenate(p) for p in ids.values()]
 
 
-def _values(plan: Plan, c: int, column: Sequence[str], lines: Any) -> Array:
-    if c in plan.text:
-        return cells.texts(column, plan.absent)
-    return cells.numbers(plan.where(c), column, lines, plan.absent)
+def _as_written(plan: Plan, table: TextTable, c: int, column: Array) -> Array:
+    """A column of text in a form that needs no more of the file to be understood. Raises ValueError where it
+    looks like a slip."""
+    if column.dtype.kind != "U":
+        return column
+    column = cells.read_as_told(column, plan.commas, table.dialect.dates)
+    if plan.checked and c not in plan.known:
+        cells.check_text(plan.where(c), column, _Lines(table, plan.header))
+    return column
 
 
 def _by_polars(plan: Plan, table: TextTable) -> Columns | None:
@@ -306,17 +343,22 @@ def _by_polars(plan: Plan, table: TextTable) -> Columns | None:
 
 
 def _series(column: Any, plan: Plan, c: int) -> Array:
-    """A polars column of text as numbers or text. Raises ValueError where a cell is neither."""
+    """A polars column of text as numbers or text. Raises ValueError where one is infinite."""
     import polars
 
     cell = column.fill_null("").str.strip_chars()
-    if c in plan.text:
-        return cells.texts(cell.to_list(), plan.absent)
-    numbers = cell.cast(polars.Float64, strict=False)
-    odd = ~numbers.is_finite().fill_null(False)
-    if not all(cells.is_missing(text, plan.absent) for text in cell.filter(odd).unique()):
-        raise ValueError
-    return numbers.set(odd, None).to_numpy().astype(np.float64)  # null is NaN
+    if c not in plan.text:
+        numbers = cell.cast(polars.Float64, strict=False)
+        odd = ~numbers.is_finite().fill_null(False)
+        words = [text for text in cell.filter(odd).unique() if not cells.is_missing(text, plan.absent)]
+        if any(cells.number(text) is not None for text in words):
+            raise ValueError
+        special = cell.str.contains(f"^{cells.CODE}$").any() or (
+            plan.commas and cell.str.contains(".", literal=True).any()
+        )
+        if not words and not special:
+            return numbers.set(odd, None).to_numpy().astype(np.float64)  # null is NaN
+    return cells.texts(cell.to_list(), plan.absent)
 
 
 def _target(plan: Plan, target: list[str], table: TextTable) -> tuple[Array, Array | None]:
@@ -335,8 +377,8 @@ def _target(plan: Plan, target: list[str], table: TextTable) -> tuple[Array, Arr
         raise ValueError(f"{plan.where(c)} (the target): is missing in every row")
     there = [cell for cell, no in zip(target, lost, strict=True) if not no]
     if plan.labels:
-        return cells.texts(there, ()), kept
-    return cells.target(plan.where(c), there, _Lines(table, plan.header, kept)), kept
+        return cells.read_as_told(cells.texts(there, ()), plan.commas, None), kept
+    return cells.target(plan.where(c), there, _Lines(table, plan.header, kept), plan.commas), kept
 
 
 class _Lines:
@@ -353,19 +395,10 @@ class _Lines:
 # --- what is said of it
 
 
-def _row_numbers(plan: Plan, names: list[str], columns: list[Array]) -> str:
-    """Leave out the unnamed row numbers that pandas' to_csv writes; says so."""
-    if not (plan.header and names[0] == "column 0" and len(columns) > 1):
-        return ""
-    if columns[0].dtype.kind == "f" and np.array_equal(columns[0], np.arange(len(columns[0]))):
-        del columns[0], names[0]
-        return ", unnamed row numbers left out"
-    return ""
-
-
-def _note(columns: list[Array], kept: Array | None, rows: int) -> str:
+def _note(plan: Plan, columns: list[Array], kept: Array | None, rows: int) -> str:
     text = sum(column.dtype.kind == "U" for column in columns)
     note = f", {text} of text" if text else ""
+    note += ", decimal commas" if plan.commas else ""
     gaps = sum(int(np.count_nonzero(missing(column))) for column in columns)
     note += f", {gaps:,} value{'s'[: gaps > 1]} missing" if gaps else ""
     lost = 0 if kept is None else rows - len(kept)
@@ -374,7 +407,9 @@ def _note(columns: list[Array], kept: Array | None, rows: int) -> str:
 
 def missing(column: Array) -> Array:
     """(N,) bool: where a column has no value."""
-    return column == MISSING if column.dtype.kind == "U" else np.isnan(column)
+    if column.dtype.kind == "U":
+        return column == MISSING
+    return np.isnat(column) if column.dtype.kind in "mM" else np.isnan(column)
 
 
 def column_index(target: Any) -> int | Any:

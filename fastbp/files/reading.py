@@ -40,6 +40,7 @@ class Table:
     classes: the original labels, sorted, where the target was text: y then holds indices into it.
     X_test, y_test: the test part, where the file brings one of its own, else None.
     ids: a Frame of the columns that go along as they are, or None.
+    decimal: "," where a file of text writes decimal commas.
     source: one line saying what was read.
     place: where a row is, for messages.
     """
@@ -53,6 +54,7 @@ class Table:
     X_test: Any = None
     y_test: Array | None = None
     ids: frames.Frame | None = None
+    decimal: str | None = None
     place: Callable[[int], str] = "row {} (counted from 0)".format
 
 
@@ -172,7 +174,7 @@ def _features(path: Path, X: Any, gaps: bool = False) -> Any:
     if isinstance(X, frames.Frame):
         for name, column in zip(X.names, X.columns, strict=True):
             _finite(f"{path}: column {name!r}", "X", column, gaps)
-        return X if any(column.dtype.kind == "U" for column in X.columns) else _native(X.numbers())
+        return X if any(column.dtype.kind not in "fiub" for column in X.columns) else _native(X.numbers())
     if hasattr(X, "tocsr"):
         _finite(path, "X", X.data)
         return X
@@ -252,12 +254,19 @@ def _read_csv(path: Path, wanted: Wanted, dialect: Dialect) -> Table:
     with speaking(source, "csv"):
         found = read_csv(source, wanted, dialect)
     if any(column.dtype.kind == "U" for column in found.columns):
-        X: Any = frames.Frame(found.names, found.columns)
+        X: Any = frames.Frame(found.names, found.columns, [n for n in found.names if n in wanted.text])
     else:
         X = np.stack(found.columns, axis=1)
-    place = partial(_line, source, dialect, found.kept)
-    names = found.names if found.header else None
-    return Table(X, found.y, names, found.target, source=found.source, ids=found.ids, place=place)
+    return Table(
+        X,
+        found.y,
+        found.names if found.header else None,
+        found.target,
+        source=found.source,
+        ids=found.ids,
+        decimal="," if found.commas else None,
+        place=partial(_line, source, dialect, found.kept),
+    )
 
 
 def _line(source: Source, dialect: Dialect, kept: Array | None, row: int) -> str:
@@ -287,18 +296,27 @@ def _read_parquet(path: Path, wanted: Wanted) -> Table:
             raise ValueError(f"{path}: {len(names)} column; takes features and a target")
         if target is None or (target not in names and column_index(target) is not None):
             target = names[in_range(path, -1 if target is None else column_index(target), len(names))]
-    for what, given in (("--drop", wanted.drop), ("--id", wanted.ids), ("column", wanted.only)):
-        for name in [target] * (target is not False) + [*given]:
+    ids_of = wanted.ids_of(names)
+    for what, given in (("--drop", wanted.drop), ("--id", ids_of), ("column", wanted.only)):
+        for name in given:
             if name not in names:
                 raise unknown(f"{path}: {what}", name, names)
-    left = (target, *wanted.drop, *wanted.ids)
+    if target is not False and target not in names:
+        raise unknown(f"target of {path}", target, names)
+    left = (target, *wanted.drop, *ids_of)
     rest = list(wanted.only) or [name for name in names if name not in left]
     if not rest:
         raise ValueError(f"{path}: no column left besides the target; takes one feature or more")
-    X, ids = table.select(rest), table.select(wanted.ids) if wanted.ids else None
+    X, ids = table.select(rest), table.select(ids_of) if ids_of else None
+    if not wanted.only:
+        told = [name for name in rest if name in wanted.text]
+        columns = [frames.texts(c) if n in told else c for n, c in zip(rest, X.columns, strict=True)]
+        X = frames.Frame(rest, columns, [*X.declared, *told])
     if target is False:
         return Table(X, None, rest, ids=ids)
     (y,) = table.select([target]).columns
+    if target in wanted.text:
+        y = frames.texts(y)
     note, lost = "", missing(y)
     if lost.any():
         if not wanted.drop_missing:

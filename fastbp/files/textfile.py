@@ -30,7 +30,7 @@ class Dialect:
 
     delimiter: one character, or its name; encoding: a codec's name; comment: what begins a line to be passed
     over; header: whether the first line has names; absent: cells that mean a missing value, beside empty
-    ones.
+    ones; decimal: "." or ","; dates: "dmy" or "mdy", of those that may be either.
     """
 
     delimiter: str | None = None
@@ -38,6 +38,8 @@ class Dialect:
     comment: str | None = None
     header: bool | None = None
     absent: tuple[str, ...] | None = None
+    decimal: str | None = None
+    dates: str | None = None
 
     @property
     def missing(self) -> tuple[str, ...]:

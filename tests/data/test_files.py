@@ -11,6 +11,7 @@ import pytest
 
 from fastbp import files
 from fastbp.files import Dialect, Wanted, csvfile, features
+from fastbp.preparation import Preparation
 
 
 @pytest.fixture
@@ -107,10 +108,12 @@ def test_csv_target_types(tmp_path):
         target("1.5", '"1,5"')
 
 
-def test_csv_leaves_out_the_row_numbers_of_pandas(tmp_path):
+def test_csv_calls_columns_without_a_name_as_pandas_does(tmp_path):
+    """So a Preparation leaves row numbers out."""
     table = read(write(tmp_path / "t.csv", ",a,b\n0,5,1\n1,6,0\n2,7,1\n"))
-    assert table.feature_names == ["a"] and table.X.tolist() == [[5], [6], [7]]
-    assert "row numbers left out" in table.source
+    assert table.feature_names == ["Unnamed: 0", "a"]
+    with pytest.warns(UserWarning, match="'Unnamed: 0' .numbers the rows"):
+        assert Preparation.fit(table.X, names=table.feature_names).needed == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +121,13 @@ def test_csv_leaves_out_the_row_numbers_of_pandas(tmp_path):
     [
         ("a,colour,y\n1,2,3\n1,red,3\n", ["'colour'", "line 3", "'red' is not a number"]),
         ("1,2,3\n1,1_000,3\n", ["column 1", "line 2", "'1_000' is not a number"]),
-        ('a;b;y\n"1,5";2;3\n', ["column 'a'", "'1,5'", "decimals with a point"]),
+        (
+            "a,b,y\n1.5,2,3\nx,2,3\n2,2,4\n",
+            ["line 3", "'x' is not a number as most", "--na", "--text"],
+        ),
+        ("a,y\n$1,3\nfree,2\n$3,4\n", ["'a'", "line 3", "'free' is not a number", "written alike"]),
+        ("a,y\n2020-05-01,3\n2020-05-02,2\nMay,4\n", ["'a'", "line 4", "'May' is not a date"]),
+        ("a,y\n01/02/2020,3\n03/04/2020,2\n", ["'a'", "'01/02/2020' may begin with the day", "--dates"]),
         (
             "a,b,y\n1,2,3\n\n1,5,\n",
             ["'y' (the target)", "line 4", "missing value ('')", "1 of 2 rows", "--drop-"],
@@ -221,9 +230,9 @@ def test_empty_cells_at_the_ends_of_lines_are_none(tmp_path, monkeypatch, text, 
 
 def test_csv_columns_without_a_name(tmp_path):
     path = write(tmp_path / "t.csv", "a,,y,\n1,2,3,x\n4,5,6,\n")
-    assert read(path, "y").feature_names == ["a", "column 1", "column 3"]
-    assert read(path, "y", drop=["column 3"]).X.tolist() == [[1, 2], [4, 5]]
-    refuses(path, "column 3 (the target), line 3: missing")
+    assert read(path, "y").feature_names == ["a", "Unnamed: 1", "Unnamed: 3"]
+    assert read(path, "y", drop=["Unnamed: 3"]).X.tolist() == [[1, 2], [4, 5]]
+    refuses(path, "'Unnamed: 3' (the target), line 3: missing")
 
 
 def test_csv_of_text_without_a_header(tmp_path):
@@ -279,6 +288,53 @@ def test_codes_and_labels_that_look_like_numbers(tmp_path):
     path = write(tmp_path / "t.csv", "zip,x,y\n01234,1,1\n1234,2,2\n01234,3,1\n")
     table = read(path, text=["zip", "y"])
     assert table.X.columns[0].tolist() == ["01234", "1234", "01234"] and table.classes == ["1", "2"]
+
+
+@pytest.mark.parametrize("large", [0, 1 << 30])
+def test_decimal_commas(tmp_path, monkeypatch, large):
+    """One column that shows them says it of all: 1.234 is a thousand there, and 1,234 is not."""
+    monkeypatch.setattr(csvfile, "LARGE", large)
+    monkeypatch.setattr(csvfile, "_CHUNK", 3)
+    rows = ["1,5;1.234;1,234;x;7;2.500", "2;950;2,500;y;8;1.000", "-0,25;1.000.000;;y;9;10"]
+    rows.append("3;1;9,999;x;1;3")
+    path = write(tmp_path / "t.csv", "a;b;c;d;e;y\n" + "".join(f"{row}\n" for row in rows))
+    table = read(path)
+    assert table.decimal == "," and "decimal commas" in table.source
+    texts = [c.tolist() for c in table.X.columns]
+    assert texts[0] == ["1.5", "2", "-0.25", "3"] and texts[1] == ["1234", "950", "1000000", "1"]
+    assert texts[2] == ["1.234", "2.5", "", "9.999"] and texts[3] == list("xyyx") and texts[4] == [7, 8, 9, 1]
+    assert [table.classes[i] for i in table.y] == ["2500", "1000", "10", "3"]
+    plain = read(path, dialect=Dialect(decimal="."))
+    assert plain.X.columns[1].tolist() == ["1.234", "950", "1.000.000", "1"]
+    write(path, "b;y\n1.234;1\n2.345;2\n")
+    assert read(path).X.tolist() == [[1.234], [2.345]]
+    assert read(path, dialect=Dialect(decimal=",")).X.columns[0].tolist() == ["1234", "2345"]
+    write(path, "a;b;c;y\n1,5;1.234;0.5;1\n2,5;2.345;0.25;2\n")  # both marks in one file: as it stands
+    assert read(path).decimal is None and read(path).X.columns[1].tolist() == [1.234, 2.345]
+
+
+@pytest.mark.parametrize("large", [0, 1 << 30])
+def test_columns_that_turn_out_to_be_text(tmp_path, monkeypatch, large):
+    """Plain numbers for the first 20,000 rows."""
+    monkeypatch.setattr(csvfile, "LARGE", large)
+    monkeypatch.setattr(csvfile, "_CHUNK", 2)
+    path = write(
+        tmp_path / "t.csv",
+        "a,zip,d,y\n1,1,1,1\n2,2,2,2\n3,3,3,3\n$4,04,4,4\n",
+    )
+    table = read(path, drop=["a"])
+    assert [c.tolist() for c in table.X.columns] == [["1", "2", "3", "04"], [1, 2, 3, 4]]
+    with pytest.raises(ValueError, match="'d'.*line 6: 'five' is not a number"):
+        write(path, path.read_text() + "$5,5,five,5\n")
+        read(path, drop=["a", "zip"])
+
+
+def test_dates_in_the_order_that_is_said(tmp_path):
+    path = write(tmp_path / "t.csv", "d,y\n01/02/2020,1\n03/04/2020 10:30,2\n,3\n")
+    column = read(path, dialect=Dialect(dates="mdy")).X.columns[0].tolist()
+    assert column == ["2020-01-02T00:00:00", "2020-03-04T10:30:00", ""]
+    assert read(path, dialect=Dialect(dates="dmy")).X.columns[0][0] == "2020-02-01T00:00:00"
+    assert read(path, text=["d"]).X.columns[0].tolist()[0] == "01/02/2020"
 
 
 def test_csv_larger_than_a_chunk_and_fast(tmp_path, rng):
