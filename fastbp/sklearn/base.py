@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import optimize, sparse
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing, check_random_state
@@ -69,7 +69,7 @@ class Estimator(Saving, BaseEstimator):
     """Parameters checked, weights drawn, solvers run; subclasses say what targets and scores are."""
 
     # parameters that both read, and what a fit leaves
-    preset: str | None
+    preset: str | tabular.TabularPreprocessor | None
     solver: str
     loss: LossLike
     class_weight: Any
@@ -191,7 +191,8 @@ class Estimator(Saving, BaseEstimator):
                 self, X, y, reset=reset, accept_sparse=["csr", "csc"], dtype="numeric", **options
             )
         if reset:
-            self._table = tabular.TabularPreprocessor().fit(X)
+            given = isinstance(self.preset, tabular.TabularPreprocessor)
+            self._table = (clone(self.preset) if given else tabular.TabularPreprocessor()).fit(X)
         _check_feature_names(self, X, reset=reset)
         prepared = self._table.transform(X)
         self.n_features_in_ = self._table.n_features_in_

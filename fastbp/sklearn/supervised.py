@@ -55,10 +55,10 @@ _PARAMETERS = """
         beta_2, epsilon and alpha. learning_rate (the schedule), tol and the rest still hold.
     callbacks : list of fastbp.callbacks.Callback, or None
         Called between epochs by Trainer.fit.
-    preset : "tabular" or None
+    preset : "tabular", a TabularPreprocessor or None
         Defaults for tables, in the place of those left as they are, and a preparation of X that takes
-        frames with text, categories and missing values (TabularPreprocessor). Keeps the best epoch's
-        weights.
+        frames with text, dates, categories and missing values (TabularPreprocessor). Keeps the best
+        epoch's weights.
     dtype : "auto", "float32" or "float64"
         Of the network. "auto": float32 for float32 data, else float64, as scikit-learn. "float32" trains
         1.1 to 1.7 times as fast as float64.
@@ -137,7 +137,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
         ema: float | None = None,
         optimizer: OptimizerLike | None = None,
         callbacks: Iterable[Callback] | None = None,
-        preset: Literal["tabular"] | None = None,
+        preset: Literal["tabular"] | tabular.TabularPreprocessor | None = None,
         dtype: Literal["auto", "float32", "float64"] = "auto",
         device: Device = "auto",
         threads: int | None = None,
@@ -358,7 +358,7 @@ class MLPRegressor(RegressorMixin, Estimator):
         ema: float | None = None,
         optimizer: OptimizerLike | None = None,
         callbacks: Iterable[Callback] | None = None,
-        preset: Literal["tabular"] | None = None,
+        preset: Literal["tabular"] | tabular.TabularPreprocessor | None = None,
         dtype: Literal["auto", "float32", "float64"] = "auto",
         device: Device = "auto",
         threads: int | None = None,

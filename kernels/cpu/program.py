@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 
 from .. import codes
 from ..codes import S_ONE, S_TILE
-from ..jit import address_of, compiling, helped, jit, program
+from ..jit import address_of, compiling, helped, jit, on_disk, program
 from ..random import shuffle
 from .data import convert_row, fetch, read_row
 from .dense import (
