@@ -50,9 +50,13 @@ class Loss:
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (), 0.0
 
+    def width(self, outputs: int) -> int:
+        """Numbers that a target has, where they are numbers, for a network with so many outputs."""
+        return outputs
+
     def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
         """(code, (N, targets) array) for targets with finite numbers; see fastbp.checks.targets."""
-        array = checks.rows_of_targets(array, self.name, outputs)
+        array = checks.rows_of_targets(array, self.name, self.width(outputs))
         self._check_targets(array)
         return self.code(outputs), array
 
