@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import optimize, sparse
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing, check_random_state
@@ -27,6 +27,7 @@ from sklearn.utils.validation import (
 )
 from threadpoolctl import ThreadpoolController
 
+from ..engine import backend, devices
 from ..engine.parallel import max_threads
 from ..engine.samples import samples
 from ..errors import unknown
@@ -68,7 +69,7 @@ class Estimator(Saving, BaseEstimator):
     """Parameters checked, weights drawn, solvers run; subclasses say what targets and scores are."""
 
     # parameters that both read, and what a fit leaves
-    preset: str | None
+    preset: str | tabular.TabularPreprocessor | None
     solver: str
     loss: LossLike
     class_weight: Any
@@ -88,6 +89,7 @@ class Estimator(Saving, BaseEstimator):
     best_loss_: float | None
     validation_scores_: list[float] | None
     best_validation_score_: float | None
+    validation_loss_curve_: list[float] | None
     _chosen_loss: ChosenLoss
 
     # --- what subclasses tell
@@ -189,7 +191,8 @@ class Estimator(Saving, BaseEstimator):
                 self, X, y, reset=reset, accept_sparse=["csr", "csc"], dtype="numeric", **options
             )
         if reset:
-            self._table = tabular.TabularPreprocessor().fit(X)
+            given = isinstance(self.preset, tabular.TabularPreprocessor)
+            self._table = (clone(self.preset) if given else tabular.TabularPreprocessor()).fit(X)
         _check_feature_names(self, X, reset=reset)
         prepared = self._table.transform(X)
         self.n_features_in_ = self._table.n_features_in_
@@ -240,6 +243,7 @@ class Estimator(Saving, BaseEstimator):
     def _begin(self, X, random):
         """The first fit: a network with scikit-learn's initial weights, all records empty."""
         self.n_iter_ = self.t_ = 0
+        self.validation_loss_curve_ = None
         sizes = self._sizes(X.shape[1])
         self.n_layers_ = len(sizes)
         net = MLP(
@@ -248,6 +252,7 @@ class Estimator(Saving, BaseEstimator):
         )  # fmt: skip
         self._made_with = self._of_network()
         self._draw(net, random)
+        backend.ready(devices.device(self._p.device), net.dtype, tell=bool(self._p.verbose))
         self._trainer = Trainer(net, self._chosen_loss.loss)
         if self._p.solver in STOCHASTIC:
             self.loss_curve_, self._no_improvement_count = [], 0
@@ -357,13 +362,16 @@ class Estimator(Saving, BaseEstimator):
     def _fit_stochastic(self, X, y, weight, held_out, incremental, random):
         if self._p.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        rows = X.shape[0]
+        rows, validation_data = X.shape[0], held_out
+        if validation_data is not None and self.validation_loss_curve_ is None:
+            self.validation_loss_curve_ = []
         if self._p.early_stopping and held_out is None:
             X, y, weight, held_out = self._split(X, y, weight, random)
         self._open(X, random, not (incremental and self._trainer.steps), weight)
         between = BetweenEpochs(
             self, self._trainer, self._p, lr=self._first_lr, scale=self._scales()[1],
             shift=self._constant(y, weight), penalty=self._penalty, squares=self._squares,
+            held_shift=0.0 if validation_data is None else self._constant(*validation_data[1:]),
             score=self._score_of, stalled=self._no_improvement_count, seen=rows, rows=X.shape[0],
             held_out=held_out,
         )  # fmt: skip
@@ -371,13 +379,20 @@ class Estimator(Saving, BaseEstimator):
         epochs = 1 if incremental else self._p.max_iter
         try:
             history = self._trainer.fit(
-                X, y, epochs, shuffle=bool(self._p.shuffle), sample_weight=weight,
+                X, y, epochs, validation_data=validation_data, shuffle=self._p.shuffle, sample_weight=weight,
                 callbacks=[between, *(self._p.callbacks or ())], verbose=0,
             )  # fmt: skip
         except FloatingPointError as error:
-            if not self._p.early_stopping:
+            if not self._p.early_stopping or self.best_validation_score_ == -np.inf:
                 raise ValueError(NOT_FINITE) from error
             self.validation_scores_.append(float("nan"))
+            warnings.warn(
+                f"Stochastic Optimizer: the fit diverged in epoch {self.n_iter_ + 1}; the weights are those "
+                f"of the best epoch before, whose validation score is {self.best_validation_score_:.4g}. "
+                "Try a lower learning_rate_init or standardised inputs.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
         else:
             if history.stopped == "Ctrl-C" and _in_a_loop():
                 raise KeyboardInterrupt

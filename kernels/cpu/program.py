@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 
 from .. import codes
 from ..codes import S_ONE, S_TILE
-from ..jit import address_of, compiling, helped, jit, program
+from ..jit import address_of, compiling, helped, jit, on_disk, program
 from ..random import shuffle
 from .data import convert_row, fetch, read_row
 from .dense import (
@@ -682,6 +682,11 @@ def _signatures(floats):
     arrays, others = [kind[::1] for kind in arenas], tuple(kind[::1] for kind in rest)
     arguments = types.UniTuple(arrays[0], 3), types.Tuple(arrays[3:]), *others
     return (net, types.CPointer(int64), int64, int64), arguments
+
+
+def compiled(dtype):
+    """Whether what takes longest lies on the disk for a numpy dtype; None where nothing can be kept."""
+    return on_disk(worker, _signatures(from_dtype(dtype))[0])
 
 
 @functools.cache

@@ -238,7 +238,7 @@ def test_killed_at_any_moment_a_whole_model_is_there(rng, tmp_path, number):
         process.stdout.close()
         steps += fb.load(tmp_path / "m.safetensors").steps
         assert len(os.listdir(tmp_path)) <= 2
-    assert steps > 4
+    assert steps >= 4  # each has saved before it was killed
     fb.load(tmp_path / "m.safetensors").save(tmp_path / "m.safetensors")
     assert os.listdir(tmp_path) == ["m.safetensors"]
 
