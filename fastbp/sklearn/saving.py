@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ..data.columns import Dates
+from ..data.written import Written
 from ..engine.devices import device as checked_device
 from ..export import cfile, described, onnxfile
 from ..losses import Loss
@@ -18,7 +21,7 @@ from ..training.trainer import Trainer
 from ..writing import written
 from . import parameters, tabular
 from .losses import ChosenLoss
-from .tabular import TabularPreprocessor
+from .tabular import Column, TabularPreprocessor
 
 if TYPE_CHECKING:
     from ..export import Model
@@ -26,10 +29,7 @@ if TYPE_CHECKING:
 
 _KINDS = "biufUO"  # of arrays: labels, names, numbers
 _MADE_ANEW = ("_p", "_trainer")  # from the parameters; from the rest of the file
-_RECORDS: tuple[type, ...] = (
-    TabularPreprocessor,
-    ChosenLoss,
-)  # of attributes that ``_plain`` takes
+_RECORDS: tuple[Any, ...] = (TabularPreprocessor, Column, Written, Dates, ChosenLoss)  # plain inside
 
 T = TypeVar("T", bound="Saving")
 
@@ -173,6 +173,9 @@ def _object(value: Any) -> Any:
         content = dict(content)
         return make_loss(content.pop("name"), **content)
     record = {made.__name__: made for made in _RECORDS}[kind]
+    fields = {name: _object(v) for name, v in content.items()}
+    if is_dataclass(record):
+        return record(**fields)
     made: Any = object.__new__(record)
-    vars(made).update({name: _object(v) for name, v in content.items()})
+    vars(made).update(fields)
     return made

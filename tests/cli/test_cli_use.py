@@ -132,6 +132,18 @@ def test_predictions_are_written_whole_or_not_at_all(run, fails, model, monkeypa
     assert Path("p.csv").stat().st_mode & 0o777 == 0o600
 
 
+def test_predictions_far_from_0_keep_their_digits(run, rng):
+    """Seven digits of a time in seconds are days."""
+    x = rng.standard_normal(200)
+    write_csv("t.csv", x=x, when=1.7e9 + 1000 * x)
+    assert run("train", "t.csv", "--target", "when", *LONG)[0] == 0
+    for out in ("p.csv", "p.tsv", "p.npy"):
+        assert run("predict", "fastbp-t.safetensors", "t.csv", "--out", out)[0] == 0
+    found = np.array([float(row["when"]) for row in read_csv("p.csv")])
+    assert np.abs(found - np.load("p.npy")[:, 0]).max() < 1e-4
+    assert np.corrcoef(found, x)[0, 1] > 0.99 and 500 < found.std() < 2000
+
+
 def test_ids_go_along_as_they_are(run, fails, rng, model):
     path, columns = model
     codes = [f"{i:05}" for i in range(50)]
