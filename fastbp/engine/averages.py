@@ -25,6 +25,13 @@ def weights(trainer: AnyTrainer, ema: bool | None = None) -> Floats:
     return average(trainer)
 
 
+def begin(trainer: AnyTrainer) -> None:
+    """Before the first step: the average, if one is kept, of what is frozen."""
+    if trainer.steps == 0 and trainer.ema is not None:
+        frozen = trainer.net.frozen
+        copy_to_average(trainer, lambda name, k: (0 if name == "embeddings" else k) in frozen)
+
+
 def copy_to_average(trainer: AnyTrainer, chosen: Callable[[str, int], bool]) -> None:
     """Of what no update writes there: arrays for which chosen(name, number) holds."""
     means = trainer.net.named_views(average(trainer))

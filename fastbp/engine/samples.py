@@ -14,16 +14,22 @@ if TYPE_CHECKING:
 
 
 class Samples(NamedTuple):
-    """X as ``features`` gives it; the loss's code for y; y (N, targets); weight (N,) or None."""
+    """X as ``features`` gives it; the loss's code for y; y (N, targets); weight (N,) or None; places (n,)
+    int32, the rows that are meant, or None for all."""
 
     X: Any
     code: int
     y: Array
     weight: Floats | None = None
+    places: Array | None = None
 
     @property
     def rows(self) -> int:
-        return len(self.X)
+        return len(self.X if self.places is None else self.places)
+
+    def packed(self) -> Samples:
+        """The same with all rows meant: a copy of those that are."""
+        return self if self.places is None else self._replace(places=None).part(self.places)
 
     @property
     def scored(self) -> bool:
@@ -52,6 +58,8 @@ def features(trainer: AnyTrainer, X: Features, finite: bool = True) -> Any:
 
 def samples(trainer: AnyTrainer, X: Features, y: Any, sample_weight: SampleWeight = None) -> Samples:
     """The Samples of a trainer's arguments; see data/checks.py for what is raised."""
+    if isinstance(X, Samples):
+        return X
     rows = features(trainer, X)
     if trainer.preparation is not None:
         y = trainer.preparation.targets(y)

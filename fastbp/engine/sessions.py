@@ -47,6 +47,25 @@ def open_session(
     return session
 
 
+def check(trainer: AnyTrainer) -> None:
+    """Raises ValueError where nothing can train, or not so."""
+    if len(trainer.net.frozen) == len(trainer.net.layers):
+        raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
+    every = Options.of(trainer).accumulate
+    if trainer.gradient_hook is not None and every > 1:
+        raise ValueError(f"accumulate: got {every} beside a gradient_hook, takes 1")
+
+
+def check_slots(trainer: AnyTrainer) -> None:
+    """Raises ValueError for an optimizer that needs other arrays than the trainer has."""
+    slots = Options.of(trainer).slots(trainer.optimizer)
+    if trainer.slots.size != slots * trainer.net.params.size:
+        raise ValueError(
+            f"optimizer: {trainer.optimizer} keeps {slots} numbers per parameter (with the average of "
+            "ema), not what this trainer began with; takes a new Trainer"
+        )
+
+
 def hyper(trainer: AnyTrainer) -> Doubles:
     """The options' numbers, as they are now."""
     return Options.of(trainer).hyper(len(trainer.net.layers))
@@ -55,11 +74,17 @@ def hyper(trainer: AnyTrainer) -> Doubles:
 def bind(trainer: AnyTrainer, session: Any, samples: Samples) -> float:
     """Bind samples, weights as the loss has them; returns the share of those whose weight is not 0."""
     session.set_loss(samples.code)
+    made = loss_weights(trainer, samples)
+    session.bind(samples.X, samples.y, made)
+    return 1.0 if made is None else np.count_nonzero(made) / samples.rows
+
+
+def loss_weights(trainer: AnyTrainer, samples: Samples) -> Any:
+    """The weights of samples as the loss has them: (N,), or None."""
     made = trainer.loss.weights(samples.weight, samples.y, samples.code)
     if made is not samples.weight:
         made = checks.weights(made, samples.rows, trainer.net.dtype)
-    session.bind(samples.X, samples.y, made)
-    return 1.0 if made is None else np.count_nonzero(made) / samples.rows
+    return made
 
 
 def training_windows(

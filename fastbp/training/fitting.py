@@ -46,8 +46,9 @@ class Fit:
 
     def __post_init__(self):
         trainer, rows = self.trainer, self.samples.rows
-        self.steps = -(-rows // self.batch)
-        self.updates = Options.of(trainer).updates(self.steps, self.steps)
+        self.steps, self.epoch, self.history = -(-rows // self.batch), 0, History()
+        self.options = Options.of(trainer)
+        self.updates = self.options.updates(self.steps, self.steps)
         if isinstance(trainer.optimizer, LBFGS):
             self.way = lbfgs.prepare(self)
         else:
@@ -56,16 +57,10 @@ class Fit:
     def run(self, session: Any, evaluate: Callable[..., Logs]) -> History:
         """Train on ``session``; evaluate(Samples, metrics) scores the validation samples. Returns History."""
         trainer, rows, self.evaluate = self.trainer, self.samples.rows, evaluate
-        trainer.history = self.history = History()
-        trainer.stop_training = False
-        for callback in self.callbacks:
-            callback.trainer = trainer
         with session.lock, Progress(self.epochs, rows, self.seconds, self.verbose) as self.progress:
             try:
                 self.share = sessions.bind(trainer, session, self.samples)
-                self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
-                self._plan(trainer.steps)
-                self.tell("on_train_begin")
+                self.begin()
                 self.way(session)
             except KeyboardInterrupt:
                 self.history.stopped = "Ctrl-C"
@@ -76,17 +71,30 @@ class Fit:
             self.tell("on_train_end")
         return self.history
 
+    def begin(self) -> None:
+        """The history, the clocks and the callbacks at their start."""
+        trainer = self.trainer
+        trainer.history, trainer.stop_training = self.history, False
+        for callback in self.callbacks:
+            callback.trainer = trainer
+        self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
+        self._plan(trainer.steps)
+        self.tell("on_train_begin")
+
+    def finish(self, logs: Logs) -> None:
+        """An epoch is over, of which ``logs`` is the record."""
+        self.rates.after_epoch(logs)
+        self.tell("on_epoch_end", self.epoch, logs)
+        self.history.append(**logs)
+        self.epoch += 1
+
     def _epochs(self, session):
-        trainer, epoch = self.trainer, 0
-        while epoch != self.epochs and not trainer.stop_training:
+        trainer = self.trainer
+        while self.epoch != self.epochs and not trainer.stop_training:
             began = time.perf_counter()
-            self.tell("on_epoch_begin", epoch, {})
-            logs = self.measured(self._train(session, epoch), began)
-            self.rates.after_epoch(logs)
-            self.tell("on_epoch_end", epoch, logs)
-            self.history.append(**logs)
-            epoch += 1
-            if self.seconds is not None and self._left() <= 0:
+            self.tell("on_epoch_begin", self.epoch, {})
+            self.finish(self.measured(self._train(session, self.epoch), began))
+            if self.seconds is not None and self.left() <= 0:
                 self.history.stopped = "seconds"
                 return
         if trainer.stop_training:
@@ -101,7 +109,7 @@ class Fit:
             logs |= {f"val_{name}": value for name, value in measured.items()}
             self.reserve = time.perf_counter() - start
         elif self.metrics:
-            X, code, y, weight = self.samples
+            X, code, y, weight, _ = self.samples.packed()
             measured = checks.measure(self.metrics, code, y, trainer.predict(X), weight)
             logs |= {name: value for name, value in measured.items() if name not in logs}
         logs["seconds"] = time.perf_counter() - began
@@ -127,7 +135,7 @@ class Fit:
                 if self.seconds is not None and np.isfinite(loss):
                     self._plan(before + options.updates(done, self.steps))
                     self._set_rates(session)
-                    if self._left() <= 0:
+                    if self.left() <= 0:
                         break
             else:
                 if done < self.steps:
@@ -144,7 +152,7 @@ class Fit:
         session.hyper[:] = sessions.hyper(self.trainer)
         session.updates = self.rates.epoch()
 
-    def _left(self):
+    def left(self) -> float:
         """Seconds that are left for steps: a validation as long as the last one is to come."""
         return self.seconds - self.reserve - (time.perf_counter() - self.began)
 
@@ -202,11 +210,11 @@ def prepare(
         start = split(validation_split, given.rows)
         given, validation = given.part(slice(start)), given.part(slice(start, None))
     elif validation_data is not None:
-        validation = _validation(trainer, validation_data)
+        validation = samples(trainer, *validation_pair(validation_data))
     if verbose not in (0, 1, True, False, "auto"):
         raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
     functions = metrics.table(metric_names)
-    told = _callbacks(callbacks, early_stopping, validation)
+    told = callbacks_of(callbacks, early_stopping, validation)
     batch = min(whole("batch_size", trainer.batch_size), given.rows)
     checks.check_batches(trainer.net.norms, batch, given.rows)
     return Fit(trainer, given, batch, epochs, seconds, validation, functions, told, shuffle, verbose)
@@ -223,17 +231,19 @@ def split(share: float, rows: int) -> int:
     return start
 
 
-def _validation(trainer, given):
+def validation_pair(given: Any) -> tuple[Any, Any, Any]:
+    """(X, y, sample_weight or None) of validation_data. Raises ValueError for what is none."""
     try:
         X, y, *weight = given
         weight = weight[0] if weight else None
     except (TypeError, ValueError):
         got = type(given).__name__
         raise ValueError(f"validation_data: got {got}, takes (X, y) or (X, y, sample_weight)") from None
-    return samples(trainer, X, y, weight)
+    return X, y, weight
 
 
-def _callbacks(callbacks: Any, early_stopping: Any, validation: Samples | None) -> list[Callback]:
+def callbacks_of(callbacks: Any, early_stopping: Any, validation: Samples | None) -> list[Callback]:
+    """The callbacks of a fit, with that of ``early_stopping``, checked."""
     found: list[Any] = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
     for callback in found:
         if not isinstance(callback, Callback):

@@ -511,30 +511,23 @@ class Trainer:
         """The session of a use, kept from call to call while nothing that shaped it has changed."""
         if use == "infer" and use in self._sessions:  # no option changes it, and a row is predicted in 5 us
             return self._sessions[use]
-        if use != "infer" and len(self.net.frozen) == len(self.net.layers):
-            raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
+        trains = use != "infer"
+        if trains:
+            sessions.check(self)
         options = Options.of(self)
         slots, hook = options.slots(self.optimizer), self.gradient_hook is not None
-        if hook and options.accumulate > 1:
-            raise ValueError(f"accumulate: got {options.accumulate} beside a gradient_hook, takes 1")
-        second = use != "infer" and (options.stores or hook)
+        second = trains and (options.stores or hook)
         shape = (batch, options.code(self.optimizer), second, self.net.frozen, slots)
         session = self._sessions.get(use)
         if session is None or session.shape != shape:
-            if self.slots.size != slots * self.net.params.size:
-                raise ValueError(
-                    f"optimizer: {self.optimizer} keeps {slots} numbers per parameter (with the average of "
-                    "ema), not what this trainer began with; takes a new Trainer"
-                )
+            sessions.check_slots(self)
             session = self._sessions[use] = sessions.open_session(
                 self, batch, self.loss.code(self.net.sizes[-1]), self.slots, second, self.net.frozen
             )
             session.shape = shape
         session.seed(self.seed)
-        if use != "infer" and self.steps == 0 and self.ema is not None:
-            averages.copy_to_average(
-                self, lambda name, k: (0 if name == "embeddings" else k) in self.net.frozen
-            )
+        if trains:
+            averages.begin(self)
         return session
 
     def __getstate__(self):
