@@ -43,6 +43,7 @@ class Fit:
     callbacks: list[Callback]
     shuffle: bool
     verbose: Verbose
+    evaluate: Callable[..., Logs] | None = None  # (Samples, metrics) -> the scores of validation samples
 
     def __post_init__(self):
         trainer, rows = self.trainer, self.samples.rows
@@ -54,9 +55,16 @@ class Fit:
         else:
             self.way, self.rates = self._epochs, Rates(trainer, self.epochs, self.updates, rows, self.seconds)
 
-    def run(self, session: Any, evaluate: Callable[..., Logs]) -> History:
-        """Train on ``session``; evaluate(Samples, metrics) scores the validation samples. Returns History."""
-        trainer, rows, self.evaluate = self.trainer, self.samples.rows, evaluate
+    @property
+    def joins(self) -> bool:
+        """Whether it can be trained among many, by one thread, Python not between its steps."""
+        trainer = self.trainer
+        alone = isinstance(trainer.optimizer, LBFGS) or trainer.gradient_hook is not None
+        return trainer.device == "cpu" and not alone
+
+    def run(self, session: Any) -> History:
+        """Train on ``session``. Returns History."""
+        trainer, rows = self.trainer, self.samples.rows
         with session.lock, Progress(self.epochs, rows, self.seconds, self.verbose) as self.progress:
             try:
                 self.share = sessions.bind(trainer, session, self.samples)

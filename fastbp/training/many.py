@@ -18,7 +18,6 @@ from ..engine.many import Job, Many, Pass
 from ..engine.samples import Samples, samples
 from ..errors import ABOVE_0, number, whole
 from ..kernels import codes
-from ..optimizers import LBFGS
 from ..schedules.base import Schedule
 from .fitting import Fit, Progress, callbacks_of, validation_pair
 from .trainer import INFERENCE_BATCH, Trainer
@@ -100,6 +99,14 @@ def fit_many(
             trainer.columns = names
     _Run(networks, seconds, verbose).run()
     return [network.fit.history for network in networks]
+
+
+def train(fits: Sequence[Fit]) -> None:
+    """Run fits, each with data of its own, together; what one raises is its ``history.error``. Ctrl-C, which
+    ends them all, is raised on."""
+    _Run([_Network(fit, None) for fit in fits], None, 0).run()
+    if any(fit.history.stopped == "Ctrl-C" for fit in fits):
+        raise KeyboardInterrupt
 
 
 # --- arguments
@@ -205,10 +212,7 @@ class _Network:
     def __init__(self, fit: Fit, metrics: Any) -> None:
         self.fit, self.metrics, self.trainer = fit, metrics, fit.trainer
         trainer, schedule = fit.trainer, fit.rates.schedule if hasattr(fit, "rates") else None
-        self.alone = (
-            trainer.device != "cpu" or isinstance(trainer.optimizer, LBFGS)
-            or trainer.gradient_hook is not None
-        )  # fmt: skip
+        self.alone = not fit.joins
         # whether Python must look after each epoch
         self.held = bool(fit.callbacks or fit.metrics or fit.seconds is not None) or (
             schedule is not None and type(schedule).after_epoch is not Schedule.after_epoch
@@ -230,7 +234,8 @@ class _Network:
             held = fit.validation
             validation = Pass(trainer, held, held.places, INFERENCE_BATCH, codes.EVALUATE, known)
         fit.share = training.share
-        fit.evaluate = lambda given, _: trainer.evaluate(given.packed(), None, metrics=self.metrics)
+        if fit.evaluate is None:
+            fit.evaluate = lambda given, _: trainer.evaluate(given.packed(), None, metrics=self.metrics)
         self.job = Job(trainer, training, validation, fit.shuffle)
         fit.begin()
 

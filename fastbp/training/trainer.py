@@ -25,7 +25,7 @@ from ..network.layout import arena
 from ..network.mlp import MLP
 from ..optimizers import optimizer as make_optimizer
 from ..schedules import schedule as make_schedule
-from . import checkpoint, fitting, stream
+from . import checkpoint, fitting, gathering, stream
 
 if TYPE_CHECKING:
     import torch
@@ -234,7 +234,10 @@ class Trainer:
             self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
             early_stopping, shuffle, sample_weight, verbose,
         )  # fmt: skip
-        return fit.run(self._session("train", fit.batch), self._evaluate)
+        fit.evaluate, task = self._evaluate, gathering.present()
+        if task is not None and fit.joins:
+            return task.wait_for(fit)
+        return fit.run(self._session("train", fit.batch))
 
     def train_on_batch(self, X: Features, y: Targets, sample_weight: SampleWeight = None) -> float:
         """One step on these rows, all of them as one batch; returns their loss before it (float).
