@@ -36,7 +36,8 @@ class History:
     def extend(self, columns: dict[str, list[float]]) -> None:
         """Add epochs: {name: a number for each}."""
         for name, values in columns.items():
-            self.history.setdefault(name, []).extend(values)
+            if values:
+                self.history.setdefault(name, []).extend(values)
 
     @property
     def epochs(self) -> int:
