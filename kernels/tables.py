@@ -324,7 +324,7 @@ M = Table(
     "many: a network",
     "One row for each network of a call for many, behind it its two passes: training, then validation.",
 )
-M_STATE = M(CODE, "Whether it waits, is taken, has done its epochs, or stopped: codes.WAITING ...", BOTH, CPU)
+M_STATE = M(CODE, "Whether it waits, is taken, has done its epochs or stopped, see codes.WAITING.", BOTH, CPU)
 M_SLOTS = M(ADDRESS, "Its optimizer's arrays.", SESSION, CPU)
 M_HYPER = M(ADDRESS, "Its table hyper.", SESSION, CPU)
 M_CONSTANTS = M(ADDRESS, "Constants of the updates of the epochs to do, CONSTANTS a row.", SESSION, CPU)
