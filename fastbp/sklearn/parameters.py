@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .tabular import TabularPreprocessor
+
 
 def _number(low, high=np.inf, kind=Real, open_low=False, open_high=False):
     """(test, words) for a number in a range; bool is none."""
@@ -33,12 +35,16 @@ def _one_of(*names):
 _FLAG = (lambda v: isinstance(v, (bool, np.bool_))), "True or False"
 _COUNT = _number(1, kind=Integral)
 
+_NATURAL = _number(0, kind=Integral)
 is_count = _COUNT[0]
 _WHOLE = _number(-np.inf, kind=Integral)[0]
 
 # name: (test, what it takes), scikit-learn's own ranges
 TAKES = {
-    "preset": _one_of(None, "tabular"),
+    "preset": (
+        lambda v: v is None or (isinstance(v, str) and v == "tabular") or isinstance(v, TabularPreprocessor),
+        "None, 'tabular' or a TabularPreprocessor",
+    ),
     "solver": _one_of("lbfgs", "sgd", "adam"),
     "alpha": _number(0),
     "batch_size": (lambda v: (isinstance(v, str) and v == "auto") or _COUNT[0](v), f"'auto' or {_COUNT[1]}"),
@@ -49,6 +55,10 @@ TAKES = {
     "shuffle": _FLAG,
     "tol": _number(0),
     "warm_start": _FLAG,
+    "verbose": (
+        lambda v: isinstance(v, (bool, np.bool_)) or _NATURAL[0](v),
+        "True, False or a number from 0 on",
+    ),
     "momentum": _number(0, 1),
     "nesterovs_momentum": _FLAG,
     "early_stopping": _FLAG,

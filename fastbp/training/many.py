@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from ..data import checks
 from ..data.frames import names_of
 from ..engine import averages, parallel, sessions
 from ..engine.many import Job, Many, Pass
-from ..engine.samples import Samples, samples
-from ..errors import ABOVE_0, number, whole
+from ..engine.samples import Samples, in_own_units, samples
+from ..errors import ABOVE_0, flag, number, whole
 from ..kernels import codes
 from ..schedules.base import Schedule
-from .fitting import Fit, Progress, callbacks_of, validation_pair
+from .fitting import Fit, Progress, callbacks_of, check_weights, validation_pair
 from .trainer import INFERENCE_BATCH, Trainer
 
 if TYPE_CHECKING:
@@ -84,14 +85,13 @@ def fit_many(
     taken = _rows("rows", rows, data, trainers)
     held_out = _held_out(data, trainers, validation_data, validation_rows)
     own = _each("callbacks", callbacks, count)
-    networks = []
+    networks, functions, shuffle = [], measures.table(metrics), flag("shuffle", shuffle)
     for i, trainer in enumerate(trainers):
         given = data.of(trainer)._replace(places=taken[i])
         told = callbacks_of(own[i], copy.deepcopy(early_stopping), held_out[i])
         batch = min(whole("batch_size", trainer.batch_size), given.rows)
         checks.check_batches(trainer.net.norms, batch, given.rows)
-        fit = Fit(trainer, given, batch, most[i], seconds, held_out[i], measures.table(metrics), told,
-                  shuffle, 0)  # fmt: skip
+        fit = Fit(trainer, given, batch, most[i], seconds, held_out[i], functions, told, shuffle, False, 0)
         networks.append(_Network(fit, metrics))
     names = names_of(X)
     for trainer in trainers:
@@ -104,7 +104,7 @@ def fit_many(
 def train(fits: Sequence[Fit]) -> None:
     """Run fits, each with data of its own, together; what one raises is its ``history.error``. Ctrl-C, which
     ends them all, is raised on."""
-    _Run([_Network(fit, None) for fit in fits], None, 0).run()
+    _Run([_Network(fit) for fit in fits], None, 0, locked=True).run()
     if any(fit.history.stopped == "Ctrl-C" for fit in fits):
         raise KeyboardInterrupt
 
@@ -209,7 +209,7 @@ class _Data:
 class _Network:
     """One network at work: its Fit, and its Job where one thread trains it."""
 
-    def __init__(self, fit: Fit, metrics: Any) -> None:
+    def __init__(self, fit: Fit, metrics: MetricsLike | None = None) -> None:
         self.fit, self.metrics, self.trainer = fit, metrics, fit.trainer
         trainer, schedule = fit.trainer, fit.rates.schedule if hasattr(fit, "rates") else None
         self.alone = not fit.joins
@@ -235,9 +235,21 @@ class _Network:
             validation = Pass(trainer, held, held.places, INFERENCE_BATCH, codes.EVALUATE, known)
         fit.share = training.share
         if fit.evaluate is None:
-            fit.evaluate = lambda given, _: trainer.evaluate(given.packed(), None, metrics=self.metrics)
+            fit.evaluate, fit.measure = self._evaluate, self._measure
         self.job = Job(trainer, training, validation, fit.shuffle)
         fit.begin()
+
+    def _evaluate(self, given, functions):
+        """The scores of validation samples."""
+        return self.trainer.evaluate(given.packed(), None) | self._measure(given, functions)
+
+    def _measure(self, given, functions):
+        """Those without the loss."""
+        if not functions:
+            return {}
+        given, trainer = given.packed(), self.trainer
+        y = in_own_units(trainer, given.y)
+        return checks.measure(functions, given.code, y, trainer.predict(given), given.weight)
 
     def next(self, ahead: int, shared: dict[Any, Any]) -> None:
         """Begin the next epochs, with the constants of at most about ``ahead`` updates; or be done."""
@@ -278,7 +290,10 @@ class _Network:
                 logs = {name: values[0] for name, values in self._columns(record[e : e + 1], rate).items()}
                 if fit.metrics or fit.validation is not None and not self.judged:
                     logs = fit.measured(logs, time.perf_counter() - logs.pop("seconds"))
-                fit.finish(logs)
+                try:
+                    fit.finish(logs)
+                except FloatingPointError as error:  # weights that a checkpoint is not to be made of
+                    fit.history.error, self.done = error, True
         trainer.steps += fit.options.updates(step, fit.steps)
         if state == codes.STOPPED:
             self._diverged(record[done], step)
@@ -322,7 +337,12 @@ class _Network:
             self.collect(rate, not failed)
             self.fit.history.stopped = "" if failed else "Ctrl-C"
         if self.fit.history.error is None and not failed:
-            self.fit.tell("on_train_end")
+            try:
+                check_weights(self.trainer, self.fit.quiet)
+            except FloatingPointError as error:
+                self.fit.history.error = error
+            else:
+                self.fit.tell("on_train_end")
 
     def samples_done(self) -> int:
         """Of this fit, so far."""
@@ -350,34 +370,52 @@ def _scores(samples, record, passed, trainer):
 
 
 class _Run:
-    """All networks of one call of fit_many."""
+    """All networks of one call of fit_many. locked : whether who asked for their fits has their turns."""
 
-    def __init__(self, networks: list[_Network], seconds: float | None, verbose: Verbose) -> None:
+    def __init__(
+        self, networks: list[_Network], seconds: float | None, verbose: Verbose, locked: bool = False
+    ) -> None:
+        self.locked = locked
         self.networks, self.seconds, self.verbose, self.rate = networks, seconds, verbose, 1e9
         self.together = [n for n in networks if not n.alone]
 
     def run(self) -> None:
+        epochs = None if self.seconds is not None else 1
+        rows = sum((n.fit.epochs or 0) * n.fit.samples.rows for n in self.together)
+        with ExitStack() as stack, Progress(epochs, rows, self.seconds, self.verbose) as self.progress:
+            for network in self.together:
+                stack.enter_context(self._turn(network.trainer.turns))
+            self._run()
+
+    @contextmanager
+    def _turn(self, turns):
+        """This thread trains, whatever thread the turn belongs to."""
+        with nullcontext() if self.locked else turns.to_train("fit_many"):
+            outer = turns.begin("fit_many")
+            try:
+                yield
+            finally:
+                turns.owner, turns.method, turns.place = outer
+
+    def _run(self):
         known: dict[Any, Any] = {}
         for network in self.together:
             network.open(known)
         kinds = sorted({str(n.trainer.net.dtype) for n in self.together})
-        epochs = None if self.seconds is not None else 1
-        rows = sum((n.fit.epochs or 0) * n.fit.samples.rows for n in self.together)
-        with Progress(epochs, rows, self.seconds, self.verbose) as self.progress:
-            failed = True
-            try:
-                for kind in kinds:
-                    self._train([n for n in self.together if str(n.trainer.net.dtype) == kind])
-                for network in self.networks:
-                    if network.alone:
-                        network.train()
-                failed = False
-            except KeyboardInterrupt:
-                failed = False
-                self.progress.write("fit_many: stopped by Ctrl-C; the models keep what they have learned")
-            finally:
-                for network in self.together:
-                    network.close(self.rate, failed)
+        failed = True
+        try:
+            for kind in kinds:
+                self._train([n for n in self.together if str(n.trainer.net.dtype) == kind])
+            for network in self.networks:
+                if network.alone:
+                    network.train()
+            failed = False
+        except KeyboardInterrupt:
+            failed = False
+            self.progress.write("fit_many: stopped by Ctrl-C; the models keep what they have learned")
+        finally:
+            for network in self.together:
+                network.close(self.rate, failed)
 
     def _train(self, group):
         """Train networks of one dtype."""
@@ -388,7 +426,11 @@ class _Run:
             network.next(ahead, shared)
         while not all(network.done for network in group):
             shared.clear()
-            many.turn(ROUND, np.array([0.0 if n.done else n.left() for n in group]))
+            left = np.array([0.0 if n.done else n.left() for n in group])
+            with ExitStack() as states:
+                for network in group:
+                    states.enter_context(network.trainer.turns.state)
+                many.turn(ROUND, left)
             self.rate = many.rate
             for place in np.flatnonzero(many.table[:, codes.M_STATE] >= codes.DONE):
                 network = group[place]
