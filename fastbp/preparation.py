@@ -136,7 +136,7 @@ class Preparation:
                 }
             common = getattr(X, "dtype", None) == np.uint8 if common is None else common
             self._learn_gaps(X)
-            scaler = Standardizer(self._encoded(self._filled(X)), common=common)
+            scaler = Standardizer(self._encoded(self._filled(X)), common=bool(common))
             for place, column in zip(self._places(), range(self.columns), strict=True):
                 if column in self.categories:  # 0 or 1 already
                     scaler.mean[place], scaler.scale[place] = 0.0, 1.0
