@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..errors import named, unknown
+from ..errors import flag, named, unknown
 from ..metrics import direction
 from .base import Schedule
 
@@ -197,6 +197,10 @@ class OneCycle(Schedule):
     final_div_factor: float = 1e4
 
     ends = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        flag("OneCycle cycle_momentum", self.cycle_momentum)
 
     @property
     def cycles_momentum(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastbp as fb
-from fastbp import datasets
+from fastbp import datasets, metrics
 from fastbp.callbacks import LambdaCallback
 from fastbp.engine import backend
 from fastbp.kernels.cpu import program
@@ -490,3 +490,17 @@ def test_help_explains_itself_and_imports_no_numba():
         assert f"--{option}" in done.stdout
     for word in ("--threads", "--device", "--out", "--quiet", "examples:", ".npz", "idx-ubyte"):
         assert word in done.stdout
+
+
+def test_scores_are_those_of_metrics_by_their_names(run, rng):
+    """Of several targets the mean over these; of a constant one, 0 or 1."""
+    X = rng.standard_normal((80, 3))
+    y = np.stack([X[:, 0], 100 * X[:, 1] + 1000, np.full(80, 7.0)], axis=1)
+    np.savez("t.npz", x_train=X[:60], y_train=y[:60], x_test=X[60:], y_test=y[60:])
+    code, out, _ = run("train", "t.npz", *SMALL, "--json")
+    trainer, said = fb.load("fastbp-t.safetensors"), json.loads(out)["test"]
+    predicted = trainer.predict(X[60:])
+    assert code == 0
+    for name in ("rmse", "mae", "r2"):
+        assert said[name] == pytest.approx(metrics.METRICS[name](y[60:], predicted), rel=1e-12)
+        assert said[name] == pytest.approx(trainer.evaluate(X[60:], y[60:], metrics=[name])[name])
