@@ -136,6 +136,7 @@ class Preparation:
         self.mean, self.scale, self.y_mean, self.y_scale = mean, scale, y_mean, y_scale
         self.classes, self.target, self.target_written = classes, target, target_written
         self.unknown: Unknown = unknown
+        self.reading: dict[str, Any] = {}  # how its files were read, where the command line says it: JSON
         if unknown not in _UNKNOWN:
             raise unknown_name("unknown", unknown, _UNKNOWN)
         distinct("X", names or (), "columns whose names differ")
@@ -548,6 +549,7 @@ class Preparation:
             "rare": {str(i): count for i, count in self.rare.items()},
             "target_written": self.target_written and asdict(self.target_written),
             "unknown": self.unknown,
+            "reading": self.reading,
         }
         plain: dict[str, Any] = {"target_written": None, "unknown": "zeros"}
         return {k: v for k, v in config.items() if k in _ALWAYS or v != plain.get(k, {})}
@@ -580,6 +582,7 @@ class Preparation:
             **tensors,
         )
         self.rare = by_column("rare", int)
+        self.reading = dict(config.get("reading", {}))
         self.check(inputs, outputs)
         return self
 

@@ -145,7 +145,8 @@ class Standardizer:
         """Make a first layer trained on scaled features take raw ones; overwrites W and b.
 
         ((x - mean) / scale) @ W + b = x @ (W / scale) + (b - (mean / scale) @ W).
-        W: (fan_in, fan_out), b: (fan_out,), the network's own arrays or views.
+        W: (fan_in, fan_out), b: (fan_out,), the network's own arrays or views. Products of columns far from
+        0 are large and cancel: in float32 some 1e-7 |mean| / scale of each is lost, so ``transform`` these.
         """
         W64 = np.asarray(W, np.float64) / self.scale[:, None]
         b[...] = b - self.mean @ W64

@@ -119,12 +119,14 @@ class Written:
         return f"numbers{sign}" + (" and a decimal comma" if self.decimal == "," else "")
 
 
-def written(texts: Iterable[str]) -> Written | None:
-    """How a column of text writes numbers or dates; None where it is neither throughout, or holds nothing."""
+def written(texts: Iterable[str], decimals: Iterable[str] = ".,") -> Written | None:
+    """How a column of text writes numbers or dates; None where it is neither throughout, or holds nothing.
+
+    decimals: the decimal signs to look for, the likelier first."""
     there = [text for text in texts if not is_missing(text)]
     if not there:
         return None
-    for decimal in _NUMBERS:
+    for decimal in decimals:
         sign = (_number(there[0].strip(), decimal) or (0, None))[1]
         if sign is not None and all(map((way := Written("", decimal, sign)).knows, there)):
             return way
