@@ -43,6 +43,11 @@ def _fill(numbers: Array, value: Any) -> Array:
     return np.where(np.isnan(numbers), value, numbers)
 
 
+def _dates(saved: Sequence[Any]) -> Dates:
+    parts, latest = saved
+    return Dates(tuple(parts), float(latest))
+
+
 def _frame_of(X: Array) -> frames.Frame:
     """An array of objects or text as a Frame, by the columns' places."""
     names = [str(i) for i in range(X.shape[1])]
@@ -194,7 +199,7 @@ class Preparation:
             X = frames.Frame([X.names[i] for i in self.kept], [found[i] for i in self.kept])
         elif not common:  # pixels may well be constant
             for i in range(self.columns):
-                self._leave_out(i, X[:, i], i in kept)
+                self._leave_out(i, np.ascontiguousarray(X[:, i]), i in kept)  # read several times
             X = X[:, self.kept] if self.left_out else X
         if not self.kept:
             raise ValueError(f"X: no column is left: {self.reasons()}; {_KEEP}")
@@ -567,7 +572,7 @@ class Preparation:
             int(config["columns"]),
             config["names"],
             by_column("categories", list),
-            dates=by_column("dates", lambda d: Dates(tuple(d[0]), float(d[1]))),
+            dates=by_column("dates", _dates),
             written=by_column("written", lambda w: Written(**w)),
             left_out=by_column("left_out", str),
             classes=config["classes"],
@@ -593,7 +598,7 @@ class Preparation:
             and all(values and values == sorted(set(values)) for values in categories.values())
             and not (categories.keys() & (self.dates.keys() | self.written.keys()))
             and not (self.left_out.keys() & (categories.keys() | self.dates.keys() | self.written.keys()))
-            and all(bool(way.order) <= (i in self.dates) for i, way in self.written.items())
+            and all(bool(way.order) == (i in self.dates) for i, way in self.written.items())
             and self.inputs == inputs
             and (names is None or (len(names) == self.columns and all(isinstance(n, str) for n in names)))
             and (classes is None or len(classes) == (outputs if outputs > 1 else 2))
