@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from .errors import ABOVE_0, FROM_0, check_field, number, unknown
+from .errors import ABOVE_0, FROM_0, WORDS, check_field, flag, named, number
 from .kernels import codes
+from .printing import Called
 
 if TYPE_CHECKING:
     from .types import Array, Doubles, Ints, OptimizerName
@@ -31,15 +32,21 @@ POWERS = 1 << 12  # powers that are made at a time
 LOST = 2.0**-100  # a power below this is lost in whatever it is added to
 
 
-class Optimizer:
+class Optimizer(Called):
     """What every optimizer shares: its code, its slots, its numbers, its JSON form."""
 
+    SHOWN = ("lr",)
     lr: float
     betas: tuple[float, float]  # of Adam and its kin
     eps: float  # of those that divide by a root
     weight_decay: float = 0.0
     decoupled = False  # weight decay on the parameters, not in the gradient
     rule: int  # the code of its update without the variants of codes.DECAY and FULL
+
+    def __new__(cls, *numbers: Any, **given: Any) -> Any:
+        for word in given.keys() & WORDS.keys():
+            raise TypeError(f"{cls.__name__}: got {word}, takes {WORDS[word]}")
+        return super().__new__(cls)
 
     @property
     def code(self) -> int:
@@ -73,6 +80,9 @@ class Optimizer:
         for name in ("alpha", "rho"):
             if hasattr(self, name):
                 check_field(self, name, *_BETA)
+        for name in ("amsgrad", "nesterov", "centered", "decoupled_weight_decay"):
+            if hasattr(self, name):
+                flag(f"{type(self).__name__} {name}", getattr(self, name))
         if hasattr(self, "betas"):
             self._check_betas()
 
@@ -522,6 +532,4 @@ def optimizer(spec: OptimizerLike, **hyperparameters: Any) -> Optimizer:
             f"optimizer: got {spec!r}, takes an optimizer such as Adam(1e-3) or a name "
             f"({', '.join(OPTIMIZERS)})"
         )
-    if spec.lower() not in OPTIMIZERS:
-        raise unknown("optimizer", spec, OPTIMIZERS)
-    return OPTIMIZERS[spec.lower()](**hyperparameters)
+    return OPTIMIZERS[named("optimizer", spec, OPTIMIZERS)](**hyperparameters)

@@ -12,6 +12,7 @@ from .data import columns, frames
 from .data.columns import Dates
 from .data.sources import plain
 from .data.written import Written
+from .errors import distinct, flag
 from .errors import unknown as unknown_name
 from .prepare import Standardizer
 
@@ -133,8 +134,7 @@ class Preparation:
         self.reading: dict[str, Any] = {}  # how its files were read, where the command line says it: JSON
         if unknown not in _UNKNOWN:
             raise unknown_name("unknown", unknown, _UNKNOWN)
-        if names is not None:
-            frames.check_names("X", names)
+        distinct("X", names or (), "columns whose names differ")
 
     @classmethod
     def fit(
@@ -161,6 +161,7 @@ class Preparation:
         float64 reaches, and where no column is left; TypeError for columns that are no numbers, dates or
         text.
         """
+        common = None if common is None else flag("common", common)
         table = frames.frame(X)
         if table is None and not hasattr(X, "tocsr") and not hasattr(X, "first_bad"):
             X = plain(X)
@@ -209,7 +210,6 @@ class Preparation:
                 encoded, place = self._numbers(i, column), self._places()[i]
                 scaler = Standardizer(encoded, labels=[f"X: {self._label(i)}"] * encoded.shape[1])
                 self.mean[place], self.scale[place] = scaler.mean, scaler.scale
-        self._check_input_names()
 
     def _learn_targets(self, y: Doubles) -> None:
         """Set ``y_mean`` and ``y_scale``, of the targets that are there: some may be masked by NaN."""
@@ -277,13 +277,6 @@ class Preparation:
             filled = [_fill(column, value) for column, value in zip(X.columns, values, strict=True)]
             return frames.Frame(X.names, filled)
         return _fill(X, values)
-
-    def _check_input_names(self) -> None:
-        """Raises ValueError where two inputs would have one name."""
-        names = self.input_names
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ValueError(f"X: two inputs would be named {twice!r}, takes columns of other names")
 
     @property
     def kept(self) -> list[int]:
@@ -526,11 +519,6 @@ class Preparation:
                 ) from None
             known = ", ".join(map(repr, self.classes[:8])) + (", ..." if len(self.classes) > 8 else "")
             raise ValueError(f"y: got label {error.args[0]!r}, takes {known}") from None
-
-    def outputs(self, z: Array) -> Array:
-        """A regression's outputs in the target's own units, float64: these may be far from 0, as years are,
-        where float32 has no room for their differences. Others as they are."""
-        return z if self.y_mean is None else z * self.y_scale + self.y_mean
 
     def labels(self, probabilities: Array) -> list[Label]:
         """The likeliest class of each row, as a list of labels; one output is that of the second class."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .errors import flag
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -104,7 +106,7 @@ class Standardizer:
     """
 
     def __init__(self, X: ArrayLike, common: bool = False, labels: Sequence[str] | None = None) -> None:
-        X = np.asarray(X)
+        X, common = np.asarray(X), flag("common", common)
         if X.ndim != 2 or not len(X):
             raise ValueError(f"X: got shape {X.shape}; takes (samples, features), samples >= 1")
         rows = max(1, _CHUNK // max(1, X.shape[1]))
@@ -143,7 +145,8 @@ class Standardizer:
         """Make a first layer trained on scaled features take raw ones; overwrites W and b.
 
         ((x - mean) / scale) @ W + b = x @ (W / scale) + (b - (mean / scale) @ W).
-        W: (fan_in, fan_out), b: (fan_out,), the network's own arrays or views.
+        W: (fan_in, fan_out), b: (fan_out,), the network's own arrays or views. Products of columns far from
+        0 are large and cancel: in float32 some 1e-7 |mean| / scale of each is lost, so ``transform`` these.
         """
         W64 = np.asarray(W, np.float64) / self.scale[:, None]
         b[...] = b - self.mean @ W64

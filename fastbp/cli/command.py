@@ -315,7 +315,7 @@ def _add_use(commands):
     export.add_argument("model", metavar="MODEL", help="a .safetensors file that fastbp train wrote")
     for name, what in (
         ("onnx", "ONNX, opset 13, float32"),
-        ("c", "one C99 file without dependencies: void predict(const float *x, float *y)"),
+        ("c", "one C99 file without dependencies: void predict(const double *x, double *y)"),
         ("torch", "torch.nn.Sequential's state_dict, as .safetensors"),
     ):
         export.add_argument(f"--{name}", nargs="?", const="", metavar="PATH", help=what)

@@ -15,7 +15,6 @@ import numpy as np
 
 from .. import datasets, files, losses
 from ..data.frames import Frame
-from ..engine import backend
 from ..engine.options import Options
 from ..errors import unknown
 from ..optimizers import OPTIMIZERS
@@ -103,8 +102,6 @@ def train(args: Namespace) -> int:
     if not args.json:
         print_rows(chosen.items())
         sys.stdout.flush()
-        if not backend.compiled():
-            print("fastbp: compiling for this machine, once: some 20 s ...", file=sys.stderr)
 
     start = time.perf_counter()
     trainer, history, earlier = _fit(args, run, trainer, checkpoint_path)
@@ -121,7 +118,8 @@ def train(args: Namespace) -> int:
         from .report import write
 
         parts = run.raw(run.train), run.raw(run.test)
-        write(args.report, trainer, f"fastbp train {name}", chosen, dict(scored), *parts, seconds)
+        source = Path(args.data).name
+        write(args.report, trainer, source, chosen, dict(scored), *parts, seconds)
     picture = _picture(history.history, picture_path, f"{name}: {sizes}, {args.activation}")
     if args.json:
         result = {
@@ -436,6 +434,6 @@ def _picture(history, path, title):
     from ..drawing.plots import learning_curves
 
     try:
-        return (str(learning_curves(history, path, title)), None)
+        return (str(learning_curves(history, path, title).path), None)
     except ImportError as error:
         return (None, str(error))

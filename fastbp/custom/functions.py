@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import math
+from ..errors import flag
 from ..kernels import codes
 from ..losses import LOSSES
 from ..losses.base import Loss
@@ -61,6 +62,7 @@ def _register(
 ) -> tuple[str, int]:
     """(full name, code): the function traced, its derivative derived or traced too."""
     what = f"{kind} {name or getattr(function, '__name__', '')!r}"
+    check = flag(f"{kind} check", check)
     if not callable(function):
         raise TypeError(f"{kind}: got {function!r}, takes a function of {arguments} scalar(s)")
     graph = Graph(arguments)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import distinct
 from .written import written
 
 if TYPE_CHECKING:
@@ -88,15 +89,8 @@ def names_of(X: Any) -> list[str] | None:
     names = list(names)
     if not all(isinstance(name, str) for name in names):
         return None
-    check_names("X", names)
+    distinct("X", names, "columns whose names differ")
     return names
-
-
-def check_names(what: str, names: Sequence[str]) -> None:
-    """Raises ValueError for a name that stands twice."""
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{what}: got {names.count(twice)} columns named {twice!r}, takes names that differ")
 
 
 def frame(X: Any, mixed: bool = False) -> Frame | Any:

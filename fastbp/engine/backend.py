@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import os
-import threading
+import sys
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +27,6 @@ SHARED_ROWS = 32  # rows up to which threads share columns, if their numbers are
 # of few rows' prediction, about, to decide on threads: a weight read from memory; a multiply-add
 WEIGHT_SECONDS, PRODUCT_SECONDS = 1e-10, 1.7e-11
 ALONE = 2e-4  # seconds below which one thread is as fast: others may be asleep, or on a busy core
-_sessions: weakref.WeakSet[Session | GpuSession] = weakref.WeakSet()
-
-
-def _after_fork():
-    """In a forked child: locks that other threads of the parent held would never be released."""
-    for session in _sessions:
-        session.lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def gpu_info() -> dict[str, str]:
@@ -59,14 +46,11 @@ def open_session(
 ) -> Session | GpuSession:
     """The session of device ``name`` ("cpu" or "cuda")."""
     if name == "cpu":
-        session = Session(params, slots, plan, hyper, threads, fixed=fixed, work=work)
-    else:
-        from ..kernels.cuda import program
-        from .gpu import GpuSession
+        return Session(params, slots, plan, hyper, threads, fixed=fixed, work=work)
+    from ..kernels.cuda import program
+    from .gpu import GpuSession
 
-        session = GpuSession(program, params, slots, plan, hyper)
-    _sessions.add(session)
-    return session
+    return GpuSession(program, params, slots, plan, hyper)
 
 
 _seconds: dict[np.dtype[Any], float] = {}  # dtype -> seconds that compiling or loading its program took
@@ -77,8 +61,17 @@ def compile_seconds() -> float:
     return sum(_seconds.values())
 
 
-def load(dtype: np.dtype[Any]) -> tuple[Any, int]:
-    """The compiled program for a dtype and its K_WORKER; compiled or loaded on first use."""
+def ready(name: str, dtype: np.dtype[Any], tell: bool) -> None:
+    """Have the program of device ``name`` there: nothing is compiled later. tell : say that it is now."""
+    if name == "cpu" and dtype not in _seconds:
+        load(dtype, tell)
+
+
+def load(dtype: np.dtype[Any], tell: bool = True) -> tuple[Any, int]:
+    """The compiled program for a dtype and its K_WORKER; compiled or loaded on first use.
+
+    tell : say on stderr that it is compiled, where it is, before that.
+    """
     from numba import config
 
     if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets its options when it starts
@@ -89,6 +82,11 @@ def load(dtype: np.dtype[Any]) -> tuple[Any, int]:
     start = time.perf_counter()
     from ..kernels.cpu import program
 
+    if tell and dtype not in _seconds and not (there := program.compiled(dtype)):
+        often = "in each process, as no folder for machine code can be written" if there is None else "once"
+        print(
+            f"fastbp: compiling for this machine, {often}: some 10 to 20 s ...", file=sys.stderr, flush=True
+        )
     found = program.load(dtype)
     _seconds.setdefault(dtype, time.perf_counter() - start)
     return found
@@ -100,12 +98,6 @@ def cache_place() -> str | None:
     from ..kernels.cpu import program
 
     return jit.cache_path(program.run)
-
-
-def compiled() -> bool:
-    """Whether there is machine code of these kernels on disk: a first run makes it."""
-    place = cache_place()
-    return place is not None and any(name.endswith(".nbi") for name in os.listdir(place))
 
 
 def peak_loop(dtype: np.dtype[Any]) -> tuple[Callable[[int, Array], int], int]:
@@ -188,7 +180,6 @@ class Session:
         self.updates: Any = None  # Updates, while it trains
         self._constants: Doubles | None = None
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
-        self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
 
     def set_loss(self, code: int) -> None:
         """Change the loss's code, between labels and probabilities; the plan has room for either."""
@@ -260,9 +251,13 @@ class Session:
         """Let go of the data that was bound."""
         self._kept = ()
 
+    def limit(self, rows: int) -> None:
+        """Let the passes to come end after so many of the samples, in the order that they have."""
+        self.call[codes.K_SAMPLES] = rows
+
     def shuffle(self, seed: int, epoch: int) -> None:
         """Draw the order of an epoch: a function of (seed, epoch, number of samples) alone."""
-        count = int(self.call[codes.K_SAMPLES])
+        count = len(self._kept[0])
         if len(self.order) != count:
             self.order = np.empty(count, np.int32)
         self.call[codes.K_SEED], self.call[codes.K_STREAM] = seed, epoch

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import checks
-from ..errors import ABOVE_0, BELOW_1, BETWEEN_0_AND_1, FROM_0, check_field, unknown
+from ..errors import ABOVE_0, BELOW_1, BETWEEN_0_AND_1, FROM_0, check_field, flag, named
 from ..kernels import codes
 from .base import Loss
 
@@ -162,6 +162,7 @@ class Focal(_Labels):
 
     def __post_init__(self) -> None:
         check_field(self, "gamma", *FROM_0)
+        flag("Focal multi_label", self.multi_label)
         if self.alpha is not None:
             check_field(self, "alpha", BETWEEN_0_AND_1[0], "a number between 0 and 1, or None")
 
@@ -202,6 +203,7 @@ class Hinge(_Labels):
 
     def __post_init__(self) -> None:
         check_field(self, "margin", *ABOVE_0)
+        flag("Hinge multi_label", self.multi_label)
 
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (self.margin,), 0.0
@@ -296,9 +298,12 @@ class Quantile(Loss):
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (), np.tile(self.quantiles, outputs // np.size(self.quantiles))
 
+    def width(self, outputs: int) -> int:
+        return outputs // np.size(self.quantiles)
+
     def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
         count = np.size(self.quantiles)
-        array = checks.rows_of_targets(array, self.name, outputs // count)
+        array = checks.rows_of_targets(array, self.name, self.width(outputs))
         if array.shape[1] == 1:  # one number is read for every quantile
             return self.code(outputs), np.broadcast_to(array, (len(array), outputs))
         return self.code(outputs), array if count == 1 else np.repeat(array, count, axis=1)
@@ -365,8 +370,8 @@ class GaussianNLL(Loss):
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (np.log(self.eps),), 0.0
 
-    def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
-        return self.code(outputs), checks.rows_of_targets(array, self.name, outputs // 2)
+    def width(self, outputs: int) -> int:
+        return outputs // 2
 
 
 @dataclass
@@ -393,8 +398,4 @@ def loss(spec: LossLike, **hyperparameters: Any) -> Loss:
 
     Raises ValueError for an unknown name (the nearest known one suggested).
     """
-    if isinstance(spec, Loss):
-        return spec
-    if not isinstance(spec, str) or spec not in LOSSES:
-        raise unknown("loss", spec, LOSSES)
-    return LOSSES[spec](**hyperparameters)
+    return spec if isinstance(spec, Loss) else LOSSES[named("loss", spec, LOSSES)](**hyperparameters)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data import checks
 from ..kernels import codes
+from ..printing import Called
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ..types import Array, Doubles, Floats, LossName
 
 
-class Loss:
+class Loss(Called):
     """What losses share: a name, codes for the program, the targets they take, their JSON form.
 
     A batch's loss is the mean of its samples' losses by their weights; a sample's is the mean over its
@@ -50,9 +51,13 @@ class Loss:
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (), 0.0
 
+    def width(self, outputs: int) -> int:
+        """Numbers that a target has, where they are numbers, for a network with so many outputs."""
+        return outputs
+
     def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
         """(code, (N, targets) array) for targets with finite numbers; see fastbp.checks.targets."""
-        array = checks.rows_of_targets(array, self.name, outputs)
+        array = checks.rows_of_targets(array, self.name, self.width(outputs))
         self._check_targets(array)
         return self.code(outputs), array
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..callbacks import Callback
+from ..engine import averages
 from ..optimizers import SGD
 from .tabular import coslog4
 
@@ -14,9 +15,10 @@ class BetweenEpochs(Callback):
     """One stochastic fit, epoch by epoch: its records, when it stops, how lr changes, the best weights.
 
     estimator : whose records they are. p : the parameters that hold for this fit. lr : of the solver. scale,
-    shift : from the Trainer's loss to scikit-learn's. penalty : of an epoch, for each of squares(). score :
-    of (predictions, targets, weights). stalled : epochs in a row without an improvement by tol. seen :
-    samples that t_ counts an epoch; rows : samples trained on; held_out : (X, y, weight) or None.
+    shift, held_shift : from the Trainer's loss, of the training and of validation_data, to scikit-learn's.
+    penalty : of an epoch, for each of squares(). score : of (predictions, targets, weights). stalled : epochs
+    in a row without an improvement by tol. seen : samples that t_ counts an epoch; rows : samples trained
+    on; held_out : (X, y, weight) or None.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class BetweenEpochs(Callback):
         lr: float,
         scale: float,
         shift: float,
+        held_shift: float,
         penalty: float,
         squares: Callable[[], float],
         score: Callable[..., float],
@@ -37,7 +40,7 @@ class BetweenEpochs(Callback):
         held_out: Any,
     ) -> None:
         self.estimator, self.trainer, self.p, self.first_lr = estimator, trainer, p, lr
-        self.scale, self.shift, self.score = scale, shift, score
+        self.scale, self.shift, self.held_shift, self.score = scale, shift, held_shift, score
         self.stalled, self.seen, self.held_out = stalled, seen, held_out
         self.converged = False
         self.lr_unit = lr / p.learning_rate_init if p.optimizer is None else 1.0
@@ -46,7 +49,7 @@ class BetweenEpochs(Callback):
         self.batches = -(-rows // trainer.batch_size)
         self.penalty, self.sum_of_squares = penalty * self.batches, squares
         self.squares = squares() if self.penalty else 0.0
-        self.best: Any = trainer.net.params.copy() if p.early_stopping else None
+        self.best: Any = averages.snapshot(trainer) if p.early_stopping else None
         estimator.n_iter_ = 0
         if p.preset is not None:
             self.cycle()
@@ -66,6 +69,8 @@ class BetweenEpochs(Callback):
         estimator.loss_curve_.append(loss)
         if p.verbose:
             print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+        if "val_loss" in logs:
+            estimator.validation_loss_curve_.append(logs["val_loss"] * self.scale + self.held_shift)
         if self.held_out is not None:
             self.validate()
         if not p.early_stopping:
@@ -96,7 +101,7 @@ class BetweenEpochs(Callback):
         self.count(score >= best + p.tol)
         if score > best or (p.preset is not None and score == best):  # the preset: the last of equals
             estimator.best_validation_score_ = score
-            self.best[:] = self.trainer.net.params
+            self.best = averages.snapshot(self.trainer)
 
     def cycle(self) -> None:
         """The preset's learning rate for the epoch to come."""
@@ -129,4 +134,4 @@ class BetweenEpochs(Callback):
     def restore(self) -> None:
         """Early stopping ends with the weights of its best epoch."""
         if self.best is not None:
-            self.trainer.net.params[:] = self.best
+            averages.restore(self.trainer, self.best)

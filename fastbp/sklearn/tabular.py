@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TabularPreprocessor"]
 
+LIMIT = 3.0  # of what a column becomes
 _KEEP = "TabularPreprocessor(keep=...) takes a column all the same, as a preset too"
 MAX_CATEGORIES = 64  # of one column; the rarer ones together are a row of zeros, as are unknown ones
 
@@ -61,7 +62,7 @@ def coslog4(done: float) -> float:
 
 def smooth_clip(x: Array) -> Array:
     """x / sqrt(1 + (x / 3)**2): near x for small x, never beyond +-3."""
-    return x / np.sqrt(1 + (x / 3) ** 2)
+    return x / np.sqrt(1 + (x / LIMIT) ** 2)
 
 
 class TabularPreprocessor(TransformerMixin, BaseEstimator):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import metrics
-from ..callbacks import Callback, EarlyStopping, TerminateOnNaN
+from ..callbacks import Callback, EarlyStopping, ModelCheckpoint, TerminateOnNaN
 from ..data import checks
 from ..engine import sessions
 from ..engine.history import History
 from ..engine.options import Options
 from ..engine.rates import Rates
 from ..engine.samples import Samples, samples
-from ..errors import ABOVE_0, BETWEEN_0_AND_1, number, whole
+from ..errors import ABOVE_0, BETWEEN_0_AND_1, flag, number, whole
 from ..optimizers import LBFGS
 from . import lbfgs
 
@@ -27,6 +28,21 @@ if TYPE_CHECKING:
     from ..types import Batch, Logs, MetricsLike, SampleWeight, Verbose
 
 PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
+TWICE = 1.0  # seconds within which a second Ctrl-C is meant for what calls fit, too
+
+_last_interrupt = [-np.inf]
+
+
+def interrupted(history: History, steps: int, write: Callable[[str], object]) -> None:
+    """A Ctrl-C ends a fit, says so, and the program goes on; called while KeyboardInterrupt is handled.
+
+    One that comes soon after another is raised: who stands in a loop of fits wants to leave the loop.
+    """
+    history.stopped, before = "Ctrl-C", _last_interrupt[0]
+    _last_interrupt[0] = time.monotonic()
+    if _last_interrupt[0] - before < TWICE:
+        raise
+    write(f"fit: stopped by Ctrl-C after {steps:,} steps in all; the model keeps what it has learned")
 
 
 @dataclass
@@ -42,25 +58,33 @@ class Fit:
     metrics: dict[str, Callable[..., Any]]
     callbacks: list[Callback]
     shuffle: bool
+    drop_last: bool
     verbose: Verbose
 
     def __post_init__(self):
+        self.quiet = any(isinstance(c, TerminateOnNaN) for c in self.callbacks)
         trainer, rows = self.trainer, self.samples.rows
-        self.steps = -(-rows // self.batch)
+        self.rows = rows // self.batch * self.batch if self.drop_last else rows  # of an epoch
+        self.steps = -(-self.rows // self.batch)
         self.updates = Options.of(trainer).updates(self.steps, self.steps)
         if isinstance(trainer.optimizer, LBFGS):
             self.way = lbfgs.prepare(self)
         else:
-            self.way, self.rates = self._epochs, Rates(trainer, self.epochs, self.updates, rows, self.seconds)
+            self.way = self._epochs
+            self.rates = Rates(trainer, self.epochs, self.updates, self.rows, self.seconds)
 
-    def run(self, session: Any, evaluate: Callable[..., Logs]) -> History:
-        """Train on ``session``; evaluate(Samples, metrics) scores the validation samples. Returns History."""
-        trainer, rows, self.evaluate = self.trainer, self.samples.rows, evaluate
+    def run(
+        self, session: Any, evaluate: Callable[..., Logs], measure: Callable[..., Logs], last: bool = True
+    ) -> History:
+        """Train on ``session``; evaluate(Samples, metrics) scores the validation samples, measure(Samples,
+        metrics), without the loss, those of the training. last : no step follows that would notice what the
+        last one did. Returns History."""
+        trainer, self.evaluate, self.measure = self.trainer, evaluate, measure
         trainer.history = self.history = History()
         trainer.stop_training = False
         for callback in self.callbacks:
             callback.trainer = trainer
-        with session.lock, Progress(self.epochs, rows, self.seconds, self.verbose) as self.progress:
+        with Progress(self.epochs, self.rows, self.seconds, self.verbose) as self.progress:
             try:
                 self.share = sessions.bind(trainer, session, self.samples)
                 self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
@@ -68,11 +92,11 @@ class Fit:
                 self.tell("on_train_begin")
                 self.way(session)
             except KeyboardInterrupt:
-                self.history.stopped = "Ctrl-C"
-                where = f"after {trainer.steps:,} steps in all"
-                self.progress.write(f"fit: stopped by Ctrl-C {where}; the model keeps what it has learned")
+                interrupted(self.history, trainer.steps, self.progress.write)
             finally:
                 session.release()
+            if last:
+                check_weights(trainer, self.quiet)
             self.tell("on_train_end")
         return self.history
 
@@ -81,7 +105,11 @@ class Fit:
         while epoch != self.epochs and not trainer.stop_training:
             began = time.perf_counter()
             self.tell("on_epoch_begin", epoch, {})
-            logs = self.measured(self._train(session, epoch), began)
+            with trainer.turns.state:
+                logs = self._train(session, epoch)
+            logs = self.measured(logs, began)
+            if any(isinstance(c, ModelCheckpoint) for c in self.callbacks):
+                check_weights(trainer, self.quiet)  # before what is written replaces what was good
             self.rates.after_epoch(logs)
             self.tell("on_epoch_end", epoch, logs)
             self.history.append(**logs)
@@ -94,24 +122,25 @@ class Fit:
 
     def measured(self, logs: Logs, began: float) -> Logs:
         """The record of an epoch: what validation and metrics find, and its seconds, added to logs."""
-        trainer = self.trainer
-        if self.validation is not None:
-            start = time.perf_counter()
-            measured = self.evaluate(self.validation, self.metrics)
-            logs |= {f"val_{name}": value for name, value in measured.items()}
-            self.reserve = time.perf_counter() - start
-        elif self.metrics:
-            X, code, y, weight = self.samples
-            measured = checks.measure(self.metrics, code, y, trainer.predict(X), weight)
-            logs |= {name: value for name, value in measured.items() if name not in logs}
+        with self.trainer.turns.calling("a metric"):
+            if self.validation is not None:
+                start = time.perf_counter()
+                measured = self.evaluate(self.validation, self.metrics)
+                logs |= {f"val_{name}": value for name, value in measured.items()}
+                self.reserve = time.perf_counter() - start
+            elif self.metrics:
+                logs |= self.measure(self.samples, self.metrics)
         logs["seconds"] = time.perf_counter() - began
         return logs
 
     def _train(self, session, epoch):
         """One epoch, or what the budget leaves of it; returns {"loss": ..., "accuracy": ...}."""
-        trainer, rows, options = self.trainer, self.samples.rows, Options.of(self.trainer)
+        trainer, rows, options = self.trainer, self.rows, Options.of(self.trainer)
         if self.shuffle:
             session.shuffle(trainer.seed, trainer.epochs)
+        session.limit(rows)
+        if self.drop_last:
+            self.share = self._share(session)
         trainer.epochs += 1
         self._set_rates(session)
         before, session.done, scores = trainer.steps, 0, self.samples.scored
@@ -139,6 +168,13 @@ class Fit:
             logs["accuracy"] = right
         return logs
 
+    def _share(self, session):
+        """Of the samples of this epoch, the share whose weight is not 0."""
+        X, code, y, weight = self.samples
+        made = self.trainer.loss.weights(weight, y, code)
+        rows = session.order[: self.rows] if self.shuffle else slice(self.rows)
+        return 1.0 if made is None else np.count_nonzero(made[rows]) / self.rows
+
     def _set_rates(self, session: Any) -> None:
         """The optimizer's numbers as they are now: callbacks, and what is planned, may change them."""
         session.hyper[:] = sessions.hyper(self.trainer)
@@ -159,17 +195,34 @@ class Fit:
         self.trainer.first_step, self.trainer.planned_steps = self.first, most
 
     def diverged(self, loss: float, epoch: int, step: int) -> Logs:
-        if any(isinstance(c, TerminateOnNaN) for c in self.callbacks):
+        if self.quiet:
             return {"loss": float("nan")}
         raise FloatingPointError(
             f"loss: became {loss} (it or its gradient's norm) in step {step + 1} of epoch {epoch + 1} of "
-            f"this fit; the weights are as before that step. Takes a finite loss: try a lower lr (now "
-            f"{self.trainer.optimizer.lr}), standardised inputs, or clip_norm"
+            f"this fit; the weights are as before that step. Takes a finite loss: {_remedies(self.trainer)}"
         )
 
     def tell(self, what: str, *arguments: Any) -> None:
         for callback in self.callbacks:
-            getattr(callback, what)(*arguments)
+            with self.trainer.turns.calling(f"{what} of {type(callback).__name__}"):
+                getattr(callback, what)(*arguments)
+
+
+def check_weights(trainer: AnyTrainer, quiet: bool = False) -> None:
+    """Raises FloatingPointError where the last step of a fit has left weights that are NaN or inf, which the
+    step after it would have noticed; quiet: says so on stderr."""
+    params = trainer.net.params
+    with np.errstate(all="ignore"):
+        if np.isfinite(params.sum()) or np.isfinite(params).all():  # the sum is fast, and rarely overflows
+            return
+    said = f"net: has weights that are NaN or inf after step {trainer.steps:,}, the last of this fit"
+    if not quiet:
+        raise FloatingPointError(f"{said}; {_remedies(trainer)}")
+    print(f"fit: {said}", file=sys.stderr)
+
+
+def _remedies(trainer):
+    return f"try a lower lr (now {trainer.optimizer.lr}), standardised inputs, or clip_norm"
 
 
 def prepare(
@@ -184,6 +237,7 @@ def prepare(
     callbacks: Callback | Iterable[Callback] | None,
     early_stopping: int | EarlyStopping | None,
     shuffle: bool,
+    drop_last: bool,
     sample_weight: SampleWeight,
     verbose: Verbose,
 ) -> Fit:
@@ -208,8 +262,12 @@ def prepare(
     functions = metrics.table(metric_names)
     told = _callbacks(callbacks, early_stopping, validation)
     batch = min(whole("batch_size", trainer.batch_size), given.rows)
-    checks.check_batches(trainer.net.norms, batch, given.rows)
-    return Fit(trainer, given, batch, epochs, seconds, validation, functions, told, shuffle, verbose)
+    used = given.rows // batch * batch if flag("drop_last", drop_last) else given.rows
+    checks.check_batches(trainer.net.norms, batch, used)
+    shuffle = flag("shuffle", shuffle)
+    return Fit(
+        trainer, given, batch, epochs, seconds, validation, functions, told, shuffle, drop_last, verbose
+    )
 
 
 def split(share: float, rows: int) -> int:
@@ -249,15 +307,18 @@ def _callbacks(callbacks: Any, early_stopping: Any, validation: Samples | None) 
 
 
 class Progress:
-    """A tqdm bar over all samples of a fit, or over its seconds; or nothing."""
+    """A tqdm bar over all samples of a fit, or over its seconds; or nothing. In a notebook a widget."""
 
     def __init__(self, epochs: int | None, rows: int, seconds: float | None, verbose: Verbose) -> None:
-        show = sys.stderr.isatty() if verbose == "auto" else bool(verbose)
+        show = sys.stderr.isatty() or _notebook() if verbose == "auto" else bool(verbose)
         self.epochs, self.rows, self.next = epochs, rows, 0.0
         self.bar: Any = None
+        self.last: Any = None  # what is known of the fit, drawn or not
         self.timed = time.monotonic() if epochs is None else None
         if show and epochs != 0:
-            from tqdm import tqdm
+            with warnings.catch_warnings():  # in a notebook without ipywidgets the bar is text
+                warnings.simplefilter("ignore")
+                from tqdm.auto import tqdm
 
             if epochs is None:
                 form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
@@ -270,12 +331,14 @@ class Progress:
 
     def update(self, epoch: int, rows: int, loss: float, accuracy: float | None) -> None:
         """``rows`` of this epoch are done; draws at most ten times a second, and at the end."""
-        if self.bar is None:
-            return
+        self.last = epoch, rows, loss, accuracy
+        if self.bar is not None and time.monotonic() >= self.next:
+            self._draw()
+
+    def _draw(self):
+        epoch, rows, loss, accuracy = self.last
         now = time.monotonic()
         done = epoch * self.rows + rows if self.timed is None else min(now - self.timed, self.bar.total)
-        if now < self.next and done < self.bar.total:
-            return
         self.next = now + 0.1
         text = f"epoch {epoch + 1}" + (f"/{self.epochs}" if self.epochs else "")
         values = f"loss {loss:.4f}" + ("" if accuracy is None else f", accuracy {accuracy:.4f}")
@@ -291,4 +354,14 @@ class Progress:
 
     def __exit__(self, *error):
         if self.bar is not None:
+            if self.last is not None:
+                self._draw()
+            if hasattr(self.bar, "container") and not any(error):
+                self.bar.total = self.bar.n  # or a widget turns red where a fit ended early, as it should
             self.bar.close()
+
+
+def _notebook() -> bool:
+    """Whether a notebook's kernel runs this: what is written is seen, though stderr is no terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return "IPKernelApp" in getattr(shell, "config", ())

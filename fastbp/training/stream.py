@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..data import read_ahead
+from ..engine import backend
 from ..engine.history import History
 from ..errors import whole
+from .fitting import check_weights, interrupted
 
 if TYPE_CHECKING:
     from ..engine.anytrainer import AnyTrainer
@@ -40,6 +44,16 @@ def fit(
     each epoch. others : fit's other arguments, None where not given. Raises ValueError for one that
     is, and for an iterator that ends before ``epochs`` epochs.
     """
+    history = History()
+    try:
+        _epochs(trainer, batches, epochs, validation_data, verbose, others, ahead, history)
+    except KeyboardInterrupt:  # while a batch was made; fit sees those that come while it trains
+        interrupted(history, trainer.steps, lambda text: print(text, file=sys.stderr))
+    trainer.history = history
+    return history
+
+
+def _epochs(trainer, batches, epochs, validation_data, verbose, others, ahead, history):
     for name, value in others.items():
         if value is not None:
             raise ValueError(f"{name}: got {value!r} with a stream of batches, takes None there")
@@ -48,12 +62,13 @@ def fit(
         raise ValueError(
             f"epochs: got {epochs} for an iterator, which ends once; takes 1, or a function that returns one"
         )
-    history, first = History(), trainer.epochs
+    backend.ready(trainer.device, trainer.net.dtype, tell=bool(verbose))
+    first = trainer.epochs
     for epoch in range(epochs):
         began, rows = time.perf_counter(), 0
         sums = {"loss": 0.0}
         made: Any = batches() if callable(batches) else batches
-        for item in read_ahead(made, ahead):
+        for item in read_ahead(_fed(trainer, made), ahead):
             X, y, weight = _parts(item)
             done = trainer.fit(X, y, shuffle=False, sample_weight=weight, verbose=False)
             if done.stopped:
@@ -70,14 +85,19 @@ def fit(
             break
         if not rows:
             raise ValueError("X: got a stream without batches, takes one or more")
+        check_weights(trainer)
         record = {name: value / rows for name, value in sums.items()}
         if validation_data is not None:
             record |= {f"val_{k}": v for k, v in trainer.evaluate(*validation_data).items()}
         history.append(**record, seconds=time.perf_counter() - began)
         if verbose is True or verbose == 1:
             print(f"epoch {epoch + 1}/{epochs}: {rows:,} samples, loss {record['loss']:.4f}")
-    trainer.history = history
-    return history
+
+
+def _fed(trainer, made):
+    """The items, made by a thread that must not wait for the training that waits for it."""
+    trainer.turns.maker = threading.get_ident()
+    yield from made
 
 
 def _parts(item: Any) -> tuple[Any, Any, Any]:

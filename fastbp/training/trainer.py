@@ -16,7 +16,8 @@ from ..engine import averages, backend, devices, parallel, sessions
 from ..engine.history import History
 from ..engine.options import Options
 from ..engine.rates import Rates
-from ..engine.samples import features, samples
+from ..engine.samples import features, in_own_units, samples
+from ..engine.turns import Turns
 from ..errors import whole
 from ..kernels import codes
 from ..losses import loss as make_loss
@@ -24,7 +25,9 @@ from ..network.gradients import Gradients
 from ..network.layout import arena
 from ..network.mlp import MLP
 from ..optimizers import optimizer as make_optimizer
+from ..printing import call, html_table
 from ..schedules import schedule as make_schedule
+from ..writing import written
 from . import checkpoint, fitting, stream
 
 if TYPE_CHECKING:
@@ -164,6 +167,7 @@ class Trainer:
         self.first_step = 0  # of the last fit: ``steps`` before it
         self.planned_steps: int | None = None  # and its steps
         self.stop_training = False  # callbacks set it: the fit ends after this epoch
+        self.turns = Turns()  # who may use it now: one thread at a time
         self._sessions: dict[str, Any] = {}
 
     @property
@@ -193,6 +197,7 @@ class Trainer:
         callbacks: Callback | Iterable[Callback] | None = None,
         early_stopping: int | EarlyStopping | None = None,
         shuffle: bool = True,
+        drop_last: bool = False,
         sample_weight: SampleWeight = None,
         verbose: Verbose = "auto",
     ) -> History:
@@ -211,30 +216,45 @@ class Trainer:
         epoch. callbacks : see fastbp.callbacks. early_stopping : end when val_loss has not improved for
         so many epochs (True: 10), with the best weights; or an EarlyStopping. sample_weight : (N,)
         weights >= 0, or None; a batch's loss is their weighted mean. verbose : 0 quiet, 1 progress
-        bar, "auto" a bar where stderr is a terminal.
+        bar, "auto" a bar in a notebook and where stderr is a terminal.
 
         Returns History. Ctrl-C ends the fit, says so and returns what there is: weights, counters and
-        history belong together (``history.stopped``). Raises ValueError or TypeError before anything
-        changes if the data does not fit; FloatingPointError, with the weights as they were before that
-        step, when the loss is no longer finite.
+        history belong together (``history.stopped``); a second one within a second is raised. Raises
+        ValueError or TypeError before anything changes if the data does not fit; FloatingPointError, with
+        the weights as they were before that step, when the loss is no longer finite.
 
         >>> history = trainer.fit(X, y, epochs=3, validation_data=(X, y), metrics=["f1"])
         >>> list(history.history)
         ['loss', 'accuracy', 'val_loss', 'val_accuracy', 'val_f1', 'seconds']
         """
-        if y is None and stream.is_stream(X):
-            others = {
-                "seconds": seconds, "validation_split": validation_split, "metrics": metrics,
-                "callbacks": callbacks, "early_stopping": early_stopping, "sample_weight": sample_weight,
-            }  # fmt: skip
-            return stream.fit(self, X, epochs, validation_data, verbose, others)
-        if not self.epochs:
-            self.columns = names_of(X)
-        fit = fitting.prepare(
-            self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
-            early_stopping, shuffle, sample_weight, verbose,
-        )  # fmt: skip
-        return fit.run(self._session("train", fit.batch), self._evaluate)
+        turns = self.turns
+        with turns.to_train("fit"):
+            outer = turns.begin("fit")
+            try:
+                if y is None and stream.is_stream(X):
+                    others = {
+                        "seconds": seconds, "validation_split": validation_split, "metrics": metrics,
+                        "callbacks": callbacks, "early_stopping": early_stopping,
+                        "sample_weight": sample_weight, "drop_last": drop_last or None,
+                    }  # fmt: skip
+                    return stream.fit(self, X, epochs, validation_data, verbose, others)
+                before, self.columns = self.columns, self._names(X)
+                try:
+                    fit = fitting.prepare(
+                        self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
+                        early_stopping, shuffle, drop_last, sample_weight, verbose,
+                    )  # fmt: skip
+                except BaseException:
+                    self.columns = before
+                    raise
+                backend.ready(self.device, self.net.dtype, tell=bool(verbose))
+                with turns.state:
+                    session = self._session("train", fit.batch)
+                return fit.run(session, self._evaluate, self._measured, not outer[1])
+            finally:
+                turns.owner, turns.method, turns.place = outer
+                if not outer[1]:
+                    turns.maker = 0  # of a stream
 
     def train_on_batch(self, X: Features, y: Targets, sample_weight: SampleWeight = None) -> float:
         """One step on these rows, all of them as one batch; returns their loss before it (float).
@@ -245,10 +265,7 @@ class Trainer:
         >>> losses[-1] < losses[0], trainer.steps
         (True, 100)
         """
-        given = samples(self, X, y, sample_weight)
-        kept = self._sessions.get("step")
-        room = max(given.rows, self.batch_size, kept.shape[0] if kept else 0)
-        return self._pass("step", room, given)
+        return self._pass("train_on_batch", X, y, sample_weight)
 
     def partial_fit(self, X: Features, y: Targets, sample_weight: SampleWeight = None) -> float:
         """One pass over these rows as they lie, in steps of ``batch_size``; returns their mean loss.
@@ -259,29 +276,53 @@ class Trainer:
         >>> trainer.steps, trainer.epochs
         (2, 0)
         """
-        return self._pass("stream", self.batch_size, samples(self, X, y, sample_weight))
+        return self._pass("partial_fit", X, y, sample_weight)
 
-    def _pass(self, use, batch, given):
-        """One pass over Samples as they lie; their mean loss."""
-        checks.check_batches(self.net.norms, batch, given.rows)
-        session = self._session(use, batch)
-        with session.lock:
-            session.hyper[:] = sessions.hyper(self)
-            sessions.bind(self, session, given)
-            steps, before, updates = -(-given.rows // batch), self.steps, Options.of(self).updates
-            session.updates = Rates(self, None, updates(steps, steps), given.rows).epoch()
-            session.done = 0
+    def _pass(self, method, X, y, sample_weight):
+        """One pass over rows as they lie, by the public method that is named; their mean loss."""
+        turns = self.turns
+        with turns.to_train(method), turns.state:
+            outer = turns.begin(method)
             try:
-                for done, loss, mass, _ in sessions.training_windows(self, session, steps, before):  # noqa: B007
-                    pass
+                before, self.columns = self.columns, self._names(X)
+                try:
+                    given = samples(self, X, y, sample_weight)
+                    batch = self.batch_size
+                    if method == "train_on_batch":  # a session with room for all that came so far
+                        kept = self._sessions.get(method)
+                        batch = max(given.rows, batch, kept.shape[0] if kept else 0)
+                    checks.check_batches(self.net.norms, batch, given.rows)
+                except BaseException:
+                    self.columns = before
+                    raise
+                return self._run(self._session(method, batch), given, batch)
             finally:
-                self.steps = before + updates(session.done, steps)
-                session.release()
+                turns.owner, turns.method, turns.place = outer
+
+    def _run(self, session, given, batch):
+        """Train on Samples as they lie; their mean loss."""
+        session.hyper[:] = sessions.hyper(self)
+        sessions.bind(self, session, given)
+        steps, before, updates = -(-given.rows // batch), self.steps, Options.of(self).updates
+        session.updates = Rates(self, None, updates(steps, steps), given.rows).epoch()
+        session.done = 0
+        try:
+            for done, loss, mass, _ in sessions.training_windows(self, session, steps, before):  # noqa: B007
+                pass
+        finally:
+            self.steps = before + updates(session.done, steps)
+            session.release()
         if done < steps:
             raise FloatingPointError(
                 f"loss: became {loss} in step {done + 1} of these rows; the weights are as before that step"
             )
         return float(loss / mass) if mass else 0.0
+
+    def _names(self, X):
+        """The names of the columns that it is trained on: those of the first rows, where these have names."""
+        if isinstance(X, np.ndarray) or (self.columns is not None and self.steps):
+            return self.columns
+        return names_of(X)
 
     # --- using
 
@@ -296,9 +337,11 @@ class Trainer:
     ) -> dict[str, float]:
         """{"loss": mean loss, "accuracy": share of right answers (classes only)}, floats, on X, y as in fit.
 
-        metrics : names or functions as in fit, whose values are added. ema : False takes the weights as
-        they are, None the average of Trainer(ema=...) if one is kept; also in predict and forward. Raises
-        as fit does, and ValueError for ema=True without an average.
+        metrics : names or functions as in fit, whose values are added, in the target's own units. The loss is
+        what is trained, of the standardised target where a preparation has one. "accuracy" as a metric takes
+        the sample weights; without, samples count alike. ema : False takes the weights as they are, None the
+        average of Trainer(ema=...) if one is kept; also in predict and forward. Raises as fit does, and
+        ValueError for ema=True without an average.
 
         >>> sorted(trainer.evaluate(X, y, metrics=["auc"]))
         ['accuracy', 'auc', 'loss']
@@ -316,14 +359,15 @@ class Trainer:
         >>> fb.Trainer(trainer.averaged_net()).evaluate(X, y) == trainer.evaluate(X, y)
         True
         """
-        net = copy.deepcopy(self.net)
-        net.params[:] = averages.weights(self, True)
+        with self.turns.state:
+            net = copy.deepcopy(self.net)
+            net.params[:] = averages.weights(self, True)
         return net
 
     def _evaluate(self, given, functions, ema=None):
         """evaluate for Samples and metrics.table's functions."""
-        session = self._session("infer", INFERENCE_BATCH)
-        with session.lock:
+        with self.turns.state:
+            session = self._session("infer", INFERENCE_BATCH)
             session.params = averages.weights(self, ema)
             share = sessions.bind(self, session, given)
             steps = -(-given.rows // INFERENCE_BATCH)
@@ -332,32 +376,35 @@ class Trainer:
         result = {"loss": float(loss / mass) if mass else 0.0}
         if given.scored:
             result["accuracy"] = hits / given.answers(round(share * given.rows), self.net.sizes[-1])
-        if functions:
-            prediction = self._infer(given.X, codes.PREDICT, ema)
-            measured = checks.measure(functions, given.code, given.y, prediction, given.weight)
-            result |= {name: value for name, value in measured.items() if name not in result}
-        return result
+        return result | self._measured(given, functions, ema) if functions else result
+
+    def _measured(self, given, functions, ema=None):
+        """{name: value} of metrics.table's functions for Samples, in the target's own units."""
+        prediction = in_own_units(self, self._infer(given.X, codes.PREDICT, ema))
+        return checks.measure(functions, given.code, in_own_units(self, given.y), prediction, given.weight)
 
     def predict(self, X: Features, *, ema: bool | None = None) -> Floats:
         """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
         bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
-        else the outputs themselves; in the network's dtype. X as in fit; raises as it does. X that lies on
-        the GPU gives an array there, of X's library.
+        else the outputs themselves; in the network's dtype, a prepared target's own unit in float64. X as in
+        fit; raises as it does. X that lies on the GPU gives an array there, of X's library.
 
         >>> trainer.predict(X).sum(axis=1).round(5).tolist()
         [1.0, 1.0, 1.0, 1.0]
         """
         out = self._infer(features(self, X, finite=False), codes.PREDICT, ema)
-        return out if self.preparation is None else self.preparation.outputs(out)
+        return out if self.preparation is None else in_own_units(self, out)
 
     def forward(self, X: Features, *, ema: bool | None = None) -> Floats:
-        """(N, outputs) of the last layer, before the link: logits. X as in fit; raises as it does."""
-        return self._infer(features(self, X, finite=False), codes.FORWARD, ema)
+        """(N, outputs) of the last layer, before the link: logits. Their link is what predict gives, with a
+        preparation too: in the target's own units. X as in fit; raises as it does."""
+        out = self._infer(features(self, X, finite=False), codes.FORWARD, ema)
+        return out if self.preparation is None else in_own_units(self, out, linked=False)
 
     def _infer(self, X, mode, ema=None):
         """Outputs for X as ``features`` gives it."""
-        session = self._session("infer", INFERENCE_BATCH)
-        with session.lock:
+        with self.turns.state:
+            session = self._session("infer", INFERENCE_BATCH)
             session.params = averages.weights(self, ema)
             session.set_loss(self.loss.link_code(self.net.sizes[-1]))
             out, bad = session.infer(mode, X)
@@ -375,10 +422,10 @@ class Trainer:
         """
         rows = features(self, X)
         layer = range(len(self.net.layers) - 1)[layer]
-        session = self._session("infer", INFERENCE_BATCH)
         out = np.empty((len(rows), self.net.sizes[-1]), self.net.dtype)
         hidden = np.empty((len(rows), self.net.sizes[layer + 1]), self.net.dtype)
-        with session.lock:
+        with self.turns.state:
+            session = self._session("infer", INFERENCE_BATCH)
             session.params = averages.weights(self)
             session.bind(rows, out=out)
             for step in session.each(codes.FORWARD, -(-len(rows) // INFERENCE_BATCH)):
@@ -394,7 +441,8 @@ class Trainer:
 
         dW (fan_in, fan_out) and db (fan_out,), one pair a layer, in the network's dtype. The list has
         attributes gains, shifts, slopes and embeddings, tuples as the network's. Nothing is dropped;
-        batch norm takes the statistics of X. X, y, sample_weight as in fit; raises as it does.
+        batch norm takes the statistics of X. X, y, sample_weight as in fit; raises as it does. With a
+        preparation it is the loss that is trained, of prepared inputs and targets.
 
         >>> loss, gradients = trainer.gradients(X, y)
         >>> [(dW.shape, db.shape) for dW, db in gradients]
@@ -403,9 +451,10 @@ class Trainer:
         given = samples(self, X, y, sample_weight)
         checks.check_batches(self.net.norms, given.rows, given.rows)
         grads = arena(self.net.params.size, self.net.dtype)
-        session = sessions.open_session(self, given.rows, given.code, grads)
-        sessions.bind(self, session, given)
-        [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
+        with self.turns.state:
+            session = sessions.open_session(self, given.rows, given.code, grads)
+            sessions.bind(self, session, given)
+            [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
         return float(loss / mass), Gradients(self.net, grads)
 
     def lr_find(self, X: Features, y: Targets, **options: Any) -> RangeTest:
@@ -420,7 +469,8 @@ class Trainer:
         """
         from ..lrfind import lr_find
 
-        return lr_find(self, X, y, **options)
+        with self.turns.state:
+            return lr_find(self, X, y, **options)
 
     def explain(self, seconds: float = 0.5) -> Explanation:
         """Where a training step's time goes: per layer and phase the time, GFLOP/s, share of the peak
@@ -435,7 +485,8 @@ class Trainer:
         """
         from ..explain import explain
 
-        return explain(self, seconds)
+        with self.turns.state:
+            return explain(self, seconds)
 
     def diagnose(
         self, X: Features, y: Targets, sample_weight: SampleWeight = None, rows: int = 1024
@@ -451,49 +502,60 @@ class Trainer:
         """
         from ..diagnosis import diagnose
 
-        return diagnose(self, X, y, sample_weight, rows)
+        with self.turns.state:
+            return diagnose(self, X, y, sample_weight, rows)
 
     # --- files
 
     def save(self, path: FilePath) -> None:
         """Write network, optimizer state, counters and seed to one .safetensors file: whole or not at all.
 
-        Arrays and a JSON configuration, no code; ``load`` goes on bit for bit. Raises OSError.
+        Arrays, a JSON configuration and a checksum of both, no code; ``load`` goes on bit for bit. Raises
+        OSError, naming ``path``, and ValueError for what ``load`` would refuse, such as weights that are not
+        finite: a good file that is there stays.
 
         >>> trainer.save("model.safetensors")
         >>> again = fb.load("model.safetensors")
         >>> bool((again.predict(X) == trainer.predict(X)).all())
         True
         """
-        checkpoint.save(self, path)
+        with self.turns.state:
+            checkpoint.save(self, path)
 
     def to_torch(self, link: bool = False) -> torch.nn.Sequential:
         """The network as a torch.nn.Sequential of its dtype: forward's outputs, or, with link, predict's.
 
-        "0.weight" (fan_out, fan_in), "0.bias", "2.weight", ...; a stored scaling is folded in. Raises
-        ImportError without torch, ValueError for what torch.nn has no module for.
+        "0.weight" (fan_out, fan_in), "0.bias", "2.weight", ...; in eval() mode, without Dropout. A stored
+        scaling is folded in, and makes it float64. Raises ImportError without torch, ValueError for what
+        torch.nn has no module for and for weights that are not finite.
         """
         from ..export import to_torch
 
-        return to_torch(self, link)
+        with self.turns.state:
+            return to_torch(self, link)
 
     def to_onnx(self, path: FilePath, link: bool = True) -> None:
         """Write the network as ONNX, opset 13, float32: X (N, inputs) to Y (N, outputs).
 
         link : Y is what ``predict`` gives, else ``forward``. A stored preparation's scaling is part of
-        it; its one-hot columns are inputs of their own. Raises ImportError without onnx, ValueError
-        for what has no export.
+        it; its one-hot columns are inputs of their own. Raw X and Y are double then: numbers far from 0
+        have their differences in digits that float32 does not hold. Raises ImportError without onnx,
+        ValueError for what has no export, OSError.
         """
         from ..export import described, onnxfile
 
-        onnxfile.write(described(self, link), path)
+        with self.turns.state:
+            model = described(self, link)
+        onnxfile.write(model, path)
 
     def to_c(self, path: FilePath, name: str = "predict", link: bool = True) -> None:
         """Write the network as one C99 file without dependencies: ``void name(const float *x, float *y)``.
 
         x : one row of inputs, y : what ``predict`` gives for it, or, without link, ``forward``; double
-        for a float64 network. The same to about 1e-6 (1e-14) of the largest output. Raises ValueError
-        for what has no export and for a name that is no C identifier.
+        for a float64 network, and where a stored preparation scales raw x and y, as in ``to_onnx``. The
+        same to about 1e-6 (1e-14) of the largest output. All names begin with ``name``: files of several
+        models go into one program. Raises ValueError for what has no export and for a name that C or C++
+        does not take, OSError.
 
         >>> trainer.to_c("model.c", name="digits")
         >>> "void digits(const float *x, float *y)" in open("model.c").read()
@@ -501,8 +563,10 @@ class Trainer:
         """
         from ..export import cfile, described
 
-        text = cfile.source(described(self, link), name)
-        with open(path, "w", encoding="utf-8") as file:
+        with self.turns.state:
+            model = described(self, link)
+        text = cfile.source(model, name)
+        with written(path, "w", encoding="utf-8") as file:
             file.write(text)
 
     # --- inside
@@ -537,12 +601,28 @@ class Trainer:
             )
         return session
 
+    def _trained(self) -> str:
+        return f"{self.steps:,} steps, {self.epochs:,} epochs"
+
+    def __repr__(self) -> str:
+        return call(self, "batch_size") + (f" after {self._trained()}" if self.steps else "")
+
+    def _repr_html_(self) -> str:
+        shown = {"loss": self.loss, "optimizer": self.optimizer, "batch size": self.batch_size}
+        shown |= {} if self.schedule is None else {"schedule": self.schedule}
+        shown |= {name.replace("_", " "): value for name, value in Options.of(self).config().items()}
+        shown |= {} if self.preparation is None else {"preparation": self.preparation}
+        shown |= {"device": self.device, "trained": self._trained() if self.steps else "not yet"}
+        rows = [("Trainer", ""), *shown.items()]
+        return html_table(rows, left=2) + self.net._repr_html_()
+
     def __getstate__(self):
         """For copy and pickle: sessions are opened anew."""
-        return {**self.__dict__, "_sessions": {}}
+        return {**self.__dict__, "_sessions": {}, "turns": None}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+        self.turns = Turns()
         slots, self.slots = self.slots, arena(self.slots.size, self.net.dtype)
         self.slots[:] = slots
 
@@ -550,7 +630,8 @@ class Trainer:
 def load(path: FilePath, *, device: Device = "auto", threads: int | None = None) -> Trainer:
     """The Trainer that ``Trainer.save`` wrote; training goes on exactly where it stopped.
 
-    Raises ValueError for a file that is not such a checkpoint, or whose arrays do not fit.
+    Raises ValueError for a file that is not such a checkpoint, whose arrays do not fit, or whose checksum
+    says that it is not as it was written; OSError for one that cannot be read.
 
     >>> trainer.save("model.safetensors")
     >>> trainer = fb.load("model.safetensors")  # in any other process

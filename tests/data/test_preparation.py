@@ -441,12 +441,10 @@ def test_names_that_stand_twice_are_refused_by_name(rng):
     ]
     for table in twice:
         for use in uses:
-            with pytest.raises(ValueError, match="got 2 columns named 'a', takes names that differ"):
+            with pytest.raises(ValueError, match="X: got two named 'a', takes columns whose names differ"):
                 use(table)
-    with pytest.raises(ValueError, match="got 2 columns named 'a'"):
+    with pytest.raises(ValueError, match="got two named 'a'"):
         Preparation.fit(values, names=["a", "b", "a"])
-    with pytest.raises(ValueError, match="two inputs would be named 'k=u'"):
-        Preparation.fit(Frame(["k", "k=u"], [rng.choice(["u", "v"], 20), values[:, 0]]))
 
 
 def test_a_frame_of_another_library_is_prepared_as_ours(rng):

@@ -213,5 +213,5 @@ def test_columns_that_say_nothing_are_left_out_unless_they_are_to_be_kept(rng):
         TabularPreprocessor().fit(frame[["who"]])
     with pytest.raises(ValueError, match="preset: got 'table', takes None, 'tabular' or a TabularPreproc"):
         MLPClassifier(preset="table").fit(frame, y)
-    with pytest.raises(ValueError, match="got 2 columns named 'x'"):
+    with pytest.raises(ValueError, match="got two named 'x'"):
         TabularPreprocessor().fit(frame.set_axis(["x", "y", "x"], axis=1))
