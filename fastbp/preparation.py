@@ -15,6 +15,7 @@ from .data.written import Written
 from .errors import distinct, flag
 from .errors import unknown as unknown_name
 from .prepare import Standardizer
+from .printing import html_table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -532,6 +533,23 @@ class Preparation:
         if probabilities.shape[1] == 1:
             return [self.classes[int(p > 0.5)] for p in probabilities[:, 0]]
         return [self.classes[i] for i in probabilities.argmax(axis=1)]
+
+    # --- shown
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"columns": f"{self.columns}, as {self.inputs} inputs", "prepared": self.summary()}
+        if self.target:
+            facts["target"] = self.target
+        if self.classes:
+            shown = ", ".join(map(str, self.classes[:10])) + ", ..." * (len(self.classes) > 10)
+            facts["classes"] = f"{len(self.classes)}: {shown}"
+        return facts
+
+    def __repr__(self) -> str:
+        return f"Preparation({'; '.join(f'{name} {fact}' for name, fact in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        return html_table([("Preparation", ""), *self._facts().items()], left=2)
 
     # --- files
 
