@@ -126,9 +126,9 @@ class Rows:
     def vector_at(self, n):
         return self._numbers[LOSS_SCALARS:][n.astype(np.int64)]
 
-    def halves(self, body):
+    def halves(self, body, *more):
         first, second = np.split(self._z, 2, axis=1)
-        value, *slopes = body(first, second, self._t)
+        value, *slopes = body(first, second, self._t, *(f(slice(None)) for f in more))
         self.delta[:] = np.hstack(slopes)
         return value.sum(axis=1, keepdims=True)
 

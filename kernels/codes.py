@@ -102,6 +102,7 @@ LABELS = (CROSS_ENTROPY, SMOOTH_CROSS_ENTROPY, LABEL_FOCAL, LABEL_HINGE)  # targ
 # right or wrong: a sample by its largest output, or each output by its sign
 RIGHT_BY_SAMPLE = (*LABELS, SOFT_CROSS_ENTROPY, SMOOTH_SOFT_CROSS_ENTROPY)
 RIGHT_BY_OUTPUT = (BCE_WITH_LOGITS, WEIGHTED_BCE, FOCAL, HINGE)
+TOGETHER = (*RIGHT_BY_SAMPLE, COSINE)  # the outputs are one answer: none has a target or a weight of its own
 
 # What the weight tile's epilogue does: STORE keeps the gradient (the second path), ADD adds to what is
 # kept, the rules are the optimizers. A code is a rule, plus one of the variants with more terms:

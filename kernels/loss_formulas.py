@@ -11,10 +11,13 @@ columns as lanes, and as many rows as there are lanes, column after column. To a
     v.z_at(n), v.vector_at(n)       each row's number in column n of z, of the loss's vector
     v.number(i), v.vector(c)        the loss's own numbers: hyperparameters, and one for each output
     v.outputs                       columns of a row
-    v.halves(body)                  sum of body(z, z of the other half, t)'s first; then puts its gradients
+    v.halves(body, *more)           sum of body(z, z of the other half, t, *more(c))'s first; puts its slopes
+    v.weight(c)                     an output's weight, over the mean of its row's: losses of WEIGHED alone
     v.finish(loss), v.right(mask)   a row's loss for weight 1; count the rows that are right
     v.right_each(c, mask)           count the outputs that are right
 """
+
+import functools
 
 from . import codes, formulas
 
@@ -127,20 +130,26 @@ def cosine(m, v):
     v.each(lambda c: v.put(c, v.z(c) * pull - v.t(c) * inverse))
 
 
-def gaussian_nll(m, v):
+def _counted(m, weight, *values):
+    """The values times the weight; where that is 0 they count for nothing, whatever they are."""
+    return tuple(m.select(weight > 0.0, x * weight, 0.0) for x in values)
+
+
+def gaussian_nll(m, v, weighed=False):
     """mean of (s + (z - t)^2 exp(-s)) / 2; s, the second half of the outputs, is the log of the variance.
 
     number(0): the least s that counts; below, loss and slope are what they are there.
     """
     share = 2.0 / v.outputs
 
-    def body(z, log_variance, t):
+    def body(z, log_variance, t, *weight):
         d, s = z - t, m.maximum(log_variance, v.number(0))
         precise = d * formulas.exp(m, -s)
         square = d * precise
-        return (s + square) * 0.5, precise * share, (1.0 - square) * 0.5 * share
+        found = (s + square) * 0.5, precise * share, (1.0 - square) * 0.5 * share
+        return _counted(m, *weight, *found) if weight else found
 
-    v.finish(v.halves(body) * share)
+    v.finish(v.halves(body, *[v.weight] * weighed) * share)
 
 
 def _bce(m, z, t):
@@ -224,10 +233,11 @@ def _hinge(m, z, t, margin):
     return m.select(short < 0.0, 0.0, short), m.select(short > 0.0, -side, short * 0.0)
 
 
-def mean_over_outputs(formula, given=lambda v, c: (), yes=None):
+def mean_over_outputs(formula, given=lambda v, c: (), yes=None, weighed=False):
     """The loss whose outputs are treated alone: formula(m, z, t, *given) -> (loss, d loss / d z).
 
-    given(v, c): the loss's own numbers. yes: targets above it say yes, as outputs above 0 do.
+    given(v, c): the loss's own numbers. yes: targets above it say yes, as outputs above 0 do. weighed:
+    whether outputs have weights of their own.
     """
 
     def loss(m, v):
@@ -236,9 +246,12 @@ def mean_over_outputs(formula, given=lambda v, c: (), yes=None):
         def body(c):
             z, t = v.z(c), v.t(c)
             value, slope = formula(m, z, t, *given(v, c))
+            if weighed:
+                value, slope = _counted(m, v.weight(c), value, slope)
             v.put(c, slope * share)
             if yes is not None:
-                v.right_each(c, ~((z > 0.0) ^ (t > yes)) & (z == z))
+                right = ~((z > 0.0) ^ (t > yes)) & (z == z)
+                v.right_each(c, right & (v.weight(c) > 0.0) if weighed else right)
             return (value,)
 
         (total,) = v.sums(1, body)
@@ -255,27 +268,34 @@ def _vector(v, c):
     return (v.vector(c),)
 
 
+# losses whose outputs are treated alone: what ``mean_over_outputs`` takes
+BY_OUTPUT = {
+    codes.BCE_WITH_LOGITS: {"formula": _bce, "yes": 0.5},
+    codes.WEIGHTED_BCE: {"formula": _bce_weighted, "given": _vector, "yes": 0.5},
+    codes.FOCAL: {"formula": _focal, "given": _numbers(3), "yes": 0.5},
+    codes.MSE: {"formula": _mse},
+    codes.MAE: {"formula": _mae},
+    codes.HUBER: {"formula": _huber, "given": _numbers(1)},
+    codes.LOG_COSH: {"formula": _log_cosh},
+    codes.QUANTILE: {"formula": _quantile, "given": _vector},
+    codes.POISSON_NLL: {"formula": _poisson_nll},
+    codes.GAMMA_NLL: {"formula": _gamma_nll},
+    codes.HINGE: {"formula": _hinge, "given": _numbers(1), "yes": 0.0},
+}
 LOSS = {
     codes.CROSS_ENTROPY: cross_entropy,
     codes.SOFT_CROSS_ENTROPY: soft_cross_entropy,
     codes.SMOOTH_CROSS_ENTROPY: smooth_cross_entropy,
     codes.SMOOTH_SOFT_CROSS_ENTROPY: smooth_soft_cross_entropy,
-    codes.BCE_WITH_LOGITS: mean_over_outputs(_bce, yes=0.5),
-    codes.WEIGHTED_BCE: mean_over_outputs(_bce_weighted, _vector, yes=0.5),
-    codes.FOCAL: mean_over_outputs(_focal, _numbers(3), yes=0.5),
     codes.LABEL_FOCAL: label_focal,
-    codes.MSE: mean_over_outputs(_mse),
-    codes.MAE: mean_over_outputs(_mae),
-    codes.HUBER: mean_over_outputs(_huber, _numbers(1)),
-    codes.LOG_COSH: mean_over_outputs(_log_cosh),
-    codes.QUANTILE: mean_over_outputs(_quantile, _vector),
-    codes.POISSON_NLL: mean_over_outputs(_poisson_nll),
-    codes.GAMMA_NLL: mean_over_outputs(_gamma_nll),
     codes.GAUSSIAN_NLL: gaussian_nll,
-    codes.HINGE: mean_over_outputs(_hinge, _numbers(1), yes=0.0),
     codes.LABEL_HINGE: label_hinge,
     codes.COSINE: cosine,
-}
+} | {code: mean_over_outputs(**parts) for code, parts in BY_OUTPUT.items()}
+# with a weight for each output: no part of the program, compiled when one is asked for, see custom.loss_of
+WEIGHED = {
+    codes.GAUSSIAN_NLL: functools.partial(gaussian_nll, weighed=True),
+} | {code: mean_over_outputs(**parts, weighed=True) for code, parts in BY_OUTPUT.items()}
 
 
 def _softmax_link(m, v):

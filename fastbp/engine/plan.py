@@ -25,7 +25,8 @@ class Plan:
     table : int64 array; work_size : elements of the work arena; numbers : the loss's own, to be put at
     table[P_NUMBERS] there; coded : where the table names functions, which may be the user's. optimizer : the
     code of its update; gradient : whether gradients are kept (the second path); frozen : numbers of layers
-    that stay as they are; average : whether the slots' last array is the average of the weights.
+    that stay as they are; average : whether the slots' last array is the average of the weights; wide : how
+    many numbers there is room for in a sample's target, in outputs.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Plan:
         frozen: Sequence[int] = (),
         numbers: Sequence[float] | Doubles = (),
         average: bool = False,
+        wide: int = 1,
     ) -> None:
         item = net.dtype.itemsize
         layers = len(net.layers)
@@ -59,7 +61,7 @@ class Plan:
         table[codes.P_LDX] = leading_dimension(net.layers[0][0], item)
         table[codes.P_X] = place.take(batch * table[codes.P_LDX])
         table[codes.P_TARGETS] = 1 if loss in codes.LABELS else outputs  # until targets are bound
-        table[codes.P_LDT] = leading_dimension(outputs, item)  # room for probabilities too
+        table[codes.P_LDT] = leading_dimension(wide * outputs, item)  # room for probabilities too
         table[codes.P_TARGET] = place.take(batch * table[codes.P_LDT])
         table[codes.P_ROWLOSS], table[codes.P_ROWSCALE] = place.take(batch), place.take(batch)
 

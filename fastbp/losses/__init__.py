@@ -14,7 +14,7 @@ import numpy as np
 from ..data import checks
 from ..errors import ABOVE_0, BELOW_1, BETWEEN_0_AND_1, FROM_0, check_field, unknown
 from ..kernels import codes
-from .base import Loss
+from .base import ByOutput, Loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +85,7 @@ class CrossEntropy(Loss):
 
 
 @dataclass
-class BCEWithLogits(Loss):
+class BCEWithLogits(ByOutput):
     """max(z, 0) - z t + log(1 + exp(-|z|)): sigmoid and cross-entropy, each output a yes or no.
 
     Targets: (N, C) in [0, 1], (N,) for one output. pos_weight: C numbers > 0 by which the positive side
@@ -102,6 +102,7 @@ class BCEWithLogits(Loss):
     name = "bce_with_logits"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.pos_weight, (int, float)):
             self.pos_weight = (self.pos_weight,)
         self._vector("pos_weight", lambda a: a > 0, "numbers above 0, one for each output")
@@ -110,6 +111,7 @@ class BCEWithLogits(Loss):
         return codes.BCE_WITH_LOGITS if self.pos_weight is None else codes.WEIGHTED_BCE
 
     def check(self, outputs: int) -> None:
+        super().check(outputs)
         self._check_length("pos_weight", outputs)
 
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
@@ -119,7 +121,7 @@ class BCEWithLogits(Loss):
         checks.check_range(array, self.name, 0, 1, "numbers from 0 to 1")
 
 
-class _Labels(Loss):
+class _Labels(ByOutput):
     """A loss for one class a sample or, with one output or ``multi_label``, a yes or no at each output."""
 
     label_code: int
@@ -161,11 +163,13 @@ class Focal(_Labels):
     label_code = codes.LABEL_FOCAL
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_field(self, "gamma", *FROM_0)
         if self.alpha is not None:
             check_field(self, "alpha", BETWEEN_0_AND_1[0], "a number between 0 and 1, or None")
 
     def check(self, outputs: int) -> None:
+        super().check(outputs)
         if self.alpha is not None and self.code(outputs) in codes.LABELS:
             raise ValueError(
                 f"Focal alpha: got {self.alpha} for {outputs} classes, takes None; alpha weighs yes and no, "
@@ -201,6 +205,7 @@ class Hinge(_Labels):
     label_code = codes.LABEL_HINGE
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_field(self, "margin", *ABOVE_0)
 
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
@@ -212,7 +217,7 @@ class Hinge(_Labels):
 
 
 @dataclass
-class MSE(Loss):
+class MSE(ByOutput):
     """(z - t)^2, as torch.nn.MSELoss.
 
     >>> loss_of(fb.losses.MSE(), [[3.0, 0.0]], [[1.0, 0.0]])
@@ -223,7 +228,7 @@ class MSE(Loss):
 
 
 @dataclass
-class MAE(Loss):
+class MAE(ByOutput):
     """|z - t|, as torch.nn.L1Loss; slope 0 at 0.
 
     >>> loss_of(fb.losses.MAE(), [[3.0, 0.0]], [[1.0, 0.0]])
@@ -234,7 +239,7 @@ class MAE(Loss):
 
 
 @dataclass
-class Huber(Loss):
+class Huber(ByOutput):
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), d = z - t: torch.nn.HuberLoss.
 
     >>> loss_of(fb.losses.Huber(delta=1.0), [[3.0, 0.0]], [[0.0, 0.5]])
@@ -246,6 +251,7 @@ class Huber(Loss):
     name = "huber"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_field(self, "delta", *ABOVE_0)
 
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
@@ -253,7 +259,7 @@ class Huber(Loss):
 
 
 @dataclass
-class LogCosh(Loss):
+class LogCosh(ByOutput):
     """log(cosh(z - t)): half the square near 0, |d| - log 2 far off, as Keras's LogCosh.
 
     >>> loss_of(fb.losses.LogCosh(), [[1.0]], [[0.0]])
@@ -264,7 +270,7 @@ class LogCosh(Loss):
 
 
 @dataclass
-class Quantile(Loss):
+class Quantile(ByOutput):
     """q (t - z) where t > z, else (1 - q) (z - t): z becomes the q-quantile (Koenker and Bassett 1978).
 
     quantiles: numbers between 0 and 1. For K targets the network has K * len(quantiles) outputs,
@@ -279,6 +285,7 @@ class Quantile(Loss):
     name = "quantile"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.quantiles, float):
             self.quantiles = (self.quantiles,)
         if self.quantiles is None:
@@ -286,6 +293,7 @@ class Quantile(Loss):
         self._vector("quantiles", lambda a: (a > 0) & (a < 1), "numbers between 0 and 1")
 
     def check(self, outputs: int) -> None:
+        super().check(outputs)
         count = np.size(self.quantiles)
         if outputs % count:
             raise ValueError(
@@ -296,16 +304,19 @@ class Quantile(Loss):
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (), np.tile(self.quantiles, outputs // np.size(self.quantiles))
 
+    def width(self, outputs: int) -> int:
+        return outputs // np.size(self.quantiles)
+
     def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
         count = np.size(self.quantiles)
-        array = checks.rows_of_targets(array, self.name, outputs // count)
+        array = checks.rows_of_targets(array, self.name, self.width(outputs))
         if array.shape[1] == 1:  # one number is read for every quantile
             return self.code(outputs), np.broadcast_to(array, (len(array), outputs))
         return self.code(outputs), array if count == 1 else np.repeat(array, count, axis=1)
 
 
 @dataclass
-class PoissonNLL(Loss):
+class PoissonNLL(ByOutput):
     """exp(z) - t z: counts t >= 0 whose mean is exp(z), as torch.nn.PoissonNLLLoss. predict: exp(z).
 
     >>> loss_of(fb.losses.PoissonNLL(), [[0.0]], [[2.0]]), loss_of(fb.losses.PoissonNLL(), [[1.0]], [[2.0]])
@@ -319,7 +330,7 @@ class PoissonNLL(Loss):
 
 
 @dataclass
-class GammaNLL(Loss):
+class GammaNLL(ByOutput):
     """z + t exp(-z): positive t, gamma distributed with mean exp(z) and any constant shape, which only
     scales the loss (half the gamma deviance, up to terms without z; McCullagh and Nelder 1989). predict:
     exp(z).
@@ -336,7 +347,7 @@ class GammaNLL(Loss):
 
 
 @dataclass
-class GaussianNLL(Loss):
+class GaussianNLL(ByOutput):
     """(log v + (mean - t)^2 / v) / 2: a mean and a variance for each target (Nix and Weigend 1994).
 
     For K targets the network has 2 K outputs: K means, then K logarithms of variances, as in Kendall and
@@ -353,9 +364,11 @@ class GaussianNLL(Loss):
     name = "gaussian_nll"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_field(self, "eps", *ABOVE_0)
 
     def check(self, outputs: int) -> None:
+        super().check(outputs)
         if outputs % 2:
             raise ValueError(
                 f"loss: got 'gaussian_nll' for a network with {outputs} outputs, takes an even number: "
@@ -365,8 +378,8 @@ class GaussianNLL(Loss):
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (np.log(self.eps),), 0.0
 
-    def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
-        return self.code(outputs), checks.rows_of_targets(array, self.name, outputs // 2)
+    def width(self, outputs: int) -> int:
+        return outputs // 2
 
 
 @dataclass

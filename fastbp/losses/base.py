@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
@@ -24,10 +24,14 @@ class Loss:
     """
 
     name: str  # of every loss, as Trainer takes it
+    ignore_nan: bool = False  # see ByOutput
 
     def config(self) -> dict[str, Any]:
         """{"name": ..., hyperparameters}: what ``loss(**config)`` takes back."""
-        return {"name": self.name, **asdict(cast(Any, self))}
+        config = {"name": self.name, **asdict(cast(Any, self))}
+        if not self.ignore_nan:
+            config.pop("ignore_nan", None)
+        return config
 
     def code(self, outputs: int) -> int:
         """The program's code, as far as it does not depend on the targets."""
@@ -39,6 +43,11 @@ class Loss:
 
     def check(self, outputs: int) -> None:
         """Raises ValueError if no network with so many outputs can have this loss."""
+        if self.ignore_nan and self.code(outputs) in codes.TOGETHER:
+            raise ValueError(
+                f"{type(self).__name__} ignore_nan: got True for {outputs} classes, takes False: labels are "
+                "never NaN; it is for one output or with multi_label=True"
+            )
 
     def numbers(self, outputs: int) -> Doubles:
         """float64 (LOSS_SCALARS + outputs,): hyperparameters, then one number for each output."""
@@ -50,9 +59,13 @@ class Loss:
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (), 0.0
 
+    def width(self, outputs: int) -> int:
+        """Numbers that a target has, where they are numbers, for a network with so many outputs."""
+        return outputs
+
     def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
         """(code, (N, targets) array) for targets with finite numbers; see fastbp.checks.targets."""
-        array = checks.rows_of_targets(array, self.name, outputs)
+        array = checks.rows_of_targets(array, self.name, self.width(outputs))
         self._check_targets(array)
         return self.code(outputs), array
 
@@ -84,6 +97,21 @@ class Loss:
                 f"{type(self).__name__} {name}: got {len(value)} numbers, takes {outputs}, one for each "
                 "output of the network"
             )
+
+
+@dataclass
+class ByOutput(Loss):
+    """A loss that treats each output alone: targets, and weights, may be known for some outputs of a sample.
+
+    ignore_nan: whether targets that are NaN count for nothing, as if their weight were 0.
+    """
+
+    ignore_nan: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.ignore_nan, (bool, np.bool_)):
+            raise TypeError(f"{type(self).__name__} ignore_nan: got {self.ignore_nan!r}, takes True or False")
+        self.ignore_nan = bool(self.ignore_nan)
 
 
 LossLike: TypeAlias = "LossName | str | Loss"

@@ -121,7 +121,7 @@ class Fit:
             for done, loss, mass, hits in sessions.training_windows(trainer, session, self.steps, before):
                 seen = min(done * self.batch, rows)
                 # before an epoch's end a guess where samples of weight 0 do not count
-                answers = self.samples.answers(round(self.share * seen), trainer.net.sizes[-1])
+                answers = self.samples.answers(self.share * seen, trainer.net.sizes[-1])
                 right = hits / max(1, answers) if scores and seen else None
                 self.progress.update(epoch, seen, loss / mass if mass else 0.0, right)
                 if self.seconds is not None and np.isfinite(loss):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import metrics as measures
+from ..custom import functions
 from ..data import checks
 from ..data.frames import names_of
 from ..engine import averages, backend, devices, parallel, sessions
@@ -209,9 +210,10 @@ class Trainer:
         shuffled or stratified ones see fastbp.prepare.stratified_split. metrics : names (see
         fastbp.metrics) or functions (y_true, prediction), of the validation data, else of X, after each
         epoch. callbacks : see fastbp.callbacks. early_stopping : end when val_loss has not improved for
-        so many epochs (True: 10), with the best weights; or an EarlyStopping. sample_weight : (N,)
-        weights >= 0, or None; a batch's loss is their weighted mean. verbose : 0 quiet, 1 progress
-        bar, "auto" a bar where stderr is a terminal.
+        so many epochs (True: 10), with the best weights; or an EarlyStopping. sample_weight : weights >= 0
+        of samples (N,) or of their targets (N, targets), or None; a batch's loss is the weighted mean.
+        Targets that are NaN are refused, or left out by a loss with ignore_nan=True. verbose : 0 quiet,
+        1 progress bar, "auto" a bar where stderr is a terminal.
 
         Returns History. Ctrl-C ends the fit, says so and returns what there is: weights, counters and
         history belong together (``history.stopped``). Raises ValueError or TypeError before anything
@@ -234,7 +236,7 @@ class Trainer:
             self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
             early_stopping, shuffle, sample_weight, verbose,
         )  # fmt: skip
-        return fit.run(self._session("train", fit.batch), self._evaluate)
+        return fit.run(self._session("train", fit.batch, fit.samples.by_output), self._evaluate)
 
     def train_on_batch(self, X: Features, y: Targets, sample_weight: SampleWeight = None) -> float:
         """One step on these rows, all of them as one batch; returns their loss before it (float).
@@ -264,7 +266,7 @@ class Trainer:
     def _pass(self, use, batch, given):
         """One pass over Samples as they lie; their mean loss."""
         checks.check_batches(self.net.norms, batch, given.rows)
-        session = self._session(use, batch)
+        session = self._session(use, batch, given.by_output)
         with session.lock:
             session.hyper[:] = sessions.hyper(self)
             sessions.bind(self, session, given)
@@ -322,7 +324,7 @@ class Trainer:
 
     def _evaluate(self, given, functions, ema=None):
         """evaluate for Samples and metrics.table's functions."""
-        session = self._session("infer", INFERENCE_BATCH)
+        session = self._session("infer", INFERENCE_BATCH, given.by_output)
         with session.lock:
             session.params = averages.weights(self, ema)
             share = sessions.bind(self, session, given)
@@ -331,7 +333,7 @@ class Trainer:
             session.release()
         result = {"loss": float(loss / mass) if mass else 0.0}
         if given.scored:
-            result["accuracy"] = hits / given.answers(round(share * given.rows), self.net.sizes[-1])
+            result["accuracy"] = hits / given.answers(share * given.rows, self.net.sizes[-1])
         if functions:
             prediction = self._infer(given.X, codes.PREDICT, ema)
             measured = checks.measure(functions, given.code, given.y, prediction, given.weight)
@@ -403,7 +405,7 @@ class Trainer:
         given = samples(self, X, y, sample_weight)
         checks.check_batches(self.net.norms, given.rows, given.rows)
         grads = arena(self.net.params.size, self.net.dtype)
-        session = sessions.open_session(self, given.rows, given.code, grads)
+        session = sessions.open_session(self, given.rows, given.loss_code, grads)
         sessions.bind(self, session, given)
         [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
         return float(loss / mass), Gradients(self.net, grads)
@@ -507,18 +509,24 @@ class Trainer:
 
     # --- inside
 
-    def _session(self, use, batch):
-        """The session of a use, kept from call to call while nothing that shaped it has changed."""
-        if use == "infer" and use in self._sessions:  # no option changes it, and a row is predicted in 5 us
+    def _session(self, use, batch, by_output=False):
+        """The session of a use, kept from call to call while nothing that shaped it has changed.
+
+        by_output: whether targets have weights of their own.
+        """
+        infers = use == "infer"
+        if infers and by_output:
+            use = "infer by output"
+        if infers and use in self._sessions:  # no option changes it, and a row is predicted in 5 us
             return self._sessions[use]
-        if use != "infer" and len(self.net.frozen) == len(self.net.layers):
+        if not infers and len(self.net.frozen) == len(self.net.layers):
             raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
         options = Options.of(self)
         slots, hook = options.slots(self.optimizer), self.gradient_hook is not None
         if hook and options.accumulate > 1:
             raise ValueError(f"accumulate: got {options.accumulate} beside a gradient_hook, takes 1")
-        second = use != "infer" and (options.stores or hook)
-        shape = (batch, options.code(self.optimizer), second, self.net.frozen, slots)
+        second = not infers and (options.stores or hook)
+        shape = (batch, options.code(self.optimizer), second, self.net.frozen, slots, by_output)
         session = self._sessions.get(use)
         if session is None or session.shape != shape:
             if self.slots.size != slots * self.net.params.size:
@@ -526,12 +534,14 @@ class Trainer:
                     f"optimizer: {self.optimizer} keeps {slots} numbers per parameter (with the average of "
                     "ema), not what this trainer began with; takes a new Trainer"
                 )
+            code = self.loss.code(self.net.sizes[-1])
             session = self._sessions[use] = sessions.open_session(
-                self, batch, self.loss.code(self.net.sizes[-1]), self.slots, second, self.net.frozen
-            )
+                self, batch, functions.weighed(code) if by_output else code, self.slots, second,
+                self.net.frozen,
+            )  # fmt: skip
             session.shape = shape
         session.seed(self.seed)
-        if use != "infer" and self.steps == 0 and self.ema is not None:
+        if not infers and self.steps == 0 and self.ema is not None:
             averages.copy_to_average(
                 self, lambda name, k: (0 if name == "embeddings" else k) in self.net.frozen
             )

@@ -123,7 +123,10 @@ class Across(View):
     def vector_at(self, number):
         return self._pick(self.e.at(self._numbers, LOSS_SCALARS), number)
 
-    def halves(self, body):
+    def weight(self, c):
+        return self.e.load(self._t, self.e.b.add(c, self.n_out))
+
+    def halves(self, body, *more):
         e, half = self.e, self.half()
         last = e.b.and_(e.b.sub(self.n_out, e.int(1)), e.int(-e.lanes))
         e.store(e.constant(0.0), self._delta, last)
@@ -131,7 +134,7 @@ class Across(View):
         with e.loop(half, e.lanes) as c:
             mask, other = e.lanes_below(e.b.sub(half, c)), e.b.add(c, half)
             first, second = (e.masked_load(e.at(self._z, i), mask) for i in (c, other))
-            value, *slopes = body(first, second, self.t(c))
+            value, *slopes = body(first, second, self.t(c), *(f(c) for f in more))
             set_total(total() + e.select(mask, value, 0.0))
             for place, slope in zip((c, other), slopes, strict=True):
                 x = e.select(self.alive, slope * self.scale, 0.0)
@@ -211,12 +214,15 @@ class Down(View):
     def vector_at(self, number):
         return self._pick(self.vector, number)
 
-    def halves(self, body):
+    def weight(self, c):
+        return self.t(self.e.b.add(c, self.n_out))
+
+    def halves(self, body, *more):
         e, half = self.e, self.half()
         total, set_total = e.cell(e.constant(0.0))
         with e.loop(half) as c:
             other = e.b.add(c, half)
-            value, first, second = body(self.z(c), self.z(other), self.t(c))
+            value, first, second = body(self.z(c), self.z(other), self.t(c), *(f(c) for f in more))
             set_total(total() + value)
             self.put(c, first)
             self.put(other, second)

@@ -81,12 +81,15 @@ class Row:
     def sums(self, n, body):
         return self._sums(n, body, "width")
 
-    def halves(self, body):
+    def weight(self, c):
+        return self.m.line(f"mem[t_row + count + {c.text}]")
+
+    def halves(self, body, *more):
         half = self.m.line("width // 2").text
 
         def one(c):
             other = Name(self.m, f"({half} + {c.text})")
-            loss, first, second = body(self.z(c), self.z(other), self.t(c))
+            loss, first, second = body(self.z(c), self.z(other), self.t(c), *(f(c) for f in more))
             self.put(c, first)
             self.put(other, second)
             return (loss,)

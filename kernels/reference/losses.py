@@ -177,9 +177,12 @@ def loss_and_delta(name, z, t, sample_weight=None, **constants):
     """The mean loss of a batch, a float, and its gradient with respect to z (B, C).
 
     t: (B, C), or (B,) when C is 1; gaussian_nll and quantile: (B, K); for cross_entropy, focal and
-    hinge also integer labels (B,). sample_weight: (B,), not all zero. constants: the loss's own.
+    hinge also integer labels (B,). sample_weight: (B,), not all zero, or one for each target, see
+    `by_target`. constants: the loss's own.
     """
     t = np.asarray(t)
+    if np.ndim(sample_weight) == 2:
+        return by_target(name, z, t.reshape(len(z), -1), np.asarray(sample_weight, float), constants)
     labels = name in ("cross_entropy", "focal", "hinge") and t.ndim == 1 and z.shape[1] > 1
     if not labels:  # (B,) against (B, 1) would broadcast to (B, B)
         t = t.reshape(len(z), -1).astype(z.dtype)
@@ -189,6 +192,27 @@ def loss_and_delta(name, z, t, sample_weight=None, **constants):
     share = (w / w.sum()).astype(z.dtype)  # of each sample in the mean
     values, delta = LOSSES[name](z, t, **constants)
     return float((share * values).sum()), share[:, None] * delta
+
+
+def by_target(name, z, t, weight, constants):
+    """sum of weight_ik loss_ik / sum of weight_ik, loss_ik that of sample i's target k alone; its gradient.
+
+    t, weight: (B, K). Where the weight is 0, t may be anything, NaN too.
+    """
+    each, value, delta = z.shape[1] // t.shape[1], 0.0, np.zeros_like(z)
+    share = (weight / weight.sum()).astype(z.dtype)
+    for k in range(t.shape[1]):
+        known, own = weight[:, k] > 0, dict(constants)
+        columns = np.arange(k * each, (k + 1) * each)
+        if name == "gaussian_nll":
+            columns = np.array([k, t.shape[1] + k])
+        if constants.get("pos_weight") is not None:
+            own["pos_weight"] = [constants["pos_weight"][k]]
+        at = np.ix_(known, columns)
+        values, slopes = LOSSES[name](z[at], t[known, k][:, None].astype(z.dtype), **own)
+        value += float((share[known, k] * values).sum())
+        delta[at] = share[known, k][:, None] * slopes
+    return value, delta
 
 
 def link(loss, z, **constants):
