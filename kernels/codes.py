@@ -59,6 +59,9 @@ NO_NORM, LAYER_NORM, BATCH_NORM = range(3)
 NORMS = {"layer": LAYER_NORM, "batch": BATCH_NORM}
 NORM_EPS, MOMENTUM = 1e-5, 0.1  # torch.nn.LayerNorm's and BatchNorm1d's
 DROPOUT_RANGE = 1 << 32  # a number is dropped where its 32 random bits are below rate * DROPOUT_RANGE
+SAMPLE = (
+    1 << 32
+)  # predictions with dropout: sample k drops by numbers from (k + 1) * SAMPLE on, training by lower
 
 # Losses. SOFT_: cross_entropy with class probabilities as targets; SMOOTH_: with label smoothing or class
 # weights; LABEL_: with one class a sample, where outputs could also be treated alone.

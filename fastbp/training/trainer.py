@@ -340,29 +340,44 @@ class Trainer:
             result |= {name: value for name, value in measured.items() if name not in result}
         return result
 
-    def predict(self, X: Features, *, ema: bool | None = None) -> Floats:
+    def predict(self, X: Features, *, samples: int | None = None, ema: bool | None = None) -> Floats:
         """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
         bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
         else the outputs themselves; in the network's dtype. X as in fit; raises as it does. X that lies on
         the GPU gives an array there, of X's library.
 
+        samples : so many predictions with dropout left on, (samples, N, outputs), each row of each with masks
+        of its own: Monte Carlo dropout (Gal and Ghahramani, ICML 2016). Their mean over axis 0 is the
+        prediction, their deviation says how sure it is. What is dropped is a function of ``seed``, of the
+        sample's number and the row's place in X; batch norm takes its running statistics. Raises ValueError
+        for a network without dropout.
+
         >>> trainer.predict(X).sum(axis=1).round(5).tolist()
         [1.0, 1.0, 1.0, 1.0]
         """
-        out = self._infer(features(self, X, finite=False), codes.PREDICT, ema)
+        rows = features(self, X, finite=False)
+        if samples is not None:
+            whole("samples", samples)
+            if not (self.net.input_dropout or any(self.net.dropouts)):
+                raise ValueError(f"samples: got {samples} for a network without dropout, takes None")
+        out = self._infer(rows, codes.PREDICT, ema, samples)
         return out if self.preparation is None else self.preparation.outputs(out)
 
     def forward(self, X: Features, *, ema: bool | None = None) -> Floats:
         """(N, outputs) of the last layer, before the link: logits. X as in fit; raises as it does."""
         return self._infer(features(self, X, finite=False), codes.FORWARD, ema)
 
-    def _infer(self, X, mode, ema=None):
-        """Outputs for X as ``features`` gives it."""
+    def _infer(self, X, mode, ema=None, samples=None):
+        """Outputs for X as ``features`` gives it, (N, outputs) or (samples, N, outputs)."""
         session = self._session("infer", INFERENCE_BATCH)
         with session.lock:
             session.params = averages.weights(self, ema)
             session.set_loss(self.loss.link_code(self.net.sizes[-1]))
-            out, bad = session.infer(mode, X)
+            if samples is None:
+                out, bad = session.infer(mode, X)
+            else:
+                session.seed(self.seed)
+                out, bad = session.infer_samples(mode, X, samples)
         if bad:  # the kernel has seen it; here it is said where
             checks.check_finite("X", X, self.net.dtype)
         return out

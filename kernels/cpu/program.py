@@ -532,6 +532,8 @@ def batch_of(net, crew, task, step, update):
     first, last = share_of(end - begin, crew.group, crew.groups)
     # counts batches, also of several an update
     drops = (update.number - 1) * task.every + update.part + 1 if task.learns else 0
+    if task.predicts and call.step > 0:
+        drops = call.step + step
     return Batch(start, rows, drops, Share(Slice(begin, end), Slice(begin + first, begin + last)))
 
 

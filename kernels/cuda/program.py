@@ -149,6 +149,7 @@ class PassOptions(NamedTuple):
     """What a pass asks for beside the plain step: each launches something, so a graph knows it."""
 
     mode: int
+    drops: bool
     clips: bool
     per_layer: bool
     limits: bool
@@ -278,7 +279,8 @@ class Run:
         asks = [codes.H_CLIP_NORM, codes.H_CLIP_LAYER, codes.H_PER_LAYER, codes.H_MAX_NORM]
         norm, layer, *rest = ((hyper[asks] > 0) & trains).tolist()
         average = plan[codes.P_SLOTS] > codes.SLOTS[int(plan[codes.P_OPTIMIZER])]
-        self.options = PassOptions(mode, norm or layer, *rest, bool(average) and trains)
+        drops = trains or (mode in (codes.PREDICT, codes.FORWARD) and number > 0)
+        self.options = PassOptions(mode, drops, norm or layer, *rest, bool(average) and trains)
         state[codes.G_APART] = codes.CONSTANTS * self.options.per_layer
         # where a gradient is kept that is not used at once
         second = self.options.clips or stored or every > 1
@@ -393,7 +395,7 @@ class Run:
         else:
             width = max(self.layers[0][0], int(self.state[codes.G_TARGETED]))
             add("gather", (batch, over(width, GATHER_THREADS)), GATHER_THREADS, *given)
-        drops = mode == codes.TRAIN and self.plan[codes.P_DROPOUT] > 0
+        drops = self.options.drops and self.plan[codes.P_DROPOUT] > 0
         if drops:
             add("drop_inputs", (batch, inputs), GATHER_THREADS, mem, table)
         for i, (_, o) in enumerate(self.layers):

@@ -249,3 +249,15 @@ def test_users_loss(rng, device):
         assert h.relative(*found) < 1e-12
         trainer = fb.Trainer(net, mine, device=device)
         assert h.relative(trainer.predict(X), 1 / (1 + np.exp(-out)) if mine is square else out) < 1e-12
+
+
+@pytest.mark.parametrize("case", [case for case in MORE if "dropout" in str(MORE[case])])
+def test_predictions_with_dropout(rng, device, case):
+    """The reference's masks, a number for each sample; and nothing stays dropped."""
+    net = network(rng, ("relu", "prelu", "silu"), **MORE[case])
+    X, seed = mixed(rng, 5, net.sizes[0], net.embedded, float), int(rng.integers(2**62))
+    trainer = fb.Trainer(net, "mse", seed=seed, device=device)
+    plain, found = trainer.predict(X), trainer.predict(X, samples=2)
+    exact = np.array([Oracle(net).outputs(X, seed, k + 1 << 32) for k in range(2)])
+    assert h.relative(found, exact) < 1e-11
+    assert np.array_equal(trainer.predict(X), plain)
