@@ -296,6 +296,22 @@ class Preparation:
             out[part] = (self._encoded(piece, at) - self.mean) / self.scale
         return out
 
+    def input_gradients(self, gradient: Array, X: Features) -> Array:
+        """Derivatives by raw columns, (N, ..., columns), from those by the network's inputs.
+
+        Columns of text have none, nor has a number that is missing: NaN.
+        """
+        table = self._table(X)
+        found = np.full((*gradient.shape[:-1], self.columns), np.nan, gradient.dtype)
+        for i, place in enumerate(self._places()):
+            if i not in self.categories:
+                scale = 1.0 if self.scale is None else self.scale[place.start]
+                found[..., i] = gradient[..., place.start] / scale
+                column = table.columns[i] if isinstance(table, frames.Frame) else table[:, i]
+                if getattr(column, "dtype", np.dtype(int)).kind == "f" and not hasattr(column, "tocsr"):
+                    found[np.isnan(column), ..., i] = np.nan
+        return found
+
     # --- targets and outputs
 
     def targets(self, y: Targets) -> Any:

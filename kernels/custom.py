@@ -2,8 +2,8 @@
 
 A definition of the user's scalar function has a list of nodes, evaluated by any device's maths. A node is
 (operation, operand, ...): operands are numbers of earlier nodes, for "input" the argument's number, for
-"constant" the value. fastbp/custom/tracing.py makes them from Python functions. A definition of a loss of
-ours, whose outputs have weights, has its code in their place.
+"constant" the value. fastbp/custom/tracing.py makes them from Python functions. In their place there may be
+the code of a loss of ours, whose outputs have weights, or of one with a link, to pull gradients through it.
 """
 
 from math import inf, nan
@@ -104,6 +104,8 @@ def evaluate(m, nodes, wanted, inputs):
 def loss_of(definition):
     """The loss (m, v) of a definition, see loss_formulas.py."""
     weighed = definition.get("weighed", False)
+    if "pull" in definition:
+        return loss_formulas.PULL[definition["pull"]]
     if "code" in definition:
         return loss_formulas.WEIGHED[definition["code"]]
 

@@ -6,6 +6,7 @@ columns as lanes, and as many rows as there are lanes, column after column. To a
     v.each(body), v.columns(c)      body(c) for every block of columns c; the columns' numbers
     v.z(c), v.t(c), v.label         outputs, targets; the class, where targets are labels
     v.put(c, x)                     the gradient, for a sample of weight 1
+    v.set(c, x)                     the gradient itself, whatever the sample's weight
     v.keep(c, x), v.kept(c)         anything, in the gradient's place
     v.sums(n, body), v.top(values)  sums of body(c)'s n values over the columns; largest and its column
     v.z_at(n), v.vector_at(n)       each row's number in column n of z, of the loss's vector
@@ -330,4 +331,60 @@ LINK = {
     **dict.fromkeys((codes.BCE_WITH_LOGITS, codes.WEIGHTED_BCE, codes.FOCAL), _each_link(formulas.sigmoid)),
     **dict.fromkeys((codes.POISSON_NLL, codes.GAMMA_NLL), _each_link(formulas.exp)),
     codes.GAUSSIAN_NLL: _gaussian_link,
+}
+
+
+# --- gradients that are given: of predictions, for what is in the place of targets
+
+
+def _pull_softmax(m, v):
+    factor = 1.0 / softmax(m, v)[2]
+    (mean,) = v.sums(1, lambda c: (v.kept(c) * factor * v.t(c),))
+    v.finish(mean)
+    v.each(lambda c: v.set(c, v.kept(c) * factor * (v.t(c) - mean)))
+
+
+def _pull_each(link):
+    """link(m, v, c) -> (what the output stands for, its slope)."""
+
+    def pull(m, v):
+        def body(c):
+            given, (value, slope) = v.t(c), link(m, v, c)
+            v.set(c, given * slope)
+            return (given * value,)
+
+        (total,) = v.sums(1, body)
+        v.finish(total)
+
+    return pull
+
+
+def _identity_slope(m, v, c):
+    return v.z(c), m.constant(1.0)
+
+
+def _exp_slope(m, v, c):
+    power = formulas.exp(m, v.z(c))
+    return power, power
+
+
+def _sigmoid_slope(m, v, c):
+    value = formulas.sigmoid(m, v.z(c))
+    return value, value * formulas.sigmoid(m, -v.z(c))
+
+
+def _gaussian_slope(m, v, c):
+    z, is_mean = v.z(c), v.columns(c) < v.outputs * 0.5
+    variance = formulas.exp(m, m.maximum(z, v.number(0)))
+    slope = m.select(z > v.number(0), variance, 0.0)
+    return m.select(is_mean, z, variance), m.select(is_mean, 1.0, slope)
+
+
+# by the code of a loss that has the link: the row's "loss" is the sum of given gradients times predictions
+PULL = {
+    codes.MSE: _pull_each(_identity_slope),
+    **dict.fromkeys(_SOFTMAX, _pull_softmax),
+    **dict.fromkeys((codes.BCE_WITH_LOGITS, codes.WEIGHTED_BCE, codes.FOCAL), _pull_each(_sigmoid_slope)),
+    **dict.fromkeys((codes.POISSON_NLL, codes.GAMMA_NLL), _pull_each(_exp_slope)),
+    codes.GAUSSIAN_NLL: _pull_each(_gaussian_slope),
 }

@@ -129,7 +129,10 @@ P_LOWEST = P(COUNT, "The lowest layer that trains; no delta is needed below it."
 P_NUMBERS = P(WORK, "The loss's own numbers: LOSS_SCALARS, then one for each output.", PLAN, BOTH)
 P_MEETS = P(FLAG, "Whether a layer has a batch norm, where all rows meet.", PLAN, BOTH)
 P_DROPOUT = P(SHARE, "Share of the inputs that is dropped.", PLAN, BOTH)
-P_DX = P(WORK, "The gradient of the embedded columns, (batch, their number).", PLAN, BOTH)
+P_SOUGHT = P(
+    COUNT, "First of layer 0's inputs whose gradient is wanted; where none is, their number.", PLAN, BOTH
+)
+P_DX = P(WORK, "The gradient of the inputs from there on, (batch, their number).", PLAN, BOTH)
 P_LDDX = P(FLOATS, "Leading dimension of that gradient.", PLAN, BOTH)
 P_CODES = P(WORK, "The batch's categories, (embeddings, batch).", PLAN, BOTH)
 P_RUNS = P(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import math
-from ..kernels import codes
+from ..kernels import codes, loss_formulas
 from ..losses import LOSSES
 from ..losses.base import Loss
 from ..network import activations
@@ -46,6 +46,13 @@ def weighed(code: int) -> int:
     """The code of the loss ``code``, ours or the user's, with a weight for each output."""
     known = json.loads(definition(code)) if code >= codes.USER else {"kind": "loss", "code": code}
     return code_of(json.dumps({**known, "weighed": True}, separators=(",", ":")))
+
+
+def pulled(code: int | None) -> int:
+    """The code of the loss whose targets are the gradient of what outputs stand for, by the link of the loss
+    ``code``, or of outputs themselves."""
+    pull = code if code in loss_formulas.PULL else codes.MSE
+    return code_of(json.dumps({"kind": "loss", "pull": pull}, separators=(",", ":")))
 
 
 def is_weighed(code: int) -> bool:

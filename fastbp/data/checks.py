@@ -269,6 +269,19 @@ def class_targets(
     return False, array
 
 
+def output_gradients(
+    name: str, given: Any, rows: int, outputs: int, dtype: DTypeLike, takes: str = "takes"
+) -> Array:
+    """(rows, outputs) finite numbers of dtype; (rows,) will do for one output. takes: how errors say so."""
+    array = _array(name, given)
+    if array.ndim == 1 and outputs == 1:
+        array = array[:, None]
+    if array.shape != (rows, outputs):
+        raise ValueError(f"{name}: got shape {array.shape}, {takes} ({rows}, {outputs})")
+    check_finite(name, array, dtype)
+    return np.ascontiguousarray(array, dtype)
+
+
 def weights(
     sample_weight: SampleWeight, rows: int, dtype: DTypeLike, targets: int | None = None
 ) -> Floats | None:

@@ -312,6 +312,7 @@ class Session:
 
     def each(self, mode: int, steps: int) -> Iterator[int]:
         """Run the steps one at a time; yields the number of each, when layer_rows has its results."""
+        self.call[codes.K_STEP] = 0
         for step in range(steps):
             self._tell(mode, step, step + 1)
             self._go(mode, self.team.threads)
@@ -358,6 +359,12 @@ class Session:
             self.work[row[at] : row[at] + rows * ld].reshape(rows, ld)[:, :width]
             for at in (codes.L_A, codes.L_DELTA)
         )
+
+    def input_rows(self, rows: int) -> Floats:
+        """The gradient of the inputs, (rows, their number), as the last step left it: a view."""
+        start, ld = int(self.table[codes.P_DX]), int(self.table[codes.P_LDDX])
+        width = int(self.table[codes.HEADER + codes.L_FAN_IN] - self.table[codes.P_SOUGHT])
+        return self.work[start : start + rows * ld].reshape(rows, ld)[:, :width]
 
     def _tell(self, mode: int, begin: int, end: int) -> None:
         """Let the call be about steps [begin, end), and have the constants of their updates at hand."""

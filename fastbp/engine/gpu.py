@@ -209,6 +209,10 @@ class GpuSession:
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them: copies."""
         return self._run.layer_rows(layer, rows)
 
+    def input_rows(self, rows: int) -> Floats:
+        """The gradient of the inputs, (rows, their number), as the last step left it: a copy."""
+        return self._run.input_rows(rows)
+
     def timed(self, steps: int, number: int) -> list[Any]:
         """(seconds of a step of TRAIN, [(launch, its seconds in each step)]): see Run.pace and Run.timed."""
         found = []

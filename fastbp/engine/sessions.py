@@ -31,14 +31,18 @@ def open_session(
     frozen: Sequence[int] = (),
     params: Floats | None = None,
     threads: int | None = None,
+    seeks: bool = False,
 ) -> Any:
-    """A new session: on net.params or a copy, with ``threads`` or as many as the trainer takes."""
+    """A new session: on net.params or a copy, with ``threads`` or as many as the trainer takes.
+
+    seeks: whether the gradient of the inputs is wanted.
+    """
     net, options = trainer.net, Options.of(trainer)
     fixed = threads is not None or trainer.threads is not None
     threads = threads or parallel.most_threads(net, batch, trainer.threads)
     plan = Plan(
         net, code, options.code(trainer.optimizer), batch, threads, second, frozen,
-        trainer.loss.numbers(net.sizes[-1]), options.ema is not None, 1 + functions.is_weighed(code),
+        trainer.loss.numbers(net.sizes[-1]), options.ema is not None, 1 + functions.is_weighed(code), seeks,
     )  # fmt: skip
     session = backend.open_session(
         trainer.device, net.params if params is None else params, slots, plan, hyper(trainer), threads,

@@ -26,7 +26,7 @@ from ..network.layout import arena
 from ..network.mlp import MLP
 from ..optimizers import optimizer as make_optimizer
 from ..schedules import schedule as make_schedule
-from . import checkpoint, fitting, stream
+from . import backwards, checkpoint, fitting, stream
 
 if TYPE_CHECKING:
     import torch
@@ -424,6 +424,48 @@ class Trainer:
         sessions.bind(self, session, given)
         [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
         return float(loss / mass), Gradients(self.net, grads)
+
+    def gradients_from(self, X: Features, output_gradient: Targets, *, link: bool = True) -> Gradients:
+        """[(dW, db), ...] of a loss of your own, of which you have the gradient at the outputs.
+
+        output_gradient : (N, outputs), d loss / d predict(X), or, without link, d loss / d forward(X); (N,)
+        for one output. Sums over the samples, as torch's ``outputs.backward(output_gradient)`` leaves them.
+        The list is that of ``gradients``, and as there nothing is dropped, and batch norm takes the
+        statistics of X. Raises as ``fit`` does.
+
+        >>> [(dW.shape, db.shape) for dW, db in trainer.gradients_from(X, np.ones((4, 4)))]
+        [((4, 16), (16,)), ((16, 4), (4,))]
+        """
+        return backwards.gradients_from(self, X, output_gradient, link)
+
+    def input_gradients(
+        self,
+        X: Features,
+        output: int | Targets | None = None,
+        *,
+        link: bool = True,
+        ema: bool | None = None,
+    ) -> Floats:
+        """How outputs change with the inputs: derivatives of ``predict``, or, without link, of ``forward``.
+
+        output : the number of an output, whose derivatives are returned, (N, inputs); None for those of all,
+        (N, outputs, inputs); or (N, outputs) gradients g, for those of sum_k g_k output_k, (N, inputs). As
+        predict does, it drops nothing, takes the running statistics of batch norm, and ``ema``. With a
+        preparation they are those of raw columns, in the target's own units. Columns of categories, texts,
+        and numbers that are missing have none: NaN. Raises as ``fit`` does, IndexError for an output that is
+        not there.
+
+        >>> trainer.input_gradients(X).shape, trainer.input_gradients(X, 2).shape
+        ((4, 4, 4), (4, 4))
+        """
+        code = backwards.loss_code(self, link)
+        use = f"inputs {code}"
+        if use not in self._sessions:
+            self._sessions[use] = backwards.open_session(self, INFERENCE_BATCH, code)
+        session = self._sessions[use]
+        with session.lock:
+            session.params = averages.weights(self, ema)
+            return backwards.input_gradients(self, session, X, output, link)
 
     def lr_find(self, X: Features, y: Targets, **options: Any) -> RangeTest:
         """Try growing learning rates on a copy of the weights: a RangeTest, with a ``suggestion`` and a plot.

@@ -63,6 +63,9 @@ class View:
     def put(self, c, x):
         self.keep(c, self.e.select(self.real(c), x * self.scale, 0.0))
 
+    def set(self, c, x):
+        self.keep(c, self.inside(c, x, 0.0))
+
     def right_each(self, c, mask):
         self._count(mask & self.real(c))
 

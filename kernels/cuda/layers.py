@@ -38,12 +38,10 @@ def build(names):
 
     @kernel
     def finish_inputs(mem, table):
-        """P_DX, the gradient of embedded inputs: what came past layer 0, then the inputs' dropout."""
+        """P_DX, the gradient of inputs: what came past layer 0, then the inputs' dropout."""
         row, c = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-        entry = DEVICE + codes.HEADER + table[DEVICE + codes.P_LAYERS] * codes.LAYER_COLUMNS
-        entry += table[DEVICE + codes.P_RUNS] * codes.RUN_COLUMNS
-        first_layer, numeric = DEVICE + codes.HEADER, table[entry + codes.E_PLACE]
-        column = numeric + c
+        first_layer = DEVICE + codes.HEADER
+        column = table[DEVICE + codes.P_SOUGHT] + c
         if row >= table[codes.G_ROWS] or column >= table[first_layer + codes.L_FAN_IN]:
             return
         at = table[DEVICE + codes.P_DX] + row * table[DEVICE + codes.P_LDDX] + c

@@ -343,6 +343,13 @@ class Run:
             found.append(block.reshape(rows, ld)[:, :width])
         return tuple(found)
 
+    def input_rows(self, rows):
+        """The gradient of the inputs, (rows, their number), as the last step left it."""
+        start, ld = self.work + int(self.plan[codes.P_DX]), int(self.plan[codes.P_LDDX])
+        block = self.mem[start : start + rows * ld].copy_to_host(stream=self.stream)
+        self.stream.synchronize()
+        return block.reshape(rows, ld)[:, : self.layers[0][0] - int(self.plan[codes.P_SOUGHT])]
+
     def download(self, mode):
         """After it: what a pass has changed, back on the host."""
         size = self.params.size
@@ -428,9 +435,8 @@ class Run:
                 by_rows("finish_delta", i - 1)
             if self.normed[i - 1] == codes.BATCH_NORM:
                 by_columns("batch_norm_backward", i - 1)
-        embeds = self.embedded and self.lowest == 0
-        if embeds:  # before the update changes W
-            width = sum(w for _, w in self.embedded)
+        width = self.layers[0][0] - int(self.plan[codes.P_SOUGHT])
+        if width:  # before the update changes W
             shape = shape_for(self.params.dtype.itemsize, [(self.batch, width)])
             product("dense_backward", shape, width, self.layout.inputs)
             if drops or layer_rows(self.plan)[0, codes.L_SKIP]:
@@ -441,7 +447,7 @@ class Run:
         for i, norm in enumerate(self.normed):
             if self.trains[i] and (norm or self.late_codes[i] == codes.PRELU):
                 by_columns("vector_update", i)
-        if embeds:
+        if self.embedded and self.trains[0]:
             most = max(c * w for c, w in self.embedded)
             grid = over(most, embeddings.NUMBER_THREADS), len(self.embedded)
             add("embedding_update", grid, embeddings.NUMBER_THREADS, mem, table)

@@ -49,6 +49,8 @@ class Row:
     def keep(self, c, x):
         self.m.say(f"mem[out + {c.text}] = {self.m.text(x)}")
 
+    set = keep
+
     def kept(self, c):
         return self.m.line(f"mem[out + {c.text}]")
 

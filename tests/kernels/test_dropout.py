@@ -164,10 +164,11 @@ def test_predictions_with_dropout(rng, dtype, activation):
     shaken(net, rng).running_means[2][:] = rng.standard_normal(20)
     X, seed = mixed(rng, 600, 6, net.embedded, dtype), int(rng.integers(2**62))
     trainer = fb.Trainer(net, seed=seed, threads=1)
-    plain, found = trainer.predict(X), trainer.predict(X, samples=3)
+    hidden, plain, found = trainer.activations(X), trainer.predict(X), trainer.predict(X, samples=3)
     exact = samples_of(net, X, seed, 3, "cross_entropy")
     assert found.shape == (3, 600, 3) and found.dtype == dtype
     assert h.relative(found, exact) < {"float64": 1e-11, "float32": 2e-5}[dtype]
+    assert np.array_equal(trainer.activations(X), hidden)
     assert np.array_equal(trainer.predict(X), plain) and np.array_equal(trainer.predict(X[:2]), plain[:2])
     for threads, rows, count in ((2, 600, 3), (4, 300, 3), (1, 1, 2), (2, 37, 1)):
         again = fb.Trainer(net, seed=seed, threads=threads).predict(X[:rows], samples=count)
