@@ -64,7 +64,8 @@ SAMPLE = (
 )  # predictions with dropout: sample k drops by numbers from (k + 1) * SAMPLE on, training by lower
 
 # Losses. SOFT_: cross_entropy with class probabilities as targets; SMOOTH_: with label smoothing or class
-# weights; LABEL_: with one class a sample, where outputs could also be treated alone.
+# weights; LABEL_: with one class a sample, where outputs could also be treated alone; ORDERED_: of quantiles
+# that do not cross.
 (
     CROSS_ENTROPY,
     SOFT_CROSS_ENTROPY,
@@ -85,7 +86,8 @@ SAMPLE = (
     HINGE,
     LABEL_HINGE,
     COSINE,
-) = range(19)
+    ORDERED_QUANTILE,
+) = range(20)
 LOSSES = {
     "cross_entropy": CROSS_ENTROPY,
     "bce_with_logits": BCE_WITH_LOGITS,

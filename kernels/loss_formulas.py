@@ -8,6 +8,7 @@ columns as lanes, and as many rows as there are lanes, column after column. To a
     v.put(c, x)                     the gradient, for a sample of weight 1
     v.set(c, x)                     the gradient itself, whatever the sample's weight
     v.keep(c, x), v.kept(c)         anything, in the gradient's place
+    v.cumulate(backwards)           sums of what is kept over runs of columns, which begin where v.vector < 0
     v.sums(n, body), v.top(values)  sums of body(c)'s n values over the columns; largest and its column
     v.z_at(n), v.vector_at(n)       each row's number in column n of z, of the loss's vector
     v.number(i), v.vector(c)        the loss's own numbers: hyperparameters, and one for each output
@@ -150,7 +151,7 @@ def gaussian_nll(m, v, weighed=False):
         found = (s + square) * 0.5, precise * share, (1.0 - square) * 0.5 * share
         return _counted(m, *weight, *found) if weight else found
 
-    v.finish(v.halves(body, *[v.weight] * weighed) * share)
+    v.finish(v.halves(body, *((v.weight,) if weighed else ())) * share)
 
 
 def _bce(m, z, t):
@@ -234,6 +235,48 @@ def _hinge(m, z, t, margin):
     return m.select(short < 0.0, 0.0, short), m.select(short > 0.0, -side, short * 0.0)
 
 
+def ordered(m, v):
+    """Keeps quantiles that do not cross: the lowest z + number(1), the others number(0) softplus(z) higher.
+
+    vector: the quantile's level, below 0 for the lowest of a target.
+    """
+
+    def body(c):
+        z = v.z(c)
+        rise = v.number(0) * (m.maximum(z, 0.0) + formulas.log1p_unit(m, formulas.exp(m, -m.abs(z))))
+        v.keep(c, m.select(v.vector(c) < 0.0, z + v.number(1), rise))
+
+    v.each(body)
+    v.cumulate()
+
+
+def _before_ordered(m, v):
+    """The gradient of ordered quantiles, in its place, becomes that of the outputs."""
+    v.cumulate(backwards=True)
+
+    def body(c):
+        x = v.kept(c)
+        slope = m.select(v.vector(c) < 0.0, 1.0, v.number(0) * formulas.sigmoid(m, v.z(c)))
+        v.set(c, m.select(x == 0.0, 0.0, x * slope))  # 0 also where a row counts for nothing, whatever its z
+
+    v.each(body)
+
+
+def ordered_quantile(m, v, weighed=False):
+    share = 1.0 / v.outputs
+    ordered(m, v)
+
+    def body(c):
+        found = _quantile(m, v.kept(c), v.t(c), m.abs(v.vector(c)))
+        value, slope = _counted(m, v.weight(c), *found) if weighed else found
+        v.put(c, slope * share)
+        return (value,)
+
+    (total,) = v.sums(1, body)
+    v.finish(total * share)
+    _before_ordered(m, v)
+
+
 def mean_over_outputs(formula, given=lambda v, c: (), yes=None, weighed=False):
     """The loss whose outputs are treated alone: formula(m, z, t, *given) -> (loss, d loss / d z).
 
@@ -292,10 +335,12 @@ LOSS = {
     codes.GAUSSIAN_NLL: gaussian_nll,
     codes.LABEL_HINGE: label_hinge,
     codes.COSINE: cosine,
+    codes.ORDERED_QUANTILE: ordered_quantile,
 } | {code: mean_over_outputs(**parts) for code, parts in BY_OUTPUT.items()}
 # with a weight for each output: no part of the program, compiled when one is asked for, see custom.loss_of
 WEIGHED = {
-    codes.GAUSSIAN_NLL: functools.partial(gaussian_nll, weighed=True),
+    code: functools.partial(loss, weighed=True)
+    for code, loss in ((codes.GAUSSIAN_NLL, gaussian_nll), (codes.ORDERED_QUANTILE, ordered_quantile))
 } | {code: mean_over_outputs(**parts, weighed=True) for code, parts in BY_OUTPUT.items()}
 
 
@@ -331,6 +376,7 @@ LINK = {
     **dict.fromkeys((codes.BCE_WITH_LOGITS, codes.WEIGHTED_BCE, codes.FOCAL), _each_link(formulas.sigmoid)),
     **dict.fromkeys((codes.POISSON_NLL, codes.GAMMA_NLL), _each_link(formulas.exp)),
     codes.GAUSSIAN_NLL: _gaussian_link,
+    codes.ORDERED_QUANTILE: ordered,
 }
 
 
@@ -357,6 +403,14 @@ def _pull_each(link):
         v.finish(total)
 
     return pull
+
+
+def _pull_ordered(m, v):
+    ordered(m, v)
+    (total,) = v.sums(1, lambda c: (v.kept(c) * v.t(c),))
+    v.finish(total)
+    v.each(lambda c: v.keep(c, v.t(c)))
+    _before_ordered(m, v)
 
 
 def _identity_slope(m, v, c):
@@ -387,4 +441,5 @@ PULL = {
     **dict.fromkeys((codes.BCE_WITH_LOGITS, codes.WEIGHTED_BCE, codes.FOCAL), _pull_each(_sigmoid_slope)),
     **dict.fromkeys((codes.POISSON_NLL, codes.GAMMA_NLL), _pull_each(_exp_slope)),
     codes.GAUSSIAN_NLL: _pull_each(_gaussian_slope),
+    codes.ORDERED_QUANTILE: _pull_ordered,
 }

@@ -7,6 +7,7 @@ fit for targets that do not. In the formulas z is an output, t its target. Gradi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -274,13 +275,18 @@ class Quantile(ByOutput):
     """q (t - z) where t > z, else (1 - q) (z - t): z becomes the q-quantile (Koenker and Bassett 1978).
 
     quantiles: numbers between 0 and 1. For K targets the network has K * len(quantiles) outputs,
-    all quantiles of the first target first. Targets: (N,) or (N, K).
+    all quantiles of the first target first. Targets: (N,) or (N, K). ordered: quantiles, which must rise, do
+    not cross: the lowest is z + n, each next one s softplus(z) higher. predict gives them; n and s are such
+    that outputs of 0 stand for about a standard normal distribution.
 
     >>> loss_of(fb.losses.Quantile((0.1, 0.9)), [[0.0, 0.0]], [1.0])  # two quantiles of one target
     0.5
+    >>> loss_of(fb.losses.Quantile((0.1, 0.9), ordered=True), [[0.0, 0.0]], [0.0])  # at -1.28 and 1.28
+    0.1282
     """
 
     quantiles: float | Sequence[float] | Array = (0.5,)
+    ordered: bool = False
 
     name = "quantile"
 
@@ -291,6 +297,21 @@ class Quantile(ByOutput):
         if self.quantiles is None:
             self.quantiles = ()
         self._vector("quantiles", lambda a: (a > 0) & (a < 1), "numbers between 0 and 1")
+        if not isinstance(self.ordered, bool):
+            raise TypeError(f"Quantile ordered: got {self.ordered!r}, takes True or False")
+        if self.ordered and (np.diff(self.quantiles) <= 0).any():
+            raise ValueError(f"Quantile quantiles: got {self.quantiles}, takes rising numbers to be ordered")
+
+    def config(self) -> dict[str, Any]:
+        config = super().config()
+        return config if self.ordered else {k: v for k, v in config.items() if k != "ordered"}
+
+    def code(self, outputs: int) -> int:
+        return codes.ORDERED_QUANTILE if self._rises else codes.QUANTILE
+
+    @property
+    def _rises(self):
+        return self.ordered and len(self.quantiles) > 1
 
     def check(self, outputs: int) -> None:
         super().check(outputs)
@@ -302,7 +323,12 @@ class Quantile(ByOutput):
             )
 
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
-        return (), np.tile(self.quantiles, outputs // np.size(self.quantiles))
+        q = np.asarray(self.quantiles, np.float64)
+        if not self._rises:
+            return (), np.tile(q, self.width(outputs))
+        low, high = (NormalDist().inv_cdf(level) for level in (q[0], q[-1]))
+        q[0] = -q[0]  # where a target begins, see loss_formulas.py
+        return ((high - low) / ((q.size - 1) * np.log(2)), low), np.tile(q, self.width(outputs))
 
     def width(self, outputs: int) -> int:
         return outputs // np.size(self.quantiles)

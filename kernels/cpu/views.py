@@ -69,6 +69,19 @@ class View:
     def right_each(self, c, mask):
         self._count(mask & self.real(c))
 
+    def cumulate(self, backwards=False):
+        e, last = self.e, self.e.b.sub(self.n_out, self.e.int(1))
+        total, set_total = e.cell(e.constant(0.0))
+        with e.loop(self.n_out) as i:
+            c = e.b.sub(last, i) if backwards else i
+            begins = e.splat(e.scalar(self._numbers, e.b.add(c, e.int(LOSS_SCALARS)))) < 0.0
+            if not backwards:
+                set_total(e.select(begins, 0.0, total()))
+            set_total(total() + self._column(c))
+            self._keep_column(c, total())
+            if backwards:
+                set_total(e.select(begins, 0.0, total()))
+
     def _count(self, mask):
         b = self.e.b
         b.store(b.add(b.load(self._hits), self.e.count(mask)), self._hits)
@@ -107,6 +120,12 @@ class Across(View):
 
     def kept(self, c):
         return self.e.load(self._delta, c)
+
+    def _column(self, c):
+        return self.e.splat(self.e.scalar(self._delta, c))
+
+    def _keep_column(self, c, x):
+        self.e.b.store(self.e.first(x), self.e.at(self._delta, c))
 
     @property
     def label(self):
@@ -199,6 +218,8 @@ class Down(View):
 
     def kept(self, c):
         return self.e.load(self._delta, self._at(c))
+
+    _column, _keep_column = kept, keep
 
     @property
     def label(self):

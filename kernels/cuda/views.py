@@ -57,6 +57,21 @@ class Row:
     def put(self, c, x):
         self.m.say(f"mem[out + {c.text}] = {self.m.text(x)} * row_weight")
 
+    def cumulate(self, backwards=False):
+        """By one thread of the group."""
+        say, level = self.m.say, self.m.level
+        vector, steps = (
+            f"mem[numbers + {codes.LOSS_SCALARS} + c]",
+            "width - 1, -1, -1" if backwards else "width",
+        )
+        after, before = (f"        sum = zero if {vector} < zero else sum" if here else None
+                         for here in (backwards, not backwards))  # fmt: skip
+        lines = ["meet()", "if tid % group == 0:", "    sum = zero", f"    for c in range({steps}):", before,
+                 "        sum += mem[out + c]", "        mem[out + c] = sum", after, "meet()"]  # fmt: skip
+        for line in filter(None, lines):
+            say(line)
+        assert level == self.m.level
+
     def number(self, i):
         return self.m.line(f"mem[numbers + {i}]")
 

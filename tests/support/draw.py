@@ -20,6 +20,7 @@ VARIANTS = {
     "log_cosh": fb.losses.LogCosh(),
     "quantile": fb.losses.Quantile(),
     "quantile/two": fb.losses.Quantile([0.1, 0.7]),
+    "quantile/ordered": fb.losses.Quantile([0.2, 0.5], ordered=True),
     "poisson_nll": fb.losses.PoissonNLL(),
     "gamma_nll": fb.losses.GammaNLL(),
     "gaussian_nll": fb.losses.GaussianNLL(),
@@ -33,7 +34,7 @@ VARIANTS = {
     "hinge/labels 0.5": fb.losses.Hinge(0.5),
     "cosine": fb.losses.Cosine(),
 }
-EVEN = ("quantile/two", "gaussian_nll", "gaussian_nll/eps")  # as many outputs
+EVEN = ("quantile/two", "quantile/ordered", "gaussian_nll", "gaussian_nll/eps")  # as many outputs
 PAIRS = ("cross_entropy", "focal/labels", "hinge/labels")  # two outputs or more
 
 
@@ -107,6 +108,7 @@ def near_a_kink(loss, z, t, reach, **constants):
     elif loss == "hinge":
         short = constants.get("margin", 1) - np.where(t > 0, 1, -1) * z
     elif loss in ("mae", "quantile"):
+        z = ref.link(loss, z, **constants) if constants.get("ordered") else z
         short = z - np.repeat(t, z.shape[1] // t.shape[1], axis=1)
     elif loss == "huber":
         short = np.abs(z - t) - constants.get("delta", 1)
@@ -132,9 +134,9 @@ def exact(variant, loss, z, t, weight=None):
 
 
 def exact_link(variant, loss, z):
-    eps = {"eps": loss.eps} if loss.name == "gaussian_nll" else {}
+    given = constants(loss) if loss.name in ("gaussian_nll", "quantile") else {}
     name = "focal/labels" if variant.startswith("focal/labels") else loss.name
-    return ref.link(name, z, **eps)
+    return ref.link(name, z, **given)
 
 
 def torch_loss(torch, variant, loss, z, t):
@@ -150,6 +152,11 @@ def torch_loss(torch, variant, loss, z, t):
     if name == "huber":
         return F.huber_loss(z, t, delta=loss.delta)
     if name == "quantile":
+        if loss.ordered:
+            low, high = torch.special.ndtri(torch.tensor(loss.quantiles, dtype=torch.float64))[[0, -1]]
+            parts = z.reshape(len(z), -1, len(loss.quantiles))
+            rises = F.softplus(parts[:, :, 1:]) * (high - low) / (parts.shape[2] - 1) / np.log(2)
+            z = torch.cat([parts[:, :, :1] + low, rises], dim=2).cumsum(dim=2).reshape(z.shape)
         q = torch.tensor(loss.quantiles * (c // len(loss.quantiles)), dtype=torch.float64)
         d = t.repeat_interleave(len(loss.quantiles), dim=1) - z
         return torch.maximum(q * d, (q - 1) * d).mean()
