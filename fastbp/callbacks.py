@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .engine import averages
-from .errors import BETWEEN_0_AND_1, number, unknown
-from .metrics import larger_is_better
+from .errors import BETWEEN_0_AND_1, flag, number, stands_for, unknown
+from .metrics import direction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,26 +69,38 @@ class Callback:
 class _Monitor(Callback):
     """One that watches a number and knows which direction is better.
 
-    mode "auto": larger is better for accuracies, AUC, F1, R2 and their kin, smaller for the rest.
+    mode "auto" knows which is better for the losses, the metrics of fastbp and all of scikit-learn's names;
+    for any other name say "min" or "max".
     """
 
-    def __init__(self, monitor: str, mode: Mode, min_delta: float = 0.0) -> None:
+    def __init__(self, monitor: str, mode: Mode, min_delta: float = 0.0, verbose: int = 0) -> None:
         owner = type(self).__name__
+        if not isinstance(monitor, str):
+            raise TypeError(f"{owner} monitor: got {monitor!r}, takes a name such as 'val_loss'")
+        if verbose not in (0, 1):
+            raise ValueError(f"{owner} verbose: got {verbose!r}, takes 0 or 1")
         if mode not in MODES:
             raise unknown(f"{owner} mode", mode, MODES)
         number(f"{owner} min_delta", min_delta, *_FROM_0)
-        self.monitor, self.mode, self.min_delta = monitor, mode, abs(min_delta)
-        self.sign = 1 if mode == "max" or mode == "auto" and larger_is_better(monitor) else -1
+        self.monitor, self.mode, self.min_delta, self.verbose = monitor, mode, abs(min_delta), verbose
+        self.sign = direction(monitor) if mode == "auto" else 1 if mode == "max" else -1
+        if not self.sign:
+            raise ValueError(
+                f"{owner} mode: got 'auto' for {monitor!r}, of which nobody knows whether more is better; "
+                "takes 'min' or 'max'"
+            )
 
     def value(self, logs: Logs) -> float:
         """The monitored number. Raises ValueError where this fit does not measure it."""
-        if self.monitor not in logs:
-            hint = "; val_... comes with validation_data" if self.monitor.startswith("val_") else ""
-            raise ValueError(
-                f"{type(self).__name__} monitor: got {self.monitor!r}, this fit measures "
-                f"{', '.join(logs)}{hint}"
-            )
-        return logs[self.monitor]
+        of, hint = self.monitor, ""
+        if of.startswith("val_"):
+            of, hint = of.removeprefix("val_"), "; val_... comes with validation_data"
+        for name in (self.monitor, self.monitor.removesuffix(of) + stands_for(of)):
+            if name in logs:
+                return logs[name]
+        raise ValueError(
+            f"{type(self).__name__} monitor: got {self.monitor!r}, this fit measures {', '.join(logs)}{hint}"
+        )
 
     def better(self, value: float, best: float | None) -> bool:
         """Better than best by more than min_delta; anything but NaN is better than None."""
@@ -101,8 +114,9 @@ class EarlyStopping(_Monitor):
 
     min_delta : what counts as an improvement. baseline : until it is beaten no improvement resets the
     count. restore_best_weights : end with the weights of the best epoch (the optimizer's state stays
-    that of the last), however the fit ended. start_from_epoch : epochs that are not looked at.
-    After the fit: ``best``, ``best_epoch``, ``stopped_epoch`` (0: it did not stop it), from 0 on.
+    that of the last), whatever ended the fit but an error. start_from_epoch : epochs that are not looked
+    at. After the fit: ``best``, ``best_epoch``, ``stopped_epoch`` (0: it did not stop it), from 0 on. Warns
+    RuntimeWarning where ``monitor`` was NaN in every epoch.
 
     >>> stopping = fb.EarlyStopping("loss", patience=3, min_delta=10.0, restore_best_weights=True)
     >>> trainer.fit(X, y, epochs=100, callbacks=[stopping]).epochs, stopping.best_epoch
@@ -123,11 +137,13 @@ class EarlyStopping(_Monitor):
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ) -> None:
-        super().__init__(monitor, mode, min_delta)
+        super().__init__(monitor, mode, min_delta, verbose)
         number("EarlyStopping patience", patience, *_FROM_0)
+        if baseline is not None:
+            number("EarlyStopping baseline", baseline, lambda v: not math.isnan(v), "a number, or None")
         number("EarlyStopping start_from_epoch", start_from_epoch, *_FROM_0)
-        self.patience, self.start_from_epoch = patience, start_from_epoch
-        self.verbose, self.baseline, self.restore_best_weights = verbose, baseline, restore_best_weights
+        self.patience, self.start_from_epoch, self.baseline = patience, start_from_epoch, baseline
+        self.restore_best_weights = flag("EarlyStopping restore_best_weights", restore_best_weights)
         self.on_train_begin()
 
     def on_train_begin(self, logs: Logs | Any = None) -> None:
@@ -145,13 +161,20 @@ class EarlyStopping(_Monitor):
                 self.best_weights = averages.snapshot(self.trainer)
             if self.baseline is None or self.better(value, self.baseline):
                 self.wait = 0
-                return
+            return
         if self.wait >= self.patience and epoch > 0:
             self.stopped_epoch, self.trainer.stop_training = epoch, True
 
     def on_train_end(self, logs: Logs | Any = None) -> None:
         if self.verbose and self.stopped_epoch:
             print(f"epoch {self.stopped_epoch + 1}: early stopping", file=sys.stderr)
+        if self.best is None and self.wait:
+            warnings.warn(
+                f"EarlyStopping: {self.monitor} was NaN in each of {self.wait} epochs, so none is the best; "
+                "the weights are those of the last",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         if self.best_weights is not None:
             averages.restore(self.trainer, self.best_weights)
             self.best_weights = None
@@ -177,9 +200,17 @@ class ModelCheckpoint(_Monitor):
         save_best_only: bool = False,
         mode: Mode = "auto",
     ) -> None:
-        super().__init__(monitor, mode)
-        self.filepath, self.verbose, self.save_best_only = os.fspath(filepath), verbose, save_best_only
+        super().__init__(monitor, mode, verbose=verbose)
+        self.filepath = os.fspath(filepath)
+        self.save_best_only = flag("ModelCheckpoint save_best_only", save_best_only)
         self.best = None
+
+    def on_train_begin(self, logs: Logs | Any = None) -> None:
+        folder = os.path.dirname(self.filepath)
+        if folder and "{" not in folder and not os.path.isdir(folder):  # said now, not after an epoch
+            raise FileNotFoundError(
+                f"ModelCheckpoint filepath: got {self.filepath!r}, whose folder is not there"
+            )
 
     def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
         if self.save_best_only:
@@ -223,10 +254,9 @@ class ReduceLROnPlateau(_Monitor):
         cooldown: int = 0,
         min_lr: float = 0.0,
     ) -> None:
-        super().__init__(monitor, mode, min_delta)
+        super().__init__(monitor, mode, min_delta, verbose)
         number("ReduceLROnPlateau factor", factor, *BETWEEN_0_AND_1)
         self.factor, self.patience, self.cooldown, self.min_lr = factor, patience, cooldown, min_lr
-        self.verbose = verbose
         number("ReduceLROnPlateau patience", patience, *_FROM_0)
         number("ReduceLROnPlateau cooldown", cooldown, *_FROM_0)
         number("ReduceLROnPlateau min_lr", min_lr, *_FROM_0)
@@ -266,7 +296,8 @@ class CSVLogger(Callback):
     keys: list[str] | None
 
     def __init__(self, filename: FilePath, separator: str = ",", append: bool = False) -> None:
-        self.filename, self.separator, self.append = os.fspath(filename), separator, append
+        self.filename, self.separator = os.fspath(filename), separator
+        self.append = flag("CSVLogger append", append)
         self.keys = None
 
     def on_train_begin(self, logs: Logs | Any = None) -> None:

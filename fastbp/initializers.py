@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .errors import ABOVE_0, check_field, unknown
+from .errors import ABOVE_0, check_field, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,9 +168,7 @@ def initializer(spec: InitializerLike | None) -> InitializerFunction | None:
     Raises ValueError for an unknown name, TypeError otherwise.
     """
     if isinstance(spec, str):
-        if spec not in INITIALIZERS:
-            raise unknown("initializer", spec, INITIALIZERS)
-        return INITIALIZERS[spec]
+        return INITIALIZERS[named("initializer", spec, INITIALIZERS)]
     if spec is None or callable(spec):
         return spec
     raise TypeError(

@@ -13,21 +13,25 @@ a float and raise ValueError for shapes that do not fit each other. Formulas: do
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import unknown
+from .errors import distinct, named, stands_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
     from .types import Array, Doubles, MetricFunction, MetricsLike
 
-__all__ = ["accuracy", "top_k", "auc", "precision", "recall", "f1", "log_loss", "r2", "mae", "mse", "rmse"]
+__all__ = [
+    "accuracy", "top_k", "auc", "precision", "recall", "f1", "log_loss", "r2", "mae", "mse", "rmse",
+    "pinball",
+]  # fmt: skip
 
 
 def _pair(
@@ -39,6 +43,10 @@ def _pair(
     if p.ndim == 2 and p.shape[1] > 1 and (y.ndim == 1 or y.shape[1:] == (1,)):
         labels = y.reshape(-1)
         if labels.dtype.kind in "iub" and len(labels) == len(p):
+            low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+            if low < 0 or high >= p.shape[1]:
+                got, most = low if low < 0 else high, p.shape[1] - 1
+                raise ValueError(f"y_true: got label {got}, takes 0 to {most}, columns of the prediction")
             return labels.astype(np.int64), None, p, weight
     columns = [a.reshape(len(a), -1) if a.ndim else a for a in (y, p)]
     if columns[0].shape != columns[1].shape:
@@ -133,7 +141,8 @@ def _counts(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike |
     )
     if classes == 2:
         return tuple(c[1:] for c in counts)
-    present = (counts[1] > 0) | (counts[2] > 0)  # as scikit-learn: a class nobody names is none
+    present = np.zeros(classes, bool)  # as scikit-learn: a class nobody names is none, whatever its weight
+    present[said] = present[labels] = True
     return tuple(c[present] for c in counts)
 
 
@@ -238,13 +247,83 @@ def rmse(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | No
     return float(np.mean(np.sqrt(_totals(weight, (y - p) ** 2) / weight.sum(0))))
 
 
-METRICS = {f.__name__: f for f in (accuracy, top_k, auc, f1, precision, recall, r2, mae, mse, rmse, log_loss)}
-LARGER = ("accuracy", "acc", "top_", "auc", "f1", "precision", "recall", "r2", "score")  # is better
+def pinball(
+    y_true: ArrayLike,
+    prediction: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    quantiles: Sequence[float] = (0.5,),
+) -> float:
+    """Mean over samples, targets and quantiles of q (y - p) where y > p, else (1 - q) (p - y): scikit-learn's
+    mean_pinball_loss. prediction: (N, targets * quantiles), all quantiles of the first target first; y_true:
+    (N,), (N, targets), or as the prediction. By name it takes the quantiles of the loss.
+
+    >>> metrics.pinball([1.0, 2.0], [[0.0, 2.0], [2.0, 3.0]], quantiles=(0.1, 0.9))
+    0.075
+    """
+    p = np.asarray(prediction, np.float64)
+    p = p.reshape(len(p), -1)
+    y, weight = _for_each(y_true, p), None if sample_weight is None else np.asarray(sample_weight, np.float64)
+    if p.shape[1] % len(quantiles) or y.shape != p.shape:
+        raise ValueError(
+            f"pinball: got y_true {np.shape(y_true)}, prediction {np.shape(prediction)} and {len(quantiles)} "
+            "quantiles, takes a prediction for each target and quantile"
+        )
+    q, d = np.tile(quantiles, p.shape[1] // len(quantiles)), y - p
+    values = np.where(d > 0, q * d, (q - 1) * d)
+    if weight is None:
+        return float(values.mean())
+    if weight.ndim == 2:
+        weight = _for_each(weight, p)
+        values = np.where(weight > 0, values, 0.0)
+    return _mean(values, weight)
 
 
-def larger_is_better(name: str) -> bool:
-    """Whether a larger value of what History calls ``name`` is better: by its name, as Keras does."""
-    return name.removeprefix("val_").startswith(LARGER) or name.endswith("acc")
+def _for_each(numbers: ArrayLike, prediction: Doubles) -> Doubles:
+    """Numbers (N,) or (N, targets) for each of a prediction's columns, of which a target has several."""
+    found = np.asarray(numbers, np.float64)
+    found = found.reshape(len(found), -1)
+    each = max(1, prediction.shape[1] // max(1, found.shape[1]))
+    return np.repeat(found, each, axis=1)
+
+
+METRICS = {
+    f.__name__: f
+    for f in (accuracy, top_k, auc, f1, precision, recall, r2, mae, mse, rmse, log_loss, pinball)
+}
+OWN = ("loss", "accuracy", "seconds", "lr", "epoch")  # what a fit writes into History and logs by itself
+# What is better, by name: ours, and those of scikit-learn's scorers and metrics.
+_LARGER = """accuracy top_k auc f1 precision recall r2 accuracy_score adjusted_mutual_info_score
+adjusted_rand_score average_precision average_precision_score balanced_accuracy balanced_accuracy_score
+calinski_harabasz_score cohen_kappa_score completeness_score consensus_score d2_absolute_error_score
+d2_brier_score d2_log_loss_score d2_pinball_score d2_tweedie_score dcg_score explained_variance
+explained_variance_score f1_score fbeta_score fowlkes_mallows_score homogeneity_score jaccard jaccard_score
+label_ranking_average_precision_score matthews_corrcoef mutual_info_score ndcg_score
+normalized_mutual_info_score positive_likelihood_ratio precision_score r2_score rand_score recall_score
+roc_auc roc_auc_ovo roc_auc_ovr roc_auc_score silhouette_score top_k_accuracy top_k_accuracy_score
+v_measure_score""".split()
+_SMALLER = """pinball loss log_loss mae mse rmse brier_score_loss brier_score coverage_error
+davies_bouldin_score hamming_loss hinge_loss label_ranking_loss max_error mean_absolute_error
+mean_absolute_percentage_error mean_gamma_deviance mean_pinball_loss mean_poisson_deviance
+mean_squared_error mean_squared_log_error mean_tweedie_deviance median_absolute_error
+negative_likelihood_ratio root_mean_squared_error root_mean_squared_log_error zero_one_loss""".split()
+_BETTER = {**dict.fromkeys(_LARGER, 1), **dict.fromkeys(_SMALLER, -1)}
+
+
+def direction(name: str) -> int:
+    """1 where a larger value of what History calls ``name`` is better, -1 where a smaller one is; 0: unknown.
+
+    Known are the losses, the metrics of this module and all of scikit-learn, its scorers' names too.
+
+    >>> metrics.direction("val_roc_auc_score"), metrics.direction("rmse"), metrics.direction("my_own")
+    (1, -1, 0)
+    """
+    plain = name.removeprefix("val_")
+    plain = re.sub(r"_(macro|micro|samples|weighted)$", "", plain)
+    if plain.startswith("neg_"):
+        return -_BETTER.get(plain.removeprefix("neg_"), 0)
+    if re.fullmatch(r"top_\d+", plain):
+        return 1
+    return _BETTER.get(plain) or _BETTER.get(stands_for(plain), 0)
 
 
 def _top(k: int) -> MetricFunction:
@@ -254,26 +333,44 @@ def _top(k: int) -> MetricFunction:
     return metric
 
 
-def table(metrics: MetricsLike | None) -> dict[str, MetricFunction]:
+def table(metrics: MetricsLike | None, quantiles: Sequence[float] | None = None) -> dict[str, MetricFunction]:
     """{name: function} from None, one metric or several: names ("auc", "top_3") and functions.
 
-    Raises ValueError for an unknown name, suggesting the nearest, TypeError for what is neither.
+    quantiles: those of the loss, for the name "pinball".
+    Raises ValueError for an unknown name, suggesting the nearest, for two of one name, and for a function
+    that is called as what a fit measures itself; TypeError for what is neither.
     """
     if metrics is None:
         return {}
-    result = {}
+    found: list[tuple[str, MetricFunction]] = []
     for metric in [metrics] if isinstance(metrics, str) or callable(metrics) else metrics:
         if callable(metric):
-            result[getattr(metric, "__name__", type(metric).__name__)] = metric
+            found.append((_own_name(metric), metric))
         elif not isinstance(metric, str):
             raise TypeError(f"metrics: got {metric!r}, takes names or functions (y_true, prediction)")
         elif match := re.fullmatch(r"top_([1-9]\d*)", metric):
-            result[metric] = _top(int(match[1]))
-        elif metric in METRICS:
-            result[metric] = METRICS[metric]
+            found.append((metric, _top(int(match[1]))))
         else:
-            raise unknown("metrics", metric, METRICS)
-    return result
+            name = named("metrics", metric, METRICS)
+            if name == "pinball" and quantiles is None:
+                raise ValueError(
+                    "metrics: got 'pinball', takes it with the loss 'quantile', whose quantiles it has"
+                )
+            of_loss = {"quantiles": quantiles} if name == "pinball" else {}
+            found.append((name, functools.partial(METRICS[name], **of_loss) if of_loss else METRICS[name]))
+    distinct("metrics", (name for name, _ in found), "names that differ: set the __name__ of a function")
+    return dict(found)
+
+
+def _own_name(function: Any) -> str:
+    """The name under which the values of a user's function stand in History."""
+    name = getattr(function, "__name__", type(function).__name__)
+    if (name in OWN or name.startswith("val_")) and METRICS.get(name) is not function:
+        raise ValueError(
+            f"metrics: got a function named {name!r}, under which a fit has numbers of its own; takes "
+            "another __name__"
+        )
+    return name
 
 
 def _by_target(function: MetricFunction, y_true: Array, prediction: Array, weight: Array) -> Any:
@@ -304,7 +401,8 @@ def measure(
     weight = {} if sample_weight is None else {"sample_weight": sample_weight}
     result = {}
     for name, function in functions.items():
-        if sample_weight is not None and sample_weight.ndim == 2 and function not in METRICS.values():
+        ours = getattr(function, "func", function) in METRICS.values()
+        if sample_weight is not None and sample_weight.ndim == 2 and not ours:
             value = _by_target(function, y_true, prediction, sample_weight)
         else:
             value = function(y, p, **weight)

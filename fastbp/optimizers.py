@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from .errors import ABOVE_0, FROM_0, check_field, number, unknown
+from .errors import ABOVE_0, FROM_0, WORDS, check_field, flag, named, number
 from .kernels import codes
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ class Optimizer:
     weight_decay: float = 0.0
     decoupled = False  # weight decay on the parameters, not in the gradient
     rule: int  # the code of its update without the variants of codes.DECAY and FULL
+
+    def __new__(cls, *numbers: Any, **given: Any) -> Any:
+        for word in given.keys() & WORDS.keys():
+            raise TypeError(f"{cls.__name__}: got {word}, takes {WORDS[word]}")
+        return super().__new__(cls)
 
     @property
     def code(self) -> int:
@@ -73,6 +78,9 @@ class Optimizer:
         for name in ("alpha", "rho"):
             if hasattr(self, name):
                 check_field(self, name, *_BETA)
+        for name in ("amsgrad", "nesterov", "centered", "decoupled_weight_decay"):
+            if hasattr(self, name):
+                flag(f"{type(self).__name__} {name}", getattr(self, name))
         if hasattr(self, "betas"):
             self._check_betas()
 
@@ -522,6 +530,4 @@ def optimizer(spec: OptimizerLike, **hyperparameters: Any) -> Optimizer:
             f"optimizer: got {spec!r}, takes an optimizer such as Adam(1e-3) or a name "
             f"({', '.join(OPTIMIZERS)})"
         )
-    if spec.lower() not in OPTIMIZERS:
-        raise unknown("optimizer", spec, OPTIMIZERS)
-    return OPTIMIZERS[spec.lower()](**hyperparameters)
+    return OPTIMIZERS[named("optimizer", spec, OPTIMIZERS)](**hyperparameters)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .data import frames
+from .errors import flag
 from .prepare import Standardizer
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ class Preparation:
         y : (N, outputs) targets of a regression to be standardised, or None. common : one scale for
         all columns, right for pixels; None: for uint8.
         """
+        common = None if common is None else flag("common", common)
         if not isinstance(X, (np.ndarray, frames.Frame)):  # sparse: centring would fill it
             self = cls(X.shape[1], names, classes=classes, target=target)
         else:
@@ -134,7 +136,7 @@ class Preparation:
                 }
             common = getattr(X, "dtype", None) == np.uint8 if common is None else common
             self._learn_gaps(X)
-            scaler = Standardizer(self._encoded(self._filled(X)), common=bool(common))
+            scaler = Standardizer(self._encoded(self._filled(X)), common=common)
             for place, column in zip(self._places(), range(self.columns), strict=True):
                 if column in self.categories:  # 0 or 1 already
                     scaler.mean[place], scaler.scale[place] = 0.0, 1.0
@@ -368,7 +370,10 @@ class Preparation:
     def restore(
         cls, config: Mapping[str, Any], tensors: Mapping[str, Doubles], inputs: int, outputs: int
     ) -> Preparation:
-        """From ``config`` and ``tensors``; raises ValueError where they do not fit the network."""
+        """From ``config`` and ``tensors``; raises ValueError where they do not fit the network.
+
+        outputs : those of a class each, or the targets.
+        """
         names, classes = config["names"], config["classes"]
         categories = {int(i): list(values) for i, values in config["categories"].items()}
         self = cls(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .errors import flag
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -75,7 +77,7 @@ class Standardizer:
     """
 
     def __init__(self, X: ArrayLike, common: bool = False) -> None:
-        X = np.asarray(X)
+        X, common = np.asarray(X), flag("common", common)
         if X.ndim != 2 or not len(X):
             raise ValueError(f"X: got shape {X.shape}; takes (samples, features), samples >= 1")
         rows = max(1, _CHUNK // max(1, X.shape[1]))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import math
+from ..errors import flag
 from ..kernels import codes, loss_formulas
 from ..losses import LOSSES
 from ..losses.base import Loss
@@ -86,6 +87,7 @@ def _register(
 ) -> tuple[str, int]:
     """(full name, code): the function traced, its derivative derived or traced too."""
     what = f"{kind} {name or getattr(function, '__name__', '')!r}"
+    check = flag(f"{kind} check", check)
     if not callable(function):
         raise TypeError(f"{kind}: got {function!r}, takes a function of {arguments} scalar(s)")
     graph = Graph(arguments)
@@ -192,4 +194,4 @@ def loss(
     full = full if link == "identity" else f"{full}-{link}"
     made = {flag: UserLoss(full, code, link, flag) for flag in (False, True)}
     LOSSES[full] = lambda ignore_nan=False: made[ignore_nan]
-    return LOSSES[full](ignore_nan)
+    return LOSSES[full](flag("loss ignore_nan", ignore_nan))

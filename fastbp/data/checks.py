@@ -92,7 +92,7 @@ def features(
     numeric.
     """
     if columns is not None:
-        X = _by_name(X, columns)
+        X = by_name(X, columns)
     array: Any
     if isinstance(X, np.ndarray):
         array = _array("X", X)
@@ -142,7 +142,7 @@ def check_batches(norms: Sequence[str | None], batch: int, rows: int) -> None:
         )
 
 
-def _by_name(X: Any, columns: list[str]) -> Any:
+def by_name(X: Any, columns: list[str]) -> Any:
     """A frame with its columns in the order of ``columns``; what has no names as it is."""
     names = frames.names_of(X)
     if names is None or names == columns:
@@ -237,17 +237,16 @@ def class_targets(
                 f"y: got {array.dtype} labels, loss {loss!r} takes integer labels (or "
                 f"({len(array)}, {outputs}) one-hot rows or probabilities); for numbers use 'mse'"
             )
-        # a copy: the kernel uses labels as places, so nobody may change them meanwhile
-        labels = array.astype(np.int64)
-        known = labels if ignored is None else labels[labels != ignored]
+        no_answer = np.zeros(len(array), bool) if ignored is None else array == ignored
+        known = array[~no_answer]  # as they came: large uint64 would be negative int64
         low, high = (int(known.min()), int(known.max())) if known.size else (0, 0)
         if low < 0 or high >= outputs:
             bad = low if low < 0 else high
             raise ValueError(
                 f"y: got label {bad}, takes 0 to {outputs - 1}: the network has {outputs} outputs"
             )
-        if ignored is not None:
-            labels[labels == ignored] = -1
+        # a copy: the kernel uses labels as places, so nobody may change them meanwhile
+        labels = np.where(no_answer, -1, array.astype(np.int32))
         return True, labels.astype(np.int32).reshape(-1, 1)
     if array.shape[1:] != (outputs,):
         raise ValueError(

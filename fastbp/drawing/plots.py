@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..metrics import larger_is_better
+from ..metrics import direction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -157,8 +157,8 @@ def _panel(axes: Any, history: Mapping[str, Sequence[Any]], key: str) -> None:
         dots = "o" if len(values) < 3 else None
         axes.plot(epochs, values, color=color, linewidth=1.8, marker=dots, markersize=4, label=label)
         shown += [value for value in values if _finite(value)]
-        if name.startswith("val_") and len(values) > 2:
-            best = (max if larger_is_better(key) else min)(v for v in values if _finite(v))
+        if name.startswith("val_") and len(values) > 2 and direction(key):
+            best = (max if direction(key) > 0 else min)(v for v in values if _finite(v))
             epoch = values.index(best) + 1
             shown_best = f"{100 * best:.2f} %" if key == "accuracy" else f"{best:.3g}"
             note = f"best validation {shown_best}, epoch {epoch}"
@@ -169,7 +169,7 @@ def _panel(axes: Any, history: Mapping[str, Sequence[Any]], key: str) -> None:
     if key == "loss" and min(shown) > 0 and max(shown) > 20 * min(shown):
         axes.set_yscale("log")
     _dress(axes, key, "epoch")
-    corner = "lower right" if larger_is_better(key) else "upper right"
+    corner = "lower right" if direction(key) > 0 else "upper right"
     axes.legend(loc=corner, frameon=False, fontsize=9, labelcolor=INK)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..schedules.base import Schedule
     from ..types import Batches, Features, FilePath, Floats, MetricsLike, SampleWeight, Targets
     from .history import History
+    from .turns import Turns
 
 
 class AnyTrainer(Protocol):
@@ -50,6 +51,7 @@ class AnyTrainer(Protocol):
     first_step: int
     planned_steps: int | None
     stop_training: bool
+    turns: Turns
 
     @property
     def num_threads(self) -> int: ...

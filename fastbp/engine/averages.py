@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..errors import flag
+
 if TYPE_CHECKING:
     from ..types import Floats
     from .anytrainer import AnyTrainer
@@ -17,7 +19,7 @@ def average(trainer: AnyTrainer) -> Floats:
 
 def weights(trainer: AnyTrainer, ema: bool | None = None) -> Floats:
     """The parameters to infer by, laid out as net.params. ema: as Trainer.evaluate takes it."""
-    if ema and trainer.ema is None:
+    if ema is not None and flag("ema", ema) and trainer.ema is None:
         raise ValueError("ema: got True, but no average is kept; takes a trainer made with ema=0.999")
     if ema is False or trainer.ema is None or trainer.steps == 0:
         return trainer.net.params
@@ -41,6 +43,7 @@ def snapshot(trainer: AnyTrainer) -> tuple[Floats, Floats | None]:
 
 def restore(trainer: AnyTrainer, state: tuple[Floats, Floats | None]) -> None:
     """Set the weights, and the average if there is one, to those of a snapshot."""
-    trainer.net.params[:], mean = state
-    if mean is not None:
-        average(trainer)[:] = mean
+    with trainer.turns.state:
+        trainer.net.params[:], mean = state
+        if mean is not None:
+            average(trainer)[:] = mean

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +27,6 @@ SHARED_ROWS = 32  # rows up to which threads share columns, if their numbers are
 # of few rows' prediction, about, to decide on threads: a weight read from memory; a multiply-add
 WEIGHT_SECONDS, PRODUCT_SECONDS = 1e-10, 1.7e-11
 ALONE = 2e-4  # seconds below which one thread is as fast: others may be asleep, or on a busy core
-_sessions: weakref.WeakSet[Session | GpuSession] = weakref.WeakSet()
-
-
-def _after_fork():
-    """In a forked child: locks that other threads of the parent held would never be released."""
-    for session in _sessions:
-        session.lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def gpu_info() -> dict[str, str]:
@@ -59,14 +46,11 @@ def open_session(
 ) -> Session | GpuSession:
     """The session of device ``name`` ("cpu" or "cuda")."""
     if name == "cpu":
-        session = Session(params, slots, plan, hyper, threads, fixed=fixed, work=work)
-    else:
-        from ..kernels.cuda import program
-        from .gpu import GpuSession
+        return Session(params, slots, plan, hyper, threads, fixed=fixed, work=work)
+    from ..kernels.cuda import program
+    from .gpu import GpuSession
 
-        session = GpuSession(program, params, slots, plan, hyper)
-    _sessions.add(session)
-    return session
+    return GpuSession(program, params, slots, plan, hyper)
 
 
 _seconds: dict[np.dtype[Any], float] = {}  # dtype -> seconds that compiling or loading its program took
@@ -188,7 +172,6 @@ class Session:
         self.updates: Any = None  # Updates, while it trains
         self._constants: Doubles | None = None
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
-        self.lock = threading.Lock()  # for who binds and runs: two threads may use one trainer
 
     def set_loss(self, code: int) -> None:
         """Change the loss's code, between labels and probabilities; the plan has room for either."""
@@ -269,9 +252,13 @@ class Session:
         """Let go of the data that was bound."""
         self._kept = ()
 
+    def limit(self, rows: int) -> None:
+        """Let the passes to come end after so many of the samples, in the order that they have."""
+        self.call[codes.K_SAMPLES] = rows
+
     def shuffle(self, seed: int, epoch: int) -> None:
         """Draw the order of an epoch: a function of (seed, epoch, number of samples) alone."""
-        count = int(self.call[codes.K_SAMPLES])
+        count = len(self._kept[0])
         if len(self.order) != count:
             self.order = np.empty(count, np.int32)
         self.call[codes.K_SEED], self.call[codes.K_STREAM] = seed, epoch

@@ -6,7 +6,7 @@ import functools
 import os
 import warnings
 
-from ..errors import unknown
+from ..errors import named
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -17,8 +17,7 @@ def device(name: str) -> str:
     Raises ValueError for another name, RuntimeError for "cuda" where it cannot be had. "auto" takes a GPU
     if there is one; where there is but it cannot be used, it warns and takes the CPU.
     """
-    if name not in DEVICES:
-        raise unknown("device", name, DEVICES)
+    name = named("device", name, DEVICES)
     if name == "cpu" or (name == "auto" and not _gpu_in_sight()):
         return "cpu"
     reason = no_gpu()

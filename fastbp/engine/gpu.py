@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -57,7 +56,6 @@ class GpuSession:
             self.gradient = arena(params.size, params.dtype)
         self.order = np.empty(0, np.int32)
         self.window, self.done = 1, 0  # steps of the next window; steps done since step 0
-        self.lock = threading.Lock()
         self.updates: Any = None  # Updates, while it trains
         self._mode: int | None = None  # of the pass that is under way
         self._number = 0  # updates made before it
@@ -141,9 +139,13 @@ class GpuSession:
         """Let go of the data that was bound."""
         self._run.release()
 
+    def limit(self, rows: int) -> None:
+        """Let the passes to come end after so many of the samples, in the order that they have."""
+        self._run.feed.samples = rows
+
     def shuffle(self, seed: int, epoch: int) -> None:
         """Draw the order of an epoch: the CPU's for the same seed, epoch and number of samples."""
-        count = self._run.feed.samples
+        count = len(self._run.feed.host[0])
         if len(self.order) != count:
             self.order = np.empty(count, np.int32)
         self.program.draw_order(self.order, seed, epoch)

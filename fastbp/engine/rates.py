@@ -111,7 +111,9 @@ class Rates:
         if plan is None:
             return Updates.of(trainer)
         t, total = self._times()
-        lr = self._checked(plan.rates(t, trainer.optimizer.lr, total)) * trainer.lr_scale
+        with trainer.turns.calling("the schedule"):
+            rates = plan.rates(t, trainer.optimizer.lr, total)
+        lr = self._checked(rates) * trainer.lr_scale
         return Updates.of(trainer, lr, plan.momenta(t, total) if plan.cycles_momentum else None)
 
     def _times(self):

@@ -12,7 +12,7 @@ from ..kernels import codes
 from . import backend
 
 if TYPE_CHECKING:
-    from ..types import Array, Features, Floats, SampleWeight
+    from ..types import Array, Doubles, Features, Floats, SampleWeight
     from .anytrainer import AnyTrainer
 
 
@@ -68,9 +68,40 @@ class Samples(NamedTuple):
         return Samples(self.X[rows], self.code, self.y[rows], weight)
 
 
+def own_scale(trainer: AnyTrainer, width: int, linked: bool) -> tuple[Doubles, Doubles] | None:
+    """(offset, factor), float64 (width,), from what the network learns to the target's own units, or None.
+
+    width : targets, or outputs, of which a target has several: quantiles, or of gaussian_nll a mean and a
+    variance, or, where not ``linked``, its logarithm.
+    """
+    preparation = trainer.preparation
+    if preparation is None or preparation.y_mean is None:
+        return None
+    if not linked and trainer.loss.link_code(width) == codes.ORDERED_QUANTILE:  # its link knows no unit
+        return None
+    offset, factor = preparation.y_mean, preparation.y_scale
+    each = width // len(offset)
+    if each == 1:
+        return offset, factor
+    if trainer.loss.name != "gaussian_nll":
+        return np.repeat(offset, each), np.repeat(factor, each)
+    square = factor * factor
+    more = (np.zeros_like(square), square) if linked else (np.log(square), np.ones_like(square))
+    return np.concatenate([offset, more[0]]), np.concatenate([factor, more[1]])
+
+
+def in_own_units(trainer: AnyTrainer, z: Any, linked: bool = True) -> Any:
+    """Targets or outputs (..., width), predictions or, not ``linked``, what is before the link, in the
+    target's own units where a preparation has standardised it; others as they are."""
+    scale = own_scale(trainer, z.shape[-1], linked)
+    return z if scale is None else (z * scale[1] + scale[0]).astype(z.dtype)
+
+
 def features(trainer: AnyTrainer, X: Features, finite: bool = True) -> Any:
     """X as the program reads it: prepared, and by name where the trainer was fitted on names."""
     if trainer.preparation is not None:
+        if trainer.columns is not None and trainer.preparation.names is None:  # who has them takes by name
+            X = checks.by_name(X, trainer.columns)
         X = trainer.preparation.transform(X, trainer.net.dtype)
     X = backend.adopt(trainer.device, X)
     X = checks.features(X, trainer.net.sizes[0], trainer.net.dtype, finite, trainer.columns)

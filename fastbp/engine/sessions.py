@@ -79,5 +79,16 @@ def training_windows(
     hook = trainer.gradient_hook
     if hook is None:
         return session.windows(codes.TRAIN, steps, before)
-    gradients = Gradients(trainer.net, session.gradient)
-    return session.combined(steps, before, lambda: hook(gradients))
+    gradients, turns = Gradients(trainer.net, session.gradient), trainer.turns
+    state = turns.state
+
+    def combine() -> None:
+        outer, turns.place = turns.place, "the gradient_hook"
+        state.release()  # who trains or diagnoses has it once: others may look at the weights meanwhile
+        try:
+            hook(gradients)
+        finally:
+            state.acquire()
+            turns.place = outer
+
+    return session.combined(steps, before, combine)

@@ -374,5 +374,5 @@ def _outputs(model: Model, name: str, real: str) -> list[str]:
         None: "z[i]",
     }[model.link]
     if model.y_mean is not None:
-        value = f"({real})({value} * {name}_y_scale[i] + {name}_y_mean[i])"
+        value = f"({real})(({value}) * {name}_y_scale[i] + {name}_y_mean[i])"
     return [f"    for (i = 0; i < {n}; i++) y[i] = {value};"]

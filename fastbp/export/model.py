@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..engine.samples import own_scale
+from ..errors import distinct, flag
 from ..kernels import codes
 from ..network.activations import NAMES as ACTIVATIONS
 
@@ -89,6 +91,7 @@ class Model:
 
 def described(trainer: AnyTrainer, link: bool = True) -> Model:
     """The Model of a trainer. Raises ValueError for what no export can say."""
+    flag("link", link)
     net = trainer.net if trainer.ema is None else trainer.averaged_net()  # what predict takes
     for name in net.activations:
         if name not in ACTIVATIONS:
@@ -104,11 +107,12 @@ def described(trainer: AnyTrainer, link: bool = True) -> Model:
     preparation = trainer.preparation
     if preparation is not None:
         model.mean, model.scale = preparation.mean, preparation.scale
-        model.y_mean, model.y_scale = preparation.y_mean, preparation.y_scale
+        model.y_mean, model.y_scale = own_scale(trainer, net.sizes[-1], link) or (None, None)
         model.inputs, model.classes = preparation.input_names, preparation.classes
         model.fill = preparation.fill_of_inputs
     elif trainer.columns is not None:
         model.inputs = trainer.columns
+    distinct("X", model.inputs or (), "inputs whose names differ: what reads the export looks them up")
     return model
 
 

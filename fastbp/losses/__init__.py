@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data import checks
-from ..errors import ABOVE_0, BELOW_1, BETWEEN_0_AND_1, FROM_0, check_field, unknown
+from ..errors import ABOVE_0, BELOW_1, BETWEEN_0_AND_1, FROM_0, check_field, flag, named
 from ..kernels import codes
 from .base import ByOutput, Loss
 
@@ -166,6 +166,7 @@ class Focal(_Labels):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_field(self, "gamma", *FROM_0)
+        flag("Focal multi_label", self.multi_label)
         if self.alpha is not None:
             check_field(self, "alpha", BETWEEN_0_AND_1[0], "a number between 0 and 1, or None")
 
@@ -208,6 +209,7 @@ class Hinge(_Labels):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_field(self, "margin", *ABOVE_0)
+        flag("Hinge multi_label", self.multi_label)
 
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
         return (self.margin,), 0.0
@@ -297,8 +299,7 @@ class Quantile(ByOutput):
         if self.quantiles is None:
             self.quantiles = ()
         self._vector("quantiles", lambda a: (a > 0) & (a < 1), "numbers between 0 and 1")
-        if not isinstance(self.ordered, bool):
-            raise TypeError(f"Quantile ordered: got {self.ordered!r}, takes True or False")
+        self.ordered = flag("Quantile ordered", self.ordered)
         if self.ordered and (np.diff(self.quantiles) <= 0).any():
             raise ValueError(f"Quantile quantiles: got {self.quantiles}, takes rising numbers to be ordered")
 
@@ -432,8 +433,4 @@ def loss(spec: LossLike, **hyperparameters: Any) -> Loss:
 
     Raises ValueError for an unknown name (the nearest known one suggested).
     """
-    if isinstance(spec, Loss):
-        return spec
-    if not isinstance(spec, str) or spec not in LOSSES:
-        raise unknown("loss", spec, LOSSES)
-    return LOSSES[spec](**hyperparameters)
+    return spec if isinstance(spec, Loss) else LOSSES[named("loss", spec, LOSSES)](**hyperparameters)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 
 from ..data import checks
+from ..errors import flag
 from ..kernels import codes
 
 if TYPE_CHECKING:
@@ -109,9 +110,7 @@ class ByOutput(Loss):
     ignore_nan: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.ignore_nan, (bool, np.bool_)):
-            raise TypeError(f"{type(self).__name__} ignore_nan: got {self.ignore_nan!r}, takes True or False")
-        self.ignore_nan = bool(self.ignore_nan)
+        self.ignore_nan = flag(f"{type(self).__name__} ignore_nan", self.ignore_nan)
 
 
 LossLike: TypeAlias = "LossName | str | Loss"

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..callbacks import Callback
 from ..data import checks
-from ..errors import BELOW_1, FROM_0, number
+from ..engine.samples import in_own_units
+from ..errors import BELOW_1, FROM_0, flag, number
 from ..network.mlp import MLP
 from ..training.fitting import split
 from ..training.trainer import Trainer
@@ -65,6 +66,7 @@ class Autoencoder:
     ) -> None:
         number("noise", noise, FROM_0[0], "a number from 0 to below inf")
         number("mask", mask, *BELOW_1)
+        tied = flag("tied", tied)
         for name in ("clip_norm", "clip_layer_norm", "lr_factors", "max_norm", "accumulate") if tied else ():
             if options.get(name) is not None:
                 raise ValueError(f"{name}: got it with tied=True, where two layers share their weights")
@@ -75,7 +77,7 @@ class Autoencoder:
             [*sizes, *sizes[-2::-1]], [*names, code_activation, *names], seed=seed, dtype=dtype
         )  # fmt: skip
         self.trainer = Trainer(self.net, loss, seed=seed, **options)
-        self.tied, self.noise, self.mask = bool(tied), float(noise), float(mask)
+        self.tied, self.noise, self.mask = tied, float(noise), float(mask)
         if tied:
             self.trainer.gradient_hook = self._tie
             for encoder, decoder in self._shared(self.net.weights):
@@ -132,7 +134,7 @@ class Autoencoder:
         for full, view in self._decoder.net.named_views(self._decoder.net.params).items():
             name, k = full.split(".")
             view[:] = views[f"{name}.{self.half + int(k)}"]
-        return self._decoder.predict(code)
+        return in_own_units(self.trainer, self._decoder.predict(code))
 
     def reconstruct(self, X: Features) -> Floats:
         """(N, inputs): decode(encode(X)) of X (N, inputs)."""

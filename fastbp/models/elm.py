@@ -66,6 +66,8 @@ class ELM:
 
         Exact in float64, in one pass over the data. Returns self. Raises as Trainer.fit does.
         """
+        if self.trainer.preparation is not None:
+            raise ValueError("trainer: has a preparation, with which ELM has no solution; takes none")
         inputs, _, outputs = self.net.sizes
         rows = checks.features(X, inputs, self.net.dtype)
         classes = self.task == "classification"

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import checks
+from ..data import frames
+from ..data.sources import plain
+from ..engine.samples import features
 from ..errors import number, whole
 
 if TYPE_CHECKING:
@@ -30,13 +32,13 @@ def self_training(
 ) -> tuple[Ints, list[History]]:
     """Train; label the rows that the network is sure of with what it says; again, until none is new.
 
-    trainer : with loss cross_entropy. X (N, inputs), y (N,) integer labels; X_unlabelled (M, inputs).
-    threshold : probability from which a row is sure, 0.5 to below 1. rounds : at most so many times;
-    epochs : of each fit. options : as Trainer.fit takes them. threshold, rounds and what is done:
-    scikit-learn's SelfTrainingClassifier with criterion "threshold"; the network is trained on, not
+    trainer : with loss cross_entropy. X (N, inputs), y (N,) labels, as fit takes them; X_unlabelled
+    (M, inputs). threshold : probability from which a row is sure, 0.5 to below 1. rounds : at most so
+    many times; epochs : of each fit. options : as Trainer.fit takes them. threshold, rounds and what is
+    done: scikit-learn's SelfTrainingClassifier with criterion "threshold"; the network is trained on, not
     anew, between rounds.
 
-    Returns (labels (M,), -1 where it never was sure; a History for each fit).
+    Returns (labels (M,), from 0 on, -1 where it never was sure; a History for each fit).
     Raises ValueError or TypeError for what does not fit.
 
     >>> labels, histories = fb.self_training(trainer, X, y, 0.9 * X, threshold=0.75, epochs=1000)
@@ -46,23 +48,42 @@ def self_training(
     if trainer.loss.name != "cross_entropy":
         raise ValueError(f"trainer: got loss {trainer.loss.name!r}, takes one with 'cross_entropy'")
     number("threshold", threshold, lambda v: 0.5 <= v < 1, "a probability from 0.5 to below 1")
-    rounds, inputs, dtype = whole("rounds", rounds), trainer.net.sizes[0], trainer.net.dtype
-    rows, more = checks.features(X, inputs, dtype), checks.features(X_unlabelled, inputs, dtype)
-    given = np.asarray(y).reshape(-1)
+    rounds, preparation = whole("rounds", rounds), trainer.preparation
     if "sample_weight" in options:
         raise TypeError("sample_weight: got it, but rows that get labels have none")
-    labels = np.full(len(more), UNLABELLED)
-    histories = [trainer.fit(rows, given, epochs, **options)]
+    given, count = np.asarray(y).reshape(-1), len(features(trainer, X))
+    labels = np.full(len(features(trainer, X_unlabelled)), UNLABELLED)
+    both = _stacked(X, X_unlabelled)
+    classes = np.arange(trainer.net.sizes[-1])
+    if preparation is not None and preparation.classes is not None:  # y has these, not their places
+        classes = np.array(preparation.classes)
+    histories = [trainer.fit(X, given, epochs, **options)]
     for _ in range(rounds):
         waiting = np.flatnonzero(labels == UNLABELLED)
         if not len(waiting):
             break
-        probability = trainer.predict(more[waiting])
+        probability = trainer.predict(_rows(both, count + waiting))
         sure = probability.max(axis=1) >= threshold
         if not sure.any():
             break
         labels[waiting[sure]] = probability[sure].argmax(axis=1)
-        known = labels != UNLABELLED
-        everything = np.concatenate([rows, more[known]]), np.concatenate([given, labels[known]])
-        histories.append(trainer.fit(*everything, epochs, **options))
+        known = np.flatnonzero(labels != UNLABELLED)
+        rows = _rows(both, np.concatenate([np.arange(count), count + known]))
+        histories.append(
+            trainer.fit(rows, np.concatenate([given, classes[labels[known]]]), epochs, **options)
+        )
     return labels, histories
+
+
+def _stacked(X, more):
+    """The rows of both, one below the other: a Frame where they have names, else an array."""
+    first = frames.frame(X)
+    if first is None:
+        return np.concatenate([plain(X), plain(more)])
+    second = frames.frame(more).select(first.names)
+    pairs = zip(first.columns, second.columns, strict=True)
+    return frames.Frame(first.names, [np.concatenate(pair) for pair in pairs])
+
+
+def _rows(X, index):
+    return X.rows(index) if isinstance(X, frames.Frame) else X[index]

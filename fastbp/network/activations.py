@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import unknown
+from ..errors import named
 from ..kernels import codes
 
 NAMES = codes.ACTIVATIONS | codes.LEARNED
@@ -16,14 +16,13 @@ def check(name: Any) -> str:
     """The name that a network keeps. Raises ValueError with the nearest known name."""
     if name in NAMES or name in USERS:
         return name
-    if name in LAST:
-        return LAST[name]
     if isinstance(name, str) and "#" in name:
         raise ValueError(
             f"activation: got {name!r}, an activation of your own that is not here (or is another one now): "
             "takes fb.activation of the same function first"
         )
-    raise unknown("activation", name, [*NAMES, *LAST])
+    meant = named("activation", name, [*NAMES, *LAST])
+    return LAST.get(meant, meant)
 
 
 def code(name: str) -> int:

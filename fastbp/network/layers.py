@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import unknown
+from ..errors import flag, named
 from ..kernels import codes
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ def threshold(value: float) -> int:
 
 def norm(value: Any) -> Any:
     """None, "layer" or "batch"."""
-    if value is not None and (not isinstance(value, str) or value not in codes.NORMS):
-        raise unknown("norm", value, codes.NORMS)
-    return value
+    return None if value is None else named("norm", value, codes.NORMS)
 
 
 def skips(residual: bool | Sequence[bool], widths: Sequence[int]) -> list[bool]:
@@ -62,14 +60,9 @@ def skips(residual: bool | Sequence[bool], widths: Sequence[int]) -> list[bool]:
     True takes every layer whose input is as wide as its output; one value each: just these.
     """
 
-    def check(value: Any) -> bool:
-        if not isinstance(value, bool):
-            raise TypeError(f"residual: got {value!r}, takes True or False, or one per hidden layer")
-        return value
-
     agree = [a == b for a, b in zip(widths[:-1], widths[1:], strict=True)]
-    wanted = per_layer("residual", residual, len(agree), check)
-    if isinstance(residual, bool):
+    wanted = per_layer("residual", residual, len(agree), lambda value: flag("residual", value))
+    if not isinstance(residual, Iterable):
         if residual and not any(agree):
             raise ValueError(
                 f"residual: got True, but no hidden layer's output is as wide as its input (widths {widths})"

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..errors import unknown
+from ..errors import named, unknown
+from ..metrics import direction
 from .base import Schedule
 
 if TYPE_CHECKING:
@@ -240,8 +241,9 @@ class Plateau(Schedule):
     """lr, times ``factor`` when ``monitor`` has not become better for more than ``patience`` epochs.
 
     Better: below best (1 - threshold), or, threshold_mode "abs", below best - threshold; with mode
-    "max" above. Then it waits ``cooldown`` epochs, and never goes below min_lr. monitor: a column of the
-    History; None takes val_loss where there is one, else loss. torch's ReduceLROnPlateau.
+    "max" above best (1 + threshold), best + threshold. Then it waits ``cooldown`` epochs, and never goes
+    below min_lr. monitor: a column of the History; None takes val_loss where there is one, else loss. mode
+    "auto": by the monitor's name, as for callbacks. NaN is never better. torch's ReduceLROnPlateau.
 
     >>> plateau = fb.schedules.Plateau(factor=0.5, patience=1, threshold=1.0)  # nothing is better enough
     >>> trainer = fb.Trainer(fb.MLP([4, 16, 4], seed=0), schedule=plateau, seed=0)
@@ -251,7 +253,7 @@ class Plateau(Schedule):
     """
 
     monitor: str | None = None
-    mode: Literal["min", "max"] = "min"
+    mode: Literal["auto", "min", "max"] = "auto"
     factor: float = 0.1
     patience: int = 10
     threshold: float = 1e-4
@@ -261,17 +263,26 @@ class Plateau(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, known in (("mode", ("min", "max")), ("threshold_mode", ("rel", "abs"))):
+        for name, known in (("mode", ("auto", "min", "max")), ("threshold_mode", ("rel", "abs"))):
             if getattr(self, name) not in known:
                 raise unknown(f"{type(self).__name__} {name}", getattr(self, name), known)
+        self._sign()
 
     def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         return np.full(len(t), float(lr))
 
-    def _better(self, value: float, best: float) -> bool:
-        sign = 1 if self.mode == "min" else -1
-        margin = self.threshold * abs(best) if self.threshold_mode == "rel" else self.threshold
-        return sign * value < sign * best - margin
+    def _sign(self):
+        """1 where more is better, else -1."""
+        if self.mode != "auto":
+            return 1 if self.mode == "max" else -1
+        return _direction(self, self.monitor or "loss", "mode 'min' or 'max'")
+
+    def _better(self, value: float, best: float | None) -> bool:
+        sign, step = self._sign(), self.threshold
+        if best is None:
+            return sign * value > -np.inf
+        bar = best * (1 + sign * step) if self.threshold_mode == "rel" else best + sign * step
+        return sign * value > sign * bar
 
     def _value(self, record: Logs) -> float:
         monitor = self.monitor or ("val_loss" if "val_loss" in record else "loss")
@@ -281,9 +292,10 @@ class Plateau(Schedule):
 
     def after_epoch(self, state: dict[str, Any], record: Logs, lr: float) -> float:
         value, cooling = self._value(record), state.get("cooling", 0)
-        better = state.get("best") is None or self._better(value, state["best"])
+        better = self._better(value, state.get("best"))
         bad = 0 if better or cooling else state.get("bad", 0) + 1
-        state["best"] = value if better else state["best"]
+        if better:
+            state["best"] = value
         state["cooling"], state["bad"] = max(cooling - 1, 0), bad
         if bad > self.patience:
             state["cooling"], state["bad"] = self.cooldown, 0
@@ -296,7 +308,7 @@ class Adaptive(Schedule):
     """lr, a fifth of it after more than n_iter_no_change epochs without tol less of training loss.
 
     scikit-learn's learning_rate="adaptive" (its MLPClassifier stops once lr is 1e-6; here it stays).
-    monitor: as Plateau's, "loss" by default.
+    monitor: as Plateau's, "loss" by default; of a score that grows tol more is better.
 
     >>> adaptive = fb.schedules.Adaptive(tol=10.0, n_iter_no_change=1)  # nothing is better enough
     >>> trainer = fb.Trainer(fb.MLP([4, 16, 4], seed=0), schedule=adaptive, seed=0)
@@ -309,20 +321,34 @@ class Adaptive(Schedule):
     n_iter_no_change: int = 10
     monitor: str = "loss"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _direction(self, self.monitor, "the name of a loss, or of a metric of fastbp or scikit-learn")
+
     def rates(self, t: Array, lr: float, total: int | Any) -> Floats:
         return np.full(len(t), float(lr))
 
     def after_epoch(self, state: dict[str, Any], record: Logs, lr: float) -> float:
         if self.monitor not in record:
             raise unknown("Adaptive monitor", self.monitor, record)
-        value, best = record[self.monitor], state.get("best")
-        worse = best is not None and value > best - self.tol
+        cost, best = -direction(self.monitor) * record[self.monitor], state.get("best", np.inf)
+        worse = not cost <= best - self.tol  # NaN too
         state["bad"] = state.get("bad", 0) + 1 if worse else 0
-        state["best"] = value if best is None else min(value, best)
+        if cost < best:
+            state["best"] = cost
         if state["bad"] > self.n_iter_no_change and lr > 1e-6:
             state["bad"] = 0
             return lr / 5
         return lr
+
+
+def _direction(schedule: Schedule, monitor: str, takes: str) -> int:
+    """metrics.direction of a monitor; a ValueError where nobody knows it."""
+    found = direction(monitor)
+    if not found:
+        what = f"{type(schedule).__name__} monitor: got {monitor!r}"
+        raise ValueError(f"{what}, of which nobody knows whether more is better; takes {takes}")
+    return found
 
 
 class Function(Schedule):
@@ -361,9 +387,7 @@ def schedule(spec: ScheduleLike | None, **numbers: Any) -> Schedule | None:
     if isinstance(spec, str):
         if spec.lower() == "function":
             return Function(str(numbers["of"]))
-        if spec.lower() not in SCHEDULES:
-            raise unknown("schedule", spec, SCHEDULES)
-        return SCHEDULES[spec.lower()](**numbers)
+        return SCHEDULES[named("schedule", spec, SCHEDULES)](**numbers)
     if callable(spec):
         return Function(spec)
     raise TypeError(

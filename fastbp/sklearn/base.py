@@ -85,6 +85,7 @@ class Estimator(BaseEstimator):
     best_loss_: float | None
     validation_scores_: list[float] | None
     best_validation_score_: float | None
+    validation_loss_curve_: list[float] | None
     _chosen_loss: ChosenLoss
 
     # --- what subclasses tell
@@ -222,6 +223,7 @@ class Estimator(BaseEstimator):
     def _begin(self, X, random):
         """The first fit: a network with scikit-learn's initial weights, all records empty."""
         self.n_iter_ = self.t_ = 0
+        self.validation_loss_curve_ = None
         sizes = self._sizes(X.shape[1])
         self.n_layers_ = len(sizes)
         net = MLP(sizes, self._activations(), dropout=self._p.dropout, seed=0, dtype=self._net_dtype(X))
@@ -307,13 +309,16 @@ class Estimator(BaseEstimator):
     def _fit_stochastic(self, X, y, weight, held_out, incremental, random):
         if self._p.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        rows = X.shape[0]
+        rows, validation_data = X.shape[0], held_out
+        if validation_data is not None and self.validation_loss_curve_ is None:
+            self.validation_loss_curve_ = []
         if self._p.early_stopping and held_out is None:
             X, y, weight, held_out = self._split(X, y, weight, random)
         self._open(X, random, not (incremental and self._trainer.steps), weight)
         between = BetweenEpochs(
             self, self._trainer, self._p, lr=self._first_lr, scale=self._scales()[1],
             shift=self._constant(y, weight), penalty=self._penalty, squares=self._squares,
+            held_shift=0.0 if validation_data is None else self._constant(*validation_data[1:]),
             score=self._score_of, stalled=self._no_improvement_count, seen=rows, rows=X.shape[0],
             held_out=held_out,
         )  # fmt: skip
@@ -321,13 +326,20 @@ class Estimator(BaseEstimator):
         epochs = 1 if incremental else self._p.max_iter
         try:
             history = self._trainer.fit(
-                X, y, epochs, shuffle=bool(self._p.shuffle), sample_weight=weight,
+                X, y, epochs, validation_data=validation_data, shuffle=self._p.shuffle, sample_weight=weight,
                 callbacks=[between, *(self._p.callbacks or ())], verbose=0,
             )  # fmt: skip
         except FloatingPointError as error:
-            if not self._p.early_stopping:
+            if not self._p.early_stopping or self.best_validation_score_ == -np.inf:
                 raise ValueError(NOT_FINITE) from error
             self.validation_scores_.append(float("nan"))
+            warnings.warn(
+                f"Stochastic Optimizer: the fit diverged in epoch {self.n_iter_ + 1}; the weights are those "
+                f"of the best epoch before, whose validation score is {self.best_validation_score_:.4g}. "
+                "Try a lower learning_rate_init or standardised inputs.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
         else:
             if history.epochs == epochs and not (between.converged or incremental or self._p.preset):
                 warnings.warn(

@@ -14,9 +14,10 @@ class BetweenEpochs(Callback):
     """One stochastic fit, epoch by epoch: its records, when it stops, how lr changes, the best weights.
 
     estimator : whose records they are. p : the parameters that hold for this fit. lr : of the solver. scale,
-    shift : from the Trainer's loss to scikit-learn's. penalty : of an epoch, for each of squares(). score :
-    of (predictions, targets, weights). stalled : epochs in a row without an improvement by tol. seen :
-    samples that t_ counts an epoch; rows : samples trained on; held_out : (X, y, weight) or None.
+    shift, held_shift : from the Trainer's loss, of the training and of validation_data, to scikit-learn's.
+    penalty : of an epoch, for each of squares(). score : of (predictions, targets, weights). stalled : epochs
+    in a row without an improvement by tol. seen : samples that t_ counts an epoch; rows : samples trained
+    on; held_out : (X, y, weight) or None.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class BetweenEpochs(Callback):
         lr: float,
         scale: float,
         shift: float,
+        held_shift: float,
         penalty: float,
         squares: Callable[[], float],
         score: Callable[..., float],
@@ -37,7 +39,7 @@ class BetweenEpochs(Callback):
         held_out: Any,
     ) -> None:
         self.estimator, self.trainer, self.p, self.first_lr = estimator, trainer, p, lr
-        self.scale, self.shift, self.score = scale, shift, score
+        self.scale, self.shift, self.held_shift, self.score = scale, shift, held_shift, score
         self.stalled, self.seen, self.held_out = stalled, seen, held_out
         self.converged = False
         self.lr_unit = lr / p.learning_rate_init if p.optimizer is None else 1.0
@@ -66,6 +68,8 @@ class BetweenEpochs(Callback):
         estimator.loss_curve_.append(loss)
         if p.verbose:
             print(f"Iteration {estimator.n_iter_}, loss = {loss:.8f}")
+        if "val_loss" in logs:
+            estimator.validation_loss_curve_.append(logs["val_loss"] * self.scale + self.held_shift)
         if self.held_out is not None:
             self.validate()
         if not p.early_stopping:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..custom.functions import UserLoss
-from ..errors import unknown
+from ..errors import named
 from ..export import LINKS
 from ..kernels import codes
 from ..losses import LOSSES, Loss
@@ -103,8 +103,7 @@ def has_probabilities(given: LossLike) -> bool:
 
 def _made(given: Any, known: Iterable[str]) -> Any:
     if isinstance(given, str):
-        if given not in known:
-            raise unknown("loss", given, known)
+        given = named("loss", given, known)
         return make_loss(_THEIRS.get(given, given))
     if not isinstance(given, Loss):
         raise TypeError(f"loss: got {given!r}, takes a name or one of fb.losses")

@@ -33,6 +33,7 @@ def _one_of(*names):
 _FLAG = (lambda v: isinstance(v, (bool, np.bool_))), "True or False"
 _COUNT = _number(1, kind=Integral)
 
+_NATURAL = _number(0, kind=Integral)
 is_count = _COUNT[0]
 _WHOLE = _number(-np.inf, kind=Integral)[0]
 
@@ -49,6 +50,10 @@ TAKES = {
     "shuffle": _FLAG,
     "tol": _number(0),
     "warm_start": _FLAG,
+    "verbose": (
+        lambda v: isinstance(v, (bool, np.bool_)) or _NATURAL[0](v),
+        "True, False or a number from 0 on",
+    ),
     "momentum": _number(0, 1),
     "nesterovs_momentum": _FLAG,
     "early_stopping": _FLAG,

@@ -19,6 +19,7 @@ from sklearn.utils.multiclass import (
 )
 from sklearn.utils.validation import check_is_fitted
 
+from ..errors import flag
 from . import tabular
 from .base import Estimator
 from .losses import for_classes, for_numbers, has_probabilities, rows_of_classes
@@ -71,16 +72,18 @@ class MLPClassifier(ClassifierMixin, Estimator):
         Weights of classes, multiplied into the sample weights, as elsewhere in scikit-learn.
     loss : "log_loss", or "focal", "hinge", or another of classes of fb.losses, or of fb.loss
         A loss that treats every output alone takes several classes as one against the rest. With hinge
-        there are no probabilities.
+        there are no probabilities, but a decision_function.
 
     Attributes
     ----------
     classes_, n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activation_, t_, loss_,
     loss_curve_, best_loss_, validation_scores_, best_validation_score_ : as scikit-learn's.
+    validation_loss_curve_ : the loss of fit's validation_data after each epoch, or None; without penalty.
     coefs_, intercepts_ : lists of writable views of the network's weights (fan_in, fan_out) and biases.
 
     Raises ValueError or TypeError naming the argument; ValueError if the weights overflow. Warns
-    ConvergenceWarning when max_iter ends it.
+    ConvergenceWarning when max_iter ends it, and where the weights overflow under early stopping, which
+    keeps those of the best epoch before.
 
     >>> from fastbp.sklearn import MLPClassifier
     >>> X, y = np.eye(4), ["ace", "ace", "king", "queen"]
@@ -140,8 +143,8 @@ class MLPClassifier(ClassifierMixin, Estimator):
         """Train on X (N, features), array, frame or sparse, and labels y (N,) or indicators (N, labels).
 
         sample_weight : (N,) weights >= 0. validation_data : (X, y) scored after each epoch into
-        validation_scores_; early_stopping then watches it instead of a part split off. Returns self.
-        Sparse X is read in place, row by row.
+        validation_scores_ and validation_loss_curve_; early_stopping then watches it instead of a part
+        split off. Returns self. Sparse X is read in place, row by row.
         """
         return self._fit(X, y, sample_weight, validation_data)
 
@@ -269,6 +272,14 @@ class MLPClassifier(ClassifierMixin, Estimator):
             outputs /= np.maximum(outputs.sum(axis=1, keepdims=True), np.finfo(outputs.dtype).tiny)
         return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
 
+    @available_if(lambda self: not has_probabilities(self.loss))
+    def decision_function(self, X: Features) -> Array:
+        """Outputs of a loss without probabilities, such as hinge: (N,), above 0 for the second class, or
+        (N, classes), the largest for the one that predict names; (N, labels) of multi-label targets."""
+        check_is_fitted(self)
+        outputs = self._outputs(self._features(X, reset=False))
+        return outputs[:, 0] if self.n_outputs_ == 1 else outputs
+
     @available_if(lambda self: has_probabilities(self.loss))
     def predict_log_proba(self, X: Features) -> Array:
         """log of predict_proba."""
@@ -394,7 +405,7 @@ class MLPRegressor(RegressorMixin, Estimator):
         a pair: these and their standard deviations.
         """
         check_is_fitted(self)
-        if return_std and self._chosen_loss.link != "gaussian":
+        if flag("return_std", return_std) and self._chosen_loss.link != "gaussian":
             raise ValueError(f"return_std: got {return_std} with the loss {self.loss}, takes 'gaussian_nll'")
         outputs, k = self._outputs(self._features(X, reset=False)), self.n_outputs_
         parts = [outputs[:, :k], np.sqrt(outputs[:, k:])] if return_std else [outputs[:, :k]]

@@ -10,7 +10,7 @@ import numpy as np
 from ..custom import functions
 from ..data import checks
 from ..engine import sessions
-from ..engine.samples import features
+from ..engine.samples import features, own_scale
 from ..kernels import codes
 from ..network.gradients import Gradients
 from ..network.layout import arena
@@ -89,7 +89,5 @@ def _wanted(output: Any, rows: int, outputs: int, dtype: Any) -> Array:
 
 def _in_network(trainer: AnyTrainer, given: Array, link: bool) -> Array:
     """Gradients of outputs in the target's own units, as those of what the network gives."""
-    preparation = trainer.preparation
-    if not link or preparation is None or preparation.y_scale is None:
-        return given
-    return (given * preparation.y_scale).astype(given.dtype)
+    scale = own_scale(trainer, given.shape[1], link)
+    return given if scale is None else (given * scale[1]).astype(given.dtype)

@@ -140,7 +140,7 @@ def load(make: Callable[..., Made], path: FilePath, device: str, threads: int | 
             trainer.schedule_state = _state(config["schedule_state"])
             trainer.steps, trainer.epochs = (_count(config[name]) for name in ("steps", "epochs"))
             trainer.columns = _names(config.get("columns"))
-            trainer.preparation = _preparation(file, config.get("preparation"), trainer.net.sizes)
+            trainer.preparation = _preparation(file, config.get("preparation"), trainer)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
             raise ValueError(f"{path}: has no usable fastbp configuration ({e})") from None
         for name, view in _views(trainer).items():
@@ -159,7 +159,7 @@ def _names(names):
     return names
 
 
-def _preparation(file, config, sizes):
+def _preparation(file, config, trainer):
     if config is None:
         return None
     tensors = {
@@ -167,7 +167,8 @@ def _preparation(file, config, sizes):
         for name in file.keys()
         if name.startswith(_PREPARATION)
     }
-    return Preparation.restore(config, tensors, sizes[0], sizes[-1])
+    sizes = trainer.net.sizes
+    return Preparation.restore(config, tensors, sizes[0], trainer.loss.width(sizes[-1]))
 
 
 def _count(number):

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import metrics
-from ..callbacks import Callback, EarlyStopping, TerminateOnNaN
+from ..callbacks import Callback, EarlyStopping, ModelCheckpoint, TerminateOnNaN
 from ..data import checks
 from ..engine import sessions
 from ..engine.history import History
 from ..engine.options import Options
 from ..engine.rates import Rates
 from ..engine.samples import Samples, samples
-from ..errors import ABOVE_0, BETWEEN_0_AND_1, number, whole
+from ..errors import ABOVE_0, BETWEEN_0_AND_1, flag, number, whole
 from ..optimizers import LBFGS
 from . import lbfgs
 
@@ -42,25 +42,33 @@ class Fit:
     metrics: dict[str, Callable[..., Any]]
     callbacks: list[Callback]
     shuffle: bool
+    drop_last: bool
     verbose: Verbose
 
     def __post_init__(self):
+        self.quiet = any(isinstance(c, TerminateOnNaN) for c in self.callbacks)
         trainer, rows = self.trainer, self.samples.rows
-        self.steps = -(-rows // self.batch)
+        self.rows = rows // self.batch * self.batch if self.drop_last else rows  # of an epoch
+        self.steps = -(-self.rows // self.batch)
         self.updates = Options.of(trainer).updates(self.steps, self.steps)
         if isinstance(trainer.optimizer, LBFGS):
             self.way = lbfgs.prepare(self)
         else:
-            self.way, self.rates = self._epochs, Rates(trainer, self.epochs, self.updates, rows, self.seconds)
+            self.way = self._epochs
+            self.rates = Rates(trainer, self.epochs, self.updates, self.rows, self.seconds)
 
-    def run(self, session: Any, evaluate: Callable[..., Logs]) -> History:
-        """Train on ``session``; evaluate(Samples, metrics) scores the validation samples. Returns History."""
-        trainer, rows, self.evaluate = self.trainer, self.samples.rows, evaluate
+    def run(
+        self, session: Any, evaluate: Callable[..., Logs], measure: Callable[..., Logs], last: bool = True
+    ) -> History:
+        """Train on ``session``; evaluate(Samples, metrics) scores the validation samples, measure(Samples,
+        metrics), without the loss, those of the training. last : no step follows that would notice what the
+        last one did. Returns History."""
+        trainer, self.evaluate, self.measure = self.trainer, evaluate, measure
         trainer.history = self.history = History()
         trainer.stop_training = False
         for callback in self.callbacks:
             callback.trainer = trainer
-        with session.lock, Progress(self.epochs, rows, self.seconds, self.verbose) as self.progress:
+        with Progress(self.epochs, self.rows, self.seconds, self.verbose) as self.progress:
             try:
                 self.share = sessions.bind(trainer, session, self.samples)
                 self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
@@ -73,6 +81,8 @@ class Fit:
                 self.progress.write(f"fit: stopped by Ctrl-C {where}; the model keeps what it has learned")
             finally:
                 session.release()
+            if last:
+                check_weights(trainer, self.quiet)
             self.tell("on_train_end")
         return self.history
 
@@ -81,7 +91,11 @@ class Fit:
         while epoch != self.epochs and not trainer.stop_training:
             began = time.perf_counter()
             self.tell("on_epoch_begin", epoch, {})
-            logs = self.measured(self._train(session, epoch), began)
+            with trainer.turns.state:
+                logs = self._train(session, epoch)
+            logs = self.measured(logs, began)
+            if any(isinstance(c, ModelCheckpoint) for c in self.callbacks):
+                check_weights(trainer, self.quiet)  # before what is written replaces what was good
             self.rates.after_epoch(logs)
             self.tell("on_epoch_end", epoch, logs)
             self.history.append(**logs)
@@ -94,24 +108,25 @@ class Fit:
 
     def measured(self, logs: Logs, began: float) -> Logs:
         """The record of an epoch: what validation and metrics find, and its seconds, added to logs."""
-        trainer = self.trainer
-        if self.validation is not None:
-            start = time.perf_counter()
-            measured = self.evaluate(self.validation, self.metrics)
-            logs |= {f"val_{name}": value for name, value in measured.items()}
-            self.reserve = time.perf_counter() - start
-        elif self.metrics:
-            X, code, y, weight = self.samples
-            measured = checks.measure(self.metrics, code, y, trainer.predict(X), weight)
-            logs |= {name: value for name, value in measured.items() if name not in logs}
+        with self.trainer.turns.calling("a metric"):
+            if self.validation is not None:
+                start = time.perf_counter()
+                measured = self.evaluate(self.validation, self.metrics)
+                logs |= {f"val_{name}": value for name, value in measured.items()}
+                self.reserve = time.perf_counter() - start
+            elif self.metrics:
+                logs |= self.measure(self.samples, self.metrics)
         logs["seconds"] = time.perf_counter() - began
         return logs
 
     def _train(self, session, epoch):
         """One epoch, or what the budget leaves of it; returns {"loss": ..., "accuracy": ...}."""
-        trainer, rows, options = self.trainer, self.samples.rows, Options.of(self.trainer)
+        trainer, rows, options = self.trainer, self.rows, Options.of(self.trainer)
         if self.shuffle:
             session.shuffle(trainer.seed, trainer.epochs)
+        session.limit(rows)
+        if self.drop_last:
+            self.share = self._share(session)
         trainer.epochs += 1
         self._set_rates(session)
         before, session.done, scores = trainer.steps, 0, self.samples.scored
@@ -139,6 +154,15 @@ class Fit:
             logs["accuracy"] = right
         return logs
 
+    def _share(self, session):
+        """Of the samples of this epoch, the share whose weight is not 0."""
+        given = self.samples
+        made = self.trainer.loss.weights(given.weight, given.y, given.code)
+        if made is None:
+            return 1.0
+        made = made[session.order[: self.rows] if self.shuffle else slice(self.rows)]
+        return np.count_nonzero(made) / made.size
+
     def _set_rates(self, session: Any) -> None:
         """The optimizer's numbers as they are now: callbacks, and what is planned, may change them."""
         session.hyper[:] = sessions.hyper(self.trainer)
@@ -159,17 +183,34 @@ class Fit:
         self.trainer.first_step, self.trainer.planned_steps = self.first, most
 
     def diverged(self, loss: float, epoch: int, step: int) -> Logs:
-        if any(isinstance(c, TerminateOnNaN) for c in self.callbacks):
+        if self.quiet:
             return {"loss": float("nan")}
         raise FloatingPointError(
             f"loss: became {loss} (it or its gradient's norm) in step {step + 1} of epoch {epoch + 1} of "
-            f"this fit; the weights are as before that step. Takes a finite loss: try a lower lr (now "
-            f"{self.trainer.optimizer.lr}), standardised inputs, or clip_norm"
+            f"this fit; the weights are as before that step. Takes a finite loss: {_remedies(self.trainer)}"
         )
 
     def tell(self, what: str, *arguments: Any) -> None:
         for callback in self.callbacks:
-            getattr(callback, what)(*arguments)
+            with self.trainer.turns.calling(f"{what} of {type(callback).__name__}"):
+                getattr(callback, what)(*arguments)
+
+
+def check_weights(trainer: AnyTrainer, quiet: bool = False) -> None:
+    """Raises FloatingPointError where the last step of a fit has left weights that are NaN or inf, which the
+    step after it would have noticed; quiet: says so on stderr."""
+    params = trainer.net.params
+    with np.errstate(all="ignore"):
+        if np.isfinite(params.sum()) or np.isfinite(params).all():  # the sum is fast, and rarely overflows
+            return
+    said = f"net: has weights that are NaN or inf after step {trainer.steps:,}, the last of this fit"
+    if not quiet:
+        raise FloatingPointError(f"{said}; {_remedies(trainer)}")
+    print(f"fit: {said}", file=sys.stderr)
+
+
+def _remedies(trainer):
+    return f"try a lower lr (now {trainer.optimizer.lr}), standardised inputs, or clip_norm"
 
 
 def prepare(
@@ -184,6 +225,7 @@ def prepare(
     callbacks: Callback | Iterable[Callback] | None,
     early_stopping: int | EarlyStopping | None,
     shuffle: bool,
+    drop_last: bool,
     sample_weight: SampleWeight,
     verbose: Verbose,
 ) -> Fit:
@@ -205,11 +247,15 @@ def prepare(
         validation = _validation(trainer, validation_data)
     if verbose not in (0, 1, True, False, "auto"):
         raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
-    functions = metrics.table(metric_names)
+    functions = metrics.table(metric_names, getattr(trainer.loss, "quantiles", None))
     told = _callbacks(callbacks, early_stopping, validation)
     batch = min(whole("batch_size", trainer.batch_size), given.rows)
-    checks.check_batches(trainer.net.norms, batch, given.rows)
-    return Fit(trainer, given, batch, epochs, seconds, validation, functions, told, shuffle, verbose)
+    used = given.rows // batch * batch if flag("drop_last", drop_last) else given.rows
+    checks.check_batches(trainer.net.norms, batch, used)
+    shuffle = flag("shuffle", shuffle)
+    return Fit(
+        trainer, given, batch, epochs, seconds, validation, functions, told, shuffle, drop_last, verbose
+    )
 
 
 def split(share: float, rows: int) -> int:

@@ -53,6 +53,8 @@ def prepare(fit: Any) -> Callable[[Any], object]:
     given += [name for name in ("schedule", "gradient_hook") if getattr(trainer, name) is not None]
     if given:
         raise ValueError(f"{given[0]}: got {getattr(trainer, given[0])!r} with LBFGS, which takes none")
+    if fit.drop_last:
+        raise ValueError("drop_last: got True with LBFGS, which takes all samples at once")
     if fit.seconds is not None:
         raise ValueError(f"seconds: got {fit.seconds} with LBFGS, which takes epochs")
     if trainer.net.frozen:
@@ -61,7 +63,7 @@ def prepare(fit: Any) -> Callable[[Any], object]:
 
 
 def _run(fit, minimize):
-    trainer, optimizer = fit.trainer, fit.trainer.optimizer
+    trainer, optimizer, state = fit.trainer, fit.trainer.optimizer, fit.trainer.turns.state
     objective = Penalised(trainer, fit.samples)
     accepted, began = trainer.net.params.astype(float), time.perf_counter()
 
@@ -77,27 +79,32 @@ def _run(fit, minimize):
             rows = objective.evaluate.share * samples.rows
             logs["accuracy"] = objective.evaluate.hits / samples.answers(rows, trainer.net.sizes[-1])
         fit.progress.update(epoch, samples.rows, objective.loss, logs.get("accuracy"))
-        logs = fit.measured(logs, began)
-        fit.tell("on_epoch_end", epoch, logs)
-        fit.history.append(**logs)
-        began = time.perf_counter()
-        if trainer.stop_training:
-            fit.history.stopped = fit.history.stopped or "callback"
-            raise _Stop
-        if epoch + 1 < fit.epochs:
-            fit.tell("on_epoch_begin", epoch + 1, {})
+        state.release()  # as between the epochs of other optimizers
+        try:
+            logs = fit.measured(logs, began)
+            fit.tell("on_epoch_end", epoch, logs)
+            fit.history.append(**logs)
+            began = time.perf_counter()
+            if trainer.stop_training:
+                fit.history.stopped = fit.history.stopped or "callback"
+                raise _Stop
+            if epoch + 1 < fit.epochs:
+                fit.tell("on_epoch_begin", epoch + 1, {})
+        finally:
+            state.acquire()
 
     limits = {"maxiter": fit.epochs, "maxfun": 100 * fit.epochs, "maxcor": optimizer.history_size}
     limits |= {"gtol": optimizer.tolerance_grad, "ftol": optimizer.tolerance_change}
     fit.tell("on_epoch_begin", 0, {})
     diverged = False
-    try:
-        minimize(objective, accepted, jac=True, method="L-BFGS-B", callback=after, options=limits)
-    except FloatingPointError:
-        diverged = True
-    except _Stop:
-        pass
-    finally:  # a line search may have been interrupted far out
-        trainer.net.params[:] = accepted
+    with state:
+        try:
+            minimize(objective, accepted, jac=True, method="L-BFGS-B", callback=after, options=limits)
+        except FloatingPointError:
+            diverged = True
+        except _Stop:
+            pass
+        finally:  # a line search may have been interrupted far out
+            trainer.net.params[:] = accepted
     if diverged:
         fit.diverged(objective.loss, fit.history.epochs, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..data import read_ahead
 from ..engine.history import History
 from ..errors import whole
+from .fitting import check_weights
 
 if TYPE_CHECKING:
     from ..engine.anytrainer import AnyTrainer
@@ -53,7 +55,7 @@ def fit(
         began, rows = time.perf_counter(), 0
         sums = {"loss": 0.0}
         made: Any = batches() if callable(batches) else batches
-        for item in read_ahead(made, ahead):
+        for item in read_ahead(_fed(trainer, made), ahead):
             X, y, weight = _parts(item)
             done = trainer.fit(X, y, shuffle=False, sample_weight=weight, verbose=False)
             if done.stopped:
@@ -70,6 +72,7 @@ def fit(
             break
         if not rows:
             raise ValueError("X: got a stream without batches, takes one or more")
+        check_weights(trainer)
         record = {name: value / rows for name, value in sums.items()}
         if validation_data is not None:
             record |= {f"val_{k}": v for k, v in trainer.evaluate(*validation_data).items()}
@@ -78,6 +81,12 @@ def fit(
             print(f"epoch {epoch + 1}/{epochs}: {rows:,} samples, loss {record['loss']:.4f}")
     trainer.history = history
     return history
+
+
+def _fed(trainer, made):
+    """The items, made by a thread that must not wait for the training that waits for it."""
+    trainer.turns.maker = threading.get_ident()
+    yield from made
 
 
 def _parts(item: Any) -> tuple[Any, Any, Any]:

@@ -17,8 +17,9 @@ from ..engine import averages, backend, devices, parallel, sessions
 from ..engine.history import History
 from ..engine.options import Options
 from ..engine.rates import Rates
-from ..engine.samples import features, samples
-from ..errors import whole
+from ..engine.samples import features, in_own_units, samples
+from ..engine.turns import Turns
+from ..errors import distinct, whole
 from ..kernels import codes
 from ..losses import loss as make_loss
 from ..network.gradients import Gradients
@@ -165,6 +166,7 @@ class Trainer:
         self.first_step = 0  # of the last fit: ``steps`` before it
         self.planned_steps: int | None = None  # and its steps
         self.stop_training = False  # callbacks set it: the fit ends after this epoch
+        self.turns = Turns()  # who may use it now: one thread at a time
         self._sessions: dict[str, Any] = {}
 
     @property
@@ -194,6 +196,7 @@ class Trainer:
         callbacks: Callback | Iterable[Callback] | None = None,
         early_stopping: int | EarlyStopping | None = None,
         shuffle: bool = True,
+        drop_last: bool = False,
         sample_weight: SampleWeight = None,
         verbose: Verbose = "auto",
     ) -> History:
@@ -224,19 +227,33 @@ class Trainer:
         >>> list(history.history)
         ['loss', 'accuracy', 'val_loss', 'val_accuracy', 'val_f1', 'seconds']
         """
-        if y is None and stream.is_stream(X):
-            others = {
-                "seconds": seconds, "validation_split": validation_split, "metrics": metrics,
-                "callbacks": callbacks, "early_stopping": early_stopping, "sample_weight": sample_weight,
-            }  # fmt: skip
-            return stream.fit(self, X, epochs, validation_data, verbose, others)
-        if not self.epochs:
-            self.columns = names_of(X)
-        fit = fitting.prepare(
-            self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
-            early_stopping, shuffle, sample_weight, verbose,
-        )  # fmt: skip
-        return fit.run(self._session("train", fit.batch, fit.samples.by_output), self._evaluate)
+        turns = self.turns
+        with turns.to_train("fit"):
+            outer = turns.begin("fit")
+            try:
+                if y is None and stream.is_stream(X):
+                    others = {
+                        "seconds": seconds, "validation_split": validation_split, "metrics": metrics,
+                        "callbacks": callbacks, "early_stopping": early_stopping,
+                        "sample_weight": sample_weight, "drop_last": drop_last or None,
+                    }  # fmt: skip
+                    return stream.fit(self, X, epochs, validation_data, verbose, others)
+                before, self.columns = self.columns, self._names(X)
+                try:
+                    fit = fitting.prepare(
+                        self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
+                        early_stopping, shuffle, drop_last, sample_weight, verbose,
+                    )  # fmt: skip
+                except BaseException:
+                    self.columns = before
+                    raise
+                with turns.state:
+                    session = self._session("train", fit.batch, fit.samples.by_output)
+                return fit.run(session, self._evaluate, self._measured, not outer[1])
+            finally:
+                turns.owner, turns.method, turns.place = outer
+                if not outer[1]:
+                    turns.maker = 0  # of a stream
 
     def train_on_batch(self, X: Features, y: Targets, sample_weight: SampleWeight = None) -> float:
         """One step on these rows, all of them as one batch; returns their loss before it (float).
@@ -247,10 +264,7 @@ class Trainer:
         >>> losses[-1] < losses[0], trainer.steps
         (True, 100)
         """
-        given = samples(self, X, y, sample_weight)
-        kept = self._sessions.get("step")
-        room = max(given.rows, self.batch_size, kept.shape[0] if kept else 0)
-        return self._pass("step", room, given)
+        return self._pass("train_on_batch", X, y, sample_weight)
 
     def partial_fit(self, X: Features, y: Targets, sample_weight: SampleWeight = None) -> float:
         """One pass over these rows as they lie, in steps of ``batch_size``; returns their mean loss.
@@ -261,29 +275,55 @@ class Trainer:
         >>> trainer.steps, trainer.epochs
         (2, 0)
         """
-        return self._pass("stream", self.batch_size, samples(self, X, y, sample_weight))
+        return self._pass("partial_fit", X, y, sample_weight)
 
-    def _pass(self, use, batch, given):
-        """One pass over Samples as they lie; their mean loss."""
-        checks.check_batches(self.net.norms, batch, given.rows)
-        session = self._session(use, batch, given.by_output)
-        with session.lock:
-            session.hyper[:] = sessions.hyper(self)
-            sessions.bind(self, session, given)
-            steps, before, updates = -(-given.rows // batch), self.steps, Options.of(self).updates
-            session.updates = Rates(self, None, updates(steps, steps), given.rows).epoch()
-            session.done = 0
+    def _pass(self, method, X, y, sample_weight):
+        """One pass over rows as they lie, by the public method that is named; their mean loss."""
+        turns = self.turns
+        with turns.to_train(method), turns.state:
+            outer = turns.begin(method)
             try:
-                for done, loss, mass, _ in sessions.training_windows(self, session, steps, before):  # noqa: B007
-                    pass
+                before, self.columns = self.columns, self._names(X)
+                try:
+                    given = samples(self, X, y, sample_weight)
+                    batch = self.batch_size
+                    if method == "train_on_batch":  # a session with room for all that came so far
+                        kept = self._sessions.get(method)
+                        batch = max(given.rows, batch, kept.shape[0] if kept else 0)
+                    checks.check_batches(self.net.norms, batch, given.rows)
+                except BaseException:
+                    self.columns = before
+                    raise
+                return self._run(self._session(method, batch, given.by_output), given, batch)
             finally:
-                self.steps = before + updates(session.done, steps)
-                session.release()
+                turns.owner, turns.method, turns.place = outer
+
+    def _run(self, session, given, batch):
+        """Train on Samples as they lie; their mean loss."""
+        session.hyper[:] = sessions.hyper(self)
+        sessions.bind(self, session, given)
+        steps, before, updates = -(-given.rows // batch), self.steps, Options.of(self).updates
+        session.updates = Rates(self, None, updates(steps, steps), given.rows).epoch()
+        session.done = 0
+        try:
+            for done, loss, mass, _ in sessions.training_windows(self, session, steps, before):  # noqa: B007
+                pass
+        finally:
+            self.steps = before + updates(session.done, steps)
+            session.release()
         if done < steps:
             raise FloatingPointError(
                 f"loss: became {loss} in step {done + 1} of these rows; the weights are as before that step"
             )
         return float(loss / mass) if mass else 0.0
+
+    def _names(self, X):
+        """The names of the columns that it is trained on: those of the first rows, where these have names."""
+        if isinstance(X, np.ndarray) or (self.columns is not None and self.steps):
+            return self.columns
+        names = names_of(X)
+        distinct("X", names or (), "columns whose names differ")
+        return names
 
     # --- using
 
@@ -298,15 +338,17 @@ class Trainer:
     ) -> dict[str, float]:
         """{"loss": mean loss, "accuracy": share of right answers (classes only)}, floats, on X, y as in fit.
 
-        metrics : names or functions as in fit, whose values are added. ema : False takes the weights as
-        they are, None the average of Trainer(ema=...) if one is kept; also in predict and forward. Raises
-        as fit does, and ValueError for ema=True without an average.
+        metrics : names or functions as in fit, whose values are added, in the target's own units. The loss is
+        what is trained, of the standardised target where a preparation has one. "accuracy" as a metric takes
+        the sample weights; without, samples count alike. ema : False takes the weights as they are, None the
+        average of Trainer(ema=...) if one is kept; also in predict and forward. Raises as fit does, and
+        ValueError for ema=True without an average.
 
         >>> sorted(trainer.evaluate(X, y, metrics=["auc"]))
         ['accuracy', 'auc', 'loss']
         """
         given = samples(self, X, y, sample_weight)
-        return self._evaluate(given, measures.table(metrics), ema)
+        return self._evaluate(given, measures.table(metrics, getattr(self.loss, "quantiles", None)), ema)
 
     def averaged_net(self) -> MLP:
         """A copy of the network with the average of the weights that Trainer(ema=...) keeps.
@@ -318,14 +360,15 @@ class Trainer:
         >>> fb.Trainer(trainer.averaged_net()).evaluate(X, y) == trainer.evaluate(X, y)
         True
         """
-        net = copy.deepcopy(self.net)
-        net.params[:] = averages.weights(self, True)
+        with self.turns.state:
+            net = copy.deepcopy(self.net)
+            net.params[:] = averages.weights(self, True)
         return net
 
     def _evaluate(self, given, functions, ema=None):
         """evaluate for Samples and metrics.table's functions."""
-        session = self._session("infer", INFERENCE_BATCH, given.by_output)
-        with session.lock:
+        with self.turns.state:
+            session = self._session("infer", INFERENCE_BATCH, given.by_output)
             session.params = averages.weights(self, ema)
             share = sessions.bind(self, session, given)
             steps = -(-given.rows // INFERENCE_BATCH)
@@ -334,11 +377,12 @@ class Trainer:
         result = {"loss": float(loss / mass) if mass else 0.0}
         if given.scored:
             result["accuracy"] = hits / given.answers(share * given.rows, self.net.sizes[-1])
-        if functions:
-            prediction = self._infer(given.X, codes.PREDICT, ema)
-            measured = checks.measure(functions, given.code, given.y, prediction, given.weight)
-            result |= {name: value for name, value in measured.items() if name not in result}
-        return result
+        return result | self._measured(given, functions, ema) if functions else result
+
+    def _measured(self, given, functions, ema=None):
+        """{name: value} of metrics.table's functions for Samples, in the target's own units."""
+        prediction = in_own_units(self, self._infer(given.X, codes.PREDICT, ema))
+        return checks.measure(functions, given.code, in_own_units(self, given.y), prediction, given.weight)
 
     def predict(self, X: Features, *, samples: int | None = None, ema: bool | None = None) -> Floats:
         """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
@@ -361,16 +405,18 @@ class Trainer:
             if not (self.net.input_dropout or any(self.net.dropouts)):
                 raise ValueError(f"samples: got {samples} for a network without dropout, takes None")
         out = self._infer(rows, codes.PREDICT, ema, samples)
-        return out if self.preparation is None else self.preparation.outputs(out)
+        return out if self.preparation is None else in_own_units(self, out)
 
     def forward(self, X: Features, *, ema: bool | None = None) -> Floats:
-        """(N, outputs) of the last layer, before the link: logits. X as in fit; raises as it does."""
-        return self._infer(features(self, X, finite=False), codes.FORWARD, ema)
+        """(N, outputs) of the last layer, before the link: logits. Their link is what predict gives, with a
+        preparation too: in the target's own units. X as in fit; raises as it does."""
+        out = self._infer(features(self, X, finite=False), codes.FORWARD, ema)
+        return out if self.preparation is None else in_own_units(self, out, linked=False)
 
     def _infer(self, X, mode, ema=None, samples=None):
         """Outputs for X as ``features`` gives it, (N, outputs) or (samples, N, outputs)."""
-        session = self._session("infer", INFERENCE_BATCH)
-        with session.lock:
+        with self.turns.state:
+            session = self._session("infer", INFERENCE_BATCH)
             session.params = averages.weights(self, ema)
             session.set_loss(self.loss.link_code(self.net.sizes[-1]))
             if samples is None:
@@ -392,10 +438,10 @@ class Trainer:
         """
         rows = features(self, X)
         layer = range(len(self.net.layers) - 1)[layer]
-        session = self._session("infer", INFERENCE_BATCH)
         out = np.empty((len(rows), self.net.sizes[-1]), self.net.dtype)
         hidden = np.empty((len(rows), self.net.sizes[layer + 1]), self.net.dtype)
-        with session.lock:
+        with self.turns.state:
+            session = self._session("infer", INFERENCE_BATCH)
             session.params = averages.weights(self)
             session.bind(rows, out=out)
             for step in session.each(codes.FORWARD, -(-len(rows) // INFERENCE_BATCH)):
@@ -411,7 +457,8 @@ class Trainer:
 
         dW (fan_in, fan_out) and db (fan_out,), one pair a layer, in the network's dtype. The list has
         attributes gains, shifts, slopes and embeddings, tuples as the network's. Nothing is dropped;
-        batch norm takes the statistics of X. X, y, sample_weight as in fit; raises as it does.
+        batch norm takes the statistics of X. X, y, sample_weight as in fit; raises as it does. With a
+        preparation it is the loss that is trained, of prepared inputs and targets.
 
         >>> loss, gradients = trainer.gradients(X, y)
         >>> [(dW.shape, db.shape) for dW, db in gradients]
@@ -420,9 +467,10 @@ class Trainer:
         given = samples(self, X, y, sample_weight)
         checks.check_batches(self.net.norms, given.rows, given.rows)
         grads = arena(self.net.params.size, self.net.dtype)
-        session = sessions.open_session(self, given.rows, given.loss_code, grads)
-        sessions.bind(self, session, given)
-        [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
+        with self.turns.state:
+            session = sessions.open_session(self, given.rows, given.loss_code, grads)
+            sessions.bind(self, session, given)
+            [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
         return float(loss / mass), Gradients(self.net, grads)
 
     def gradients_from(self, X: Features, output_gradient: Targets, *, link: bool = True) -> Gradients:
@@ -436,7 +484,8 @@ class Trainer:
         >>> [(dW.shape, db.shape) for dW, db in trainer.gradients_from(X, np.ones((4, 4)))]
         [((4, 16), (16,)), ((16, 4), (4,))]
         """
-        return backwards.gradients_from(self, X, output_gradient, link)
+        with self.turns.state:
+            return backwards.gradients_from(self, X, output_gradient, link)
 
     def input_gradients(
         self,
@@ -460,10 +509,10 @@ class Trainer:
         """
         code = backwards.loss_code(self, link)
         use = f"inputs {code}"
-        if use not in self._sessions:
-            self._sessions[use] = backwards.open_session(self, INFERENCE_BATCH, code)
-        session = self._sessions[use]
-        with session.lock:
+        with self.turns.state:
+            if use not in self._sessions:
+                self._sessions[use] = backwards.open_session(self, INFERENCE_BATCH, code)
+            session = self._sessions[use]
             session.params = averages.weights(self, ema)
             return backwards.input_gradients(self, session, X, output, link)
 
@@ -479,7 +528,8 @@ class Trainer:
         """
         from ..lrfind import lr_find
 
-        return lr_find(self, X, y, **options)
+        with self.turns.state:
+            return lr_find(self, X, y, **options)
 
     def explain(self, seconds: float = 0.5) -> Explanation:
         """Where a training step's time goes: per layer and phase the time, GFLOP/s, share of the peak
@@ -494,7 +544,8 @@ class Trainer:
         """
         from ..explain import explain
 
-        return explain(self, seconds)
+        with self.turns.state:
+            return explain(self, seconds)
 
     def diagnose(
         self, X: Features, y: Targets, sample_weight: SampleWeight = None, rows: int = 1024
@@ -510,7 +561,8 @@ class Trainer:
         """
         from ..diagnosis import diagnose
 
-        return diagnose(self, X, y, sample_weight, rows)
+        with self.turns.state:
+            return diagnose(self, X, y, sample_weight, rows)
 
     # --- files
 
@@ -524,7 +576,8 @@ class Trainer:
         >>> bool((again.predict(X) == trainer.predict(X)).all())
         True
         """
-        checkpoint.save(self, path)
+        with self.turns.state:
+            checkpoint.save(self, path)
 
     def to_torch(self, link: bool = False) -> torch.nn.Sequential:
         """The network as a torch.nn.Sequential of its dtype: forward's outputs, or, with link, predict's.
@@ -534,7 +587,8 @@ class Trainer:
         """
         from ..export import to_torch
 
-        return to_torch(self, link)
+        with self.turns.state:
+            return to_torch(self, link)
 
     def to_onnx(self, path: FilePath, link: bool = True) -> None:
         """Write the network as ONNX, opset 13, float32: X (N, inputs) to Y (N, outputs).
@@ -545,7 +599,9 @@ class Trainer:
         """
         from ..export import described, onnxfile
 
-        onnxfile.write(described(self, link), path)
+        with self.turns.state:
+            model = described(self, link)
+        onnxfile.write(model, path)
 
     def to_c(self, path: FilePath, name: str = "predict", link: bool = True) -> None:
         """Write the network as one C99 file without dependencies: ``void name(const float *x, float *y)``.
@@ -560,7 +616,9 @@ class Trainer:
         """
         from ..export import cfile, described
 
-        text = cfile.source(described(self, link), name)
+        with self.turns.state:
+            model = described(self, link)
+        text = cfile.source(model, name)
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
 
@@ -606,10 +664,11 @@ class Trainer:
 
     def __getstate__(self):
         """For copy and pickle: sessions are opened anew."""
-        return {**self.__dict__, "_sessions": {}}
+        return {**self.__dict__, "_sessions": {}, "turns": None}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
+        self.turns = Turns()
         slots, self.slots = self.slots, arena(self.slots.size, self.net.dtype)
         self.slots[:] = slots
 

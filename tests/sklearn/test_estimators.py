@@ -248,6 +248,69 @@ def test_any_loss_of_classes(loss, task):
             assert np.array_equal(model.classes_[probabilities.argmax(axis=1)], model.predict(X))
 
 
+@pytest.mark.parametrize("task", [binary, several, multilabel])
+def test_the_decision_function_of_a_loss_without_probabilities(task):
+    """Its signs, or its largest column, are what predict says; scikit-learn's scorers take it."""
+    from sklearn.metrics import get_scorer
+
+    X, y = task()
+    model = MLPClassifier(loss="hinge", random_state=0, max_iter=60, learning_rate_init=0.01).fit(X, y)
+    found = model.decision_function(X)
+    if task is several:
+        assert np.array_equal(model.classes_[found.argmax(axis=1)], model.predict(X))
+    else:
+        said = model.predict(X)
+        assert found.shape == said.shape and np.array_equal(found > 0, said == said.max())
+        assert get_scorer("roc_auc")(model, X, y) > 0.9
+    assert not hasattr(MLPClassifier(), "decision_function")
+
+
+def test_the_curve_of_the_validation_loss():
+    from sklearn.metrics import log_loss
+
+    X, y = several()
+    part = X[::2], y[::2]
+    model = MLPClassifier(random_state=0, max_iter=7, alpha=0).fit(X, y)
+    assert model.validation_loss_curve_ is None
+    for kind, target, kept in (
+        (MLPClassifier, y, lambda m: log_loss(part[1], m.predict_proba(part[0]))),
+        (MLPRegressor, X[:, 0], lambda m: 0.5 * np.mean((m.predict(part[0]) - X[::2, 0]) ** 2)),
+    ):
+        for options in ({}, {"early_stopping": True}):
+            model = kind(random_state=0, max_iter=7, warm_start=True, **options)
+            for epochs in (7, 14):
+                model.fit(X, target, validation_data=(part[0], target[::2]))
+                if not options:
+                    assert len(model.validation_loss_curve_) == epochs
+                    assert model.validation_loss_curve_[-1] == pytest.approx(kept(model), rel=1e-6)
+            assert len(model.validation_loss_curve_) == len(model.validation_scores_)
+    counts = np.round(np.abs(X[:, 0]))
+    model = MLPRegressor("poisson", random_state=0, max_iter=3).fit(X, counts, validation_data=(X, counts))
+    from sklearn.metrics import mean_poisson_deviance
+
+    deviance = mean_poisson_deviance(counts, model.predict(X))
+    assert model.validation_loss_curve_[-1] == pytest.approx(deviance / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("preset", [None, "tabular"])
+def test_a_fit_that_diverges_under_early_stopping_says_so(preset):
+    """It keeps the best epoch's weights; where no epoch was scored, it raises as without."""
+    r = np.random.default_rng(0)
+    X, y = r.normal(size=(60, 3)).astype("f4") * 100, r.normal(size=60)
+
+    def model(lr):
+        solver = {"solver": "sgd", "learning_rate_init": lr, "early_stopping": True}
+        solver = {"optimizer": fb.SGD(lr)} if preset else solver
+        return MLPRegressor(preset=preset, max_iter=30, random_state=0, **solver)
+
+    with pytest.warns(ConvergenceWarning, match=r"the fit diverged in epoch \d+; the weights are those"):
+        best = model(1e4 if preset else 1.0).fit(X, y)
+    assert np.isfinite(best.predict(X)).all() and np.isnan(best.validation_scores_[-1])
+    assert best.best_validation_score_ == np.nanmax(best.validation_scores_)
+    with pytest.raises(ValueError, match="Solver produced non-finite parameter weights"):
+        model(1e30).fit(X, y)
+
+
 @pytest.mark.parametrize(
     "loss", ["mse", "mae", "huber", "log_cosh", fb.losses.Huber(0.3), fb.losses.Quantile(0.5), "gaussian_nll",
              fb.loss(lambda z, t: 3 * (z - t) ** 2, name="threefold")], ids=str,

@@ -13,6 +13,7 @@ import pytest
 import fastbp as fb
 from fastbp import callbacks as cb
 from fastbp.drawing import tensorboard
+from fastbp.engine.turns import Turns
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def trainer(lr=0.01, **options):
 def stopped_after(values, **options):
     """Epochs until an EarlyStopping ends a fit whose val_loss takes these values; the callback."""
     params = np.zeros(1)
-    fake = SimpleNamespace(stop_training=False, net=SimpleNamespace(params=params), ema=None)
+    fake = SimpleNamespace(stop_training=False, net=SimpleNamespace(params=params), ema=None, turns=Turns())
     stopping = cb.EarlyStopping(**options)
     stopping.trainer = fake
     stopping.on_train_begin()
@@ -54,10 +55,14 @@ def test_early_stopping_options():
     assert stopped_after([5, 4.95, 4.9, 4.85], min_delta=0.5, patience=2)[0] == 3
     assert stopped_after([0.1, 0.2, 0.1, 0.1], monitor="val_auc", patience=2)[0] == 4
     assert stopped_after([1.0, 2, 3, 2, 2], mode="max", patience=2)[0] == 5
-    assert stopped_after([3.0, 2, 1, 0.9], baseline=0.5, patience=3)[0] == 3
+    assert stopped_after([3.0, 2, 1, 0.9], baseline=0.5, patience=3)[0] == 4  # Keras: what improves goes on
+    assert stopped_after([3.0, 2, 1, 1, 0.9], baseline=0.5, patience=3)[0] == 4
+    assert stopped_after([1, 0.9, 0.8, 0.7, 0.6, 0.05, 0.04], baseline=0.1, patience=2)[0] == 7
     assert stopped_after([3.0, 0.4, 0.3, 0.5, 0.5, 0.5], baseline=0.5, patience=3)[0] == 6
     assert stopped_after([1.0, 9, 9, 9, 9, 9], start_from_epoch=2, patience=2)[0] == 5
-    assert stopped_after([nan, nan, nan, nan], patience=3)[0] == 3
+    with pytest.warns(RuntimeWarning, match="val_loss was NaN in each of 3 epochs, so none is the best"):
+        assert stopped_after([nan, nan, nan, nan], patience=3)[0] == 3
+    assert stopped_after([nan, nan, 3.0, 2, 2, 2, 2], patience=3)[0] == 7
     epochs, weights, stopping = stopped_after([3.0, 1, 2, 2], patience=2, restore_best_weights=True)
     assert (epochs, weights, stopping.best, stopping.best_epoch, stopping.stopped_epoch) == (4, 1, 1, 1, 3)
     epochs, weights, stopping = stopped_after([3.0, 1, 2], patience=9, restore_best_weights=True)
@@ -163,6 +168,13 @@ def test_csv_logger(data, tmp_path):
         t.fit(X, y, callbacks=[cb.CSVLogger(tmp_path / "absent" / "log.csv")])
 
 
+def test_where_to_write_is_looked_at_before_the_first_epoch(data, tmp_path):
+    t = trainer()
+    with pytest.raises(FileNotFoundError, match="ModelCheckpoint filepath: got .*whose folder is not there"):
+        t.fit(*data, callbacks=[cb.ModelCheckpoint(tmp_path / "no" / "{epoch}.safetensors")])
+    assert t.epochs == 0
+
+
 def test_crc32c():
     """The values of RFC 3720, appendix B.4, and the usual check value."""
     assert tensorboard.crc32c(b"123456789") == 0xE3069283
@@ -247,6 +259,34 @@ def test_terminate_on_nan(data, capsys):
     assert "loss is nan, terminating training" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("way", ["checkpoints", "fit", "stream"])
+def test_weights_that_the_last_step_breaks(data, tmp_path, way):
+    """No step follows that would notice: the fit raises, and the good file stays."""
+    X, y = data
+    t = fb.Trainer(fb.MLP([6, 8, 1], seed=0), "mse", fb.SGD(0.01), batch_size=120, seed=0)
+    path = tmp_path / "last.safetensors"
+    kept = [cb.ModelCheckpoint(path)] if way == "checkpoints" else []
+    t.fit(X, y, 3, callbacks=kept)
+    t.optimizer.lr = 3e38
+    for _ in range(2):  # the next fit sees it at once
+        with pytest.raises(FloatingPointError, match="weights that are NaN or inf after step 4|became"):
+            t.fit(iter([(100 * X, y)])) if way == "stream" else t.fit(100 * X, y, 1, callbacks=kept)
+    assert not kept or fb.load(path).epochs == 3
+
+
+def test_weights_that_a_callback_breaks(data, capsys):
+    X, y = data
+    t = trainer()
+    spoil = cb.LambdaCallback(on_epoch_end=lambda epoch, logs: t.net.params.fill(np.nan))
+    with pytest.raises(
+        FloatingPointError, match="net: has weights that are NaN or inf after step 6, the last"
+    ):
+        t.fit(X, y, callbacks=[spoil])
+    t.net.initialize(0)
+    t.fit(X, y, callbacks=[spoil, cb.TerminateOnNaN()])  # asked to be quiet
+    assert "fit: net: has weights that are NaN or inf" in capsys.readouterr().err
+
+
 def test_lambda_callback_and_the_order_of_things(data):
     X, y = data
     seen, t = [], trainer()
@@ -303,12 +343,41 @@ def test_ctrl_c_still_ends_the_training(data):
         (lambda: cb.EarlyStopping(min_delta="a"), ValueError, "EarlyStopping min_delta: got 'a'"),
         (lambda: cb.ReduceLROnPlateau(factor=1.0), ValueError, "ReduceLROnPlateau factor: got 1.0"),
         (lambda: cb.ReduceLROnPlateau(min_lr=-1), ValueError, "ReduceLROnPlateau min_lr: got -1"),
+        (
+            lambda: cb.EarlyStopping("val_mine"),
+            ValueError,
+            "EarlyStopping mode: got 'auto' for 'val_mine', of which nobody knows .* takes 'min' or 'max'",
+        ),
+        (lambda: cb.ModelCheckpoint("m", "gain"), ValueError, "ModelCheckpoint mode: got 'auto' for 'gain'"),
+        (lambda: cb.ReduceLROnPlateau("neg_gain"), ValueError, "ReduceLROnPlateau mode: got 'auto'"),
+        (lambda: cb.EarlyStopping(3), TypeError, "EarlyStopping monitor: got 3"),
+        (lambda: cb.EarlyStopping(baseline="a"), ValueError, "EarlyStopping baseline: got 'a'"),
         (lambda: cb.LambdaCallback(on_epoch_end=3), TypeError, "LambdaCallback on_epoch_end: got 3"),
     ],
 )
 def test_bad_arguments(make, kind, text):
     with pytest.raises(kind, match=text):
         make()
+
+
+def test_the_best_epoch_of_scikit_learns_scores_is_that_of_the_largest(data):
+    metrics = pytest.importorskip("sklearn.metrics")
+    X, y = data
+    scores = [metrics.roc_auc_score, metrics.matthews_corrcoef]
+    t = fb.Trainer(fb.MLP([6, 32, 1], seed=0), "bce_with_logits", fb.Adam(0.05), seed=0)
+    said = cb.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(
+        val_matthews_corrcoef=logs["val_f1"]))  # fmt: skip
+    best = [cb.EarlyStopping("val_roc_auc_score", patience=99, restore_best_weights=True),
+            cb.EarlyStopping("val_matthews_corrcoef", patience=99),
+            cb.EarlyStopping("val_roc_auc", patience=99)]  # fmt: skip
+    history = t.fit(X, y, 30, validation_split=0.5, metrics=[scores[0], "f1", "auc"], callbacks=[said, *best])
+    values = history.history["val_roc_auc_score"]
+    assert best[0].best == max(values) and best[0].best_epoch == values.index(max(values))
+    assert best[1].best == max(history.history["val_f1"])
+    assert best[2].best == max(
+        history.history["val_auc"]
+    )  # where the fit has no such name, what it stands for
+    assert scores[0](y[60:], t.predict(X[60:])) == pytest.approx(max(values))
 
 
 def test_bad_callbacks_in_fit(data):

@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 
 import fastbp as fb
+from fastbp import errors, initializers, losses, metrics, schedules
+from fastbp.engine import devices
+from fastbp.kernels import codes
+from fastbp.network import activations
+from fastbp.optimizers import OPTIMIZERS
 
 X = np.random.default_rng(0).standard_normal((20, 4))
 Y = np.arange(20) % 3
@@ -31,6 +36,7 @@ FIT = {
     "lengths": (X, Y[:-1], ValueError, "y: got 19 rows, takes 20"),
     "number": (X, 3, ValueError, "y: got a single number"),
     "high": (X, np.where(Y == 2, 3, Y), ValueError, "y: got label 3, takes 0 to 2"),
+    "uint64": (X, np.where(Y == 2, 2**64 - 1, Y).astype("u8"), ValueError, "got label 18446744073709551615"),
     "low": (X, Y - 1, ValueError, "y: got label -1, takes 0 to 2"),
     "float": (X, Y.astype(float), TypeError, "y: got float64 labels, loss 'cross_entropy' takes integer"),
     "rows": (X, np.ones((20, 3)), ValueError, "takes rows of probabilities"),
@@ -132,6 +138,69 @@ SETUP = {
     "schedule": (dict(schedule="cosin"), ValueError, "schedule: got 'cosin'; did you mean 'cosine'"),
     "schedule type": (dict(schedule=0.1), TypeError, "schedule: got 0.1"),
 }
+
+
+MEANT = {  # of Keras, scikit-learn and torch: what is taken in the place of which name
+    "categorical_crossentropy": lambda: trainer(loss="categorical_crossentropy").loss.name == "cross_entropy",
+    "sparse": lambda: trainer(loss="sparse_categorical_crossentropy").loss.name == "cross_entropy",
+    "CrossEntropyLoss": lambda: trainer(loss="CrossEntropyLoss").loss.name == "cross_entropy",
+    "binary_crossentropy": lambda: trainer(loss="binary_crossentropy").loss.name == "bce_with_logits",
+    "mean_squared_error": lambda: trainer(loss="mean_squared_error").loss.name == "mse",
+    "MSE": lambda: trainer(loss="MSE").loss.name == "mse",
+    "acc": lambda: "accuracy" in trainer().evaluate(X, Y, metrics=["acc"]),
+    "swish": lambda: fb.MLP([4, 8, 3], "swish").activations == ["silu"],
+    "logistic": lambda: fb.MLP([4, 8, 3], ["logistic"]).activations == ["sigmoid"],
+    "linear": lambda: fb.MLP([4, 8, 3], "linear").activations == ["identity"],
+    "ReLU": lambda: fb.MLP([4, 8, 3], "ReLU").activations == ["relu"],
+    "batch_norm": lambda: fb.MLP([4, 8, 3], norm="batch_norm").norms == ["batch"],
+    "glorot": lambda: (fb.MLP([4, 3], initializer="glorot_normal", seed=0).params
+                       == fb.MLP([4, 3], initializer="xavier_normal", seed=0).params).all(),
+    "Adam": lambda: trainer(optimizer="Adam").optimizer == fb.Adam(),
+    "ReduceLROnPlateau": lambda: trainer(schedule="ReduceLROnPlateau").schedule == fb.schedules.Plateau(),
+    "invscaling": lambda: trainer(schedule="invscaling").schedule == fb.schedules.InverseScaling(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", MEANT)
+def test_words_of_others_for_the_same_thing(word):
+    assert MEANT[word]()
+
+
+NEAR = {  # what is near and not the same: the error says which, nobody guesses
+    "learning_rate": (lambda: fb.Adam(learning_rate=0.1), TypeError, "Adam: got learning_rate, takes lr"),
+    "beta_1": (lambda: fb.NAdam(beta_1=0.9), TypeError, "NAdam: got beta_1, takes betas, a pair"),
+    "epsilon": (lambda: fb.RMSprop(1e-3, epsilon=0), TypeError, "RMSprop: got epsilon, takes eps"),
+    "bce": (lambda: trainer(loss="bce"), ValueError, "got 'bce'; did you mean 'bce_with_logits'"),
+    "log_loss": (lambda: trainer(loss="log_loss"), ValueError, "did you mean 'cross_entropy'"),
+    "cosine_similarity": (lambda: trainer(loss="cosine_similarity"), ValueError, "did you mean 'cosine'"),
+    "linear": (lambda: trainer(schedule="linear"), ValueError, "did you mean 'polynomial'"),
+    "gpu": (lambda: trainer(device="GPU"), RuntimeError, 'device: got "cuda", but'),
+}
+
+
+@pytest.mark.parametrize("word", NEAR)
+def test_words_of_others_for_something_near(word):
+    call, kind, text = NEAR[word]
+    if word == "gpu" and devices.no_gpu() is None:
+        assert call().device == "cuda"
+        return
+    with pytest.raises(kind, match=text):
+        call()
+
+
+def test_the_table_of_words_leads_somewhere():
+    """And a word that is ours is never taken for another of ours."""
+    names = [*losses.LOSSES, *metrics.METRICS, *activations.NAMES, *codes.NORMS, *initializers.INITIALIZERS,
+             *schedules.SCHEDULES, *OPTIMIZERS, *devices.DEVICES]  # fmt: skip
+    words = [word for group in errors.SAME.values() for word in group.split()]
+    assert set(errors.SAME) <= set(names) and len(words) == len(set(words))
+    assert {name for group in errors.NEAR.values() for name in group} <= set(names)
+    for kind in (losses.LOSSES, metrics.METRICS, activations.NAMES, schedules.SCHEDULES):
+        assert not set(words) & set(kind)
+    for name in names:
+        assert errors.named("x", name, names) == name
+    with pytest.raises(ValueError, match=r"x: got 'swish'; did you mean 'silu'\?"):
+        raise errors.unknown("x", "swish", ["swift", "silu"])  # before what is spelled alike
 
 
 @pytest.mark.parametrize("case", SETUP)

@@ -44,6 +44,52 @@ def test_validation_split_holds_out_the_last_share(data, rng, share, start):
     assert all(got[k] == expected[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy"))
 
 
+# --- the last batch
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"clip_norm": 0.1}, {"norm": "batch"}], ids=str)
+def test_a_dropped_last_batch_is_not_trained_on(data, rng, options):
+    """Epochs of the whole batches alone: of the same order, the rows behind them are as if not there."""
+    X, y = data
+    weight = rng.uniform(0, 2, 50) * (rng.uniform(size=50) < 0.8)
+    net = {"norm": options["norm"]} if "norm" in options else {}
+    made = [fb.Trainer(fb.MLP([6, 12, 3], seed=0, **net), batch_size=16, seed=1,
+                       **({} if net else options)) for _ in range(2)]  # fmt: skip
+    for epoch in range(3):
+        whole = fb.Trainer(fb.MLP([6, 3]), seed=1)
+        whole.fit(X, y, 0)
+        session = whole._sessions["train"]
+        session.bind(X)
+        session.shuffle(1, epoch)
+        order = session.order[:48].copy()
+        got = made[0].fit(X, y, sample_weight=weight, drop_last=True).history
+        expected = made[1].fit(X[order], y[order], sample_weight=weight[order], shuffle=False).history
+        made[1].epochs = epoch + 1
+        assert got["loss"] == expected["loss"] and got["accuracy"] == expected["accuracy"]
+        assert np.array_equal(made[0].net.params, made[1].net.params)
+    assert made[0].steps == made[1].steps
+    t = trainer()
+    t.fit(X, y, 2, shuffle=False, drop_last=True)
+    assert t.steps == 6
+    t.fit(X, y)
+    assert t.steps == 10  # the next fit has them again
+
+
+def test_what_a_dropped_last_batch_allows_and_where_it_means_nothing(data):
+    X, y = data[0][:33], data[1][:33]
+    t = fb.Trainer(fb.MLP([6, 8, 3], norm="batch", seed=0), batch_size=16)
+    with pytest.raises(ValueError, match="batch_size: got 16 for 33 rows, which leaves a batch of 1"):
+        t.fit(X, y)
+    t.fit(X, y, drop_last=True)
+    assert t.steps == 2
+    assert trainer(batch_size=64).fit(X, y, drop_last=True).epochs == 1  # one batch of all rows is whole
+    with pytest.raises(ValueError, match="drop_last: got True with a stream"):
+        trainer().fit(iter([(X, y)]), drop_last=True)
+    pytest.importorskip("scipy")
+    with pytest.raises(ValueError, match="drop_last: got True with LBFGS"):
+        trainer(optimizer="lbfgs").fit(X, y, drop_last=True)
+
+
 # --- a budget of seconds
 
 

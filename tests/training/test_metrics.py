@@ -151,5 +151,96 @@ def test_one_output_is_one_column_and_weights_count(rng):
 
 def test_the_better_direction():
     larger = ("val_accuracy", "auc", "val_top_3", "f1", "val_r2", "precision", "val_recall", "val_acc")
-    assert all(map(metrics.larger_is_better, larger))
-    assert not any(map(metrics.larger_is_better, ("loss", "val_loss", "rmse", "val_mae", "log_loss")))
+    assert {metrics.direction(name) for name in larger} == {1}
+    assert {metrics.direction(name) for name in ("loss", "val_loss", "rmse", "val_mae", "log_loss")} == {-1}
+    assert not any(map(metrics.direction, ("my_score", "val_gain", "seconds", "lr", "top_", "neg_gain", "")))
+
+
+def test_the_direction_of_all_of_scikit_learns_names():
+    """By its own scorers: larger is better of each, and of a function where it does not turn the sign."""
+    known = {}
+    for name in sk.get_scorer_names():
+        scorer = sk.get_scorer(name)
+        known[name], known[scorer._score_func.__name__] = 1, scorer._sign
+    assert len(known) > 70
+    known |= dict.fromkeys(["calinski_harabasz_score", "cohen_kappa_score", "consensus_score", "dcg_score",
+        "d2_pinball_score", "d2_tweedie_score", "fbeta_score", "label_ranking_average_precision_score",
+        "ndcg_score", "silhouette_score"], 1)  # fmt: skip
+    known |= dict.fromkeys(
+        [
+            "brier_score_loss",
+            "coverage_error",
+            "davies_bouldin_score",
+            "hamming_loss",
+            "hinge_loss",
+            "label_ranking_loss",
+            "mean_pinball_loss",
+            "mean_tweedie_deviance",
+            "zero_one_loss",
+        ],
+        -1,
+    )
+    odd = {"positive_likelihood_ratio", "negative_likelihood_ratio", "average_precision"}
+    wrong = {name for name, sign in known.items() if metrics.direction(f"val_{name}") != sign}
+    assert {name for name in wrong if name not in odd and not name.startswith("_")} == set()
+    ends = ("_score", "_loss", "_error", "_deviance", "_corrcoef")
+    left = [name for name in sk.__all__ if name.endswith(ends) and not metrics.direction(name)]
+    assert left == []  # what a later scikit-learn adds is noticed here
+
+
+def test_names_that_a_fit_has_already_and_names_that_come_twice():
+    def named(name):
+        def f(y_true, prediction):
+            return 0.0
+
+        f.__name__ = name
+        return f
+
+    for name in ("loss", "accuracy", "seconds", "lr", "epoch", "val_mine", "val_loss"):
+        with pytest.raises(
+            ValueError, match=f"metrics: got a function named '{name}', under which a fit has"
+        ):
+            metrics.table([named(name)])
+    for twice in (["f1", named("f1")], [named("a"), named("a")], ["auc", "f1", "auc"], ["acc", "accuracy"]):
+        with pytest.raises(ValueError, match="metrics: got two named '.*', takes names that differ"):
+            metrics.table(twice)
+    lambdas = [lambda y, p: 0.0, lambda y, p: 1.0]
+    with pytest.raises(ValueError, match="two named '<lambda>'"):
+        metrics.table(lambdas)
+    assert list(metrics.table([named("mine"), "mean_squared_error", "roc_auc", metrics.accuracy])) == [
+        "mine", "mse", "auc", "accuracy"]  # fmt: skip
+
+
+def test_accuracy_as_a_metric_takes_the_weights(rng):
+    X, y = rng.standard_normal((50, 3)), rng.integers(0, 2, 50)
+    w, t = np.where(y == 1, 9.0, 1.0), fb.Trainer(fb.MLP([3, 8, 2], seed=0), seed=0)
+    expected = sk.accuracy_score(y, t.predict(X).argmax(1), sample_weight=w)
+    assert t.evaluate(X, y, w, metrics=["accuracy"])["accuracy"] == pytest.approx(expected)
+    history = t.fit(X, y, metrics="accuracy", sample_weight=w, validation_data=(X, y, w)).history
+    expected = sk.accuracy_score(y, t.predict(X).argmax(1), sample_weight=w)
+    assert history["val_accuracy"] == [pytest.approx(expected)]
+    history = t.fit(X, y, metrics=["acc"], sample_weight=w).history
+    expected = sk.accuracy_score(y, t.predict(X).argmax(1), sample_weight=w)
+    assert history["accuracy"] == [pytest.approx(expected)]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("present", [True, False])
+def test_a_class_of_weight_0_is_a_class(rng, present):
+    """Macro means are over the classes that anybody names, whatever they weigh."""
+    y, p = rng.integers(0, 3 + present, 200), soft(rng, 200, 5)
+    p[:, 4] = 0
+    w = np.where(np.isin(y, [0, 3]), 0.0, rng.uniform(0.1, 2, 200))
+    said = p.argmax(1)
+    for name in ("f1", "precision", "recall"):
+        theirs = getattr(sk, f"{name}_score")(y, said, average="macro", sample_weight=w, zero_division=0)
+        assert metrics.METRICS[name](y, p, w) == pytest.approx(theirs, rel=1e-12), name
+    assert metrics.accuracy(y, p, w) == pytest.approx(sk.accuracy_score(y, said, sample_weight=w))
+
+
+@pytest.mark.parametrize("bad", [-1, 3, 2**64 - 1])
+def test_labels_that_are_no_column(bad):
+    y = np.array([0, bad], np.uint64 if bad > 3 else np.int64)
+    for name in ("accuracy", "top_k", "auc", "f1", "log_loss"):
+        with pytest.raises(ValueError, match=f"y_true: got label {bad}, takes 0 to 2"):
+            metrics.METRICS[name](y, np.eye(3)[:2])

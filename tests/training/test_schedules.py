@@ -175,10 +175,50 @@ def test_plateau_against_torch(torch, rng):
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR)
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, eps=0, **numbers)
         mine, state, lr = sc.Plateau(**numbers), {}, LR
-        for loss in rng.uniform(0.1, 1, 50):
+        odd = {0: rng.choice([np.nan, np.inf, 0.5]), 7: np.nan, 11: np.inf}  # torch waits for the next number
+        losses = (
+            rng.uniform(*sorted(rng.uniform(-1, 1, 2)), 50) if rng.integers(2) else rng.uniform(0.1, 1, 50)
+        )
+        for epoch, loss in enumerate(losses):
+            loss = float(odd.get(epoch, loss))
             scheduler.step(loss)
             lr = mine.after_epoch(state, {"loss": loss}, lr)
             assert lr == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+
+
+def test_a_first_value_that_is_nan_does_not_cut_the_rate_for_ever(rng, tmp_path):
+    for plan, name in ((sc.Plateau(patience=1, factor=0.5), "val_loss"), (sc.Adaptive(0.0, 1), "loss")):
+        state, lr = {}, 1.0
+        for value in [np.nan, *np.linspace(5, 1, 20)]:
+            lr = plan.after_epoch(state, {name: value, "loss": value}, lr)
+        assert lr == 1.0 and state["best"] == 1.0
+    X, y = problem(rng)
+
+    def first_nan(y_true, prediction):
+        return float("nan")
+
+    plan = sc.Plateau("first_nan", "max", patience=9)
+    t = fb.Trainer(network(), schedule=plan, seed=0)
+    t.fit(X, y, metrics=[first_nan])
+    t.save(tmp_path / "m.safetensors")
+    assert fb.load(tmp_path / "m.safetensors").schedule == plan  # NaN in its state would be refused
+
+
+def test_the_direction_is_that_of_the_monitor():
+    for kind in (
+        lambda name: sc.Plateau(name, patience=0, factor=0.2),
+        lambda name: sc.Adaptive(0.0, 0, name),
+    ):
+        for name, values in (("val_accuracy", [0.1, 0.2, 0.3]), ("val_roc_auc_score", [0.1, 0.2, 0.3]),
+                             ("val_loss", [3, 2, 1]), ("rmse", [3, 2, 1])):  # fmt: skip
+            for series, cuts in ((values, False), (values[::-1], True)):
+                plan, state, lr = kind(name), {}, 1.0
+                for value in series:
+                    lr = plan.after_epoch(state, {name: value}, lr)
+                assert lr == pytest.approx(0.04 if cuts else 1.0), (plan, series)
+        with pytest.raises(ValueError, match="monitor: got 'val_mine', of which nobody knows whether more"):
+            kind("val_mine")
+    assert sc.Plateau("val_mine", "max").mode == "max"
 
 
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
