@@ -7,6 +7,8 @@ that it does not measure.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import os
 import sys
@@ -16,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from .engine import averages
 from .errors import BETWEEN_0_AND_1, flag, number, stands_for, unknown
 from .metrics import direction
+from .printing import Called
+from .writing import append
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +39,7 @@ MODES = ("auto", "min", "max")
 _FROM_0 = (lambda v: v >= 0, "a number from 0 on")  # inf too: never
 
 
-class Callback:
+class Callback(Called):
     """Subclass it and override what is needed; ``trainer`` is the one that trains.
 
     on_train_begin() and on_train_end() frame a fit, also one that Ctrl-C or a time budget ends, not
@@ -177,7 +181,7 @@ class EarlyStopping(_Monitor):
             )
         if self.best_weights is not None:
             averages.restore(self.trainer, self.best_weights)
-            self.best_weights = None
+            self.best_weights, self.trainer.history.kept = None, self.best_epoch + 1
 
 
 class ModelCheckpoint(_Monitor):
@@ -303,20 +307,20 @@ class CSVLogger(Callback):
     def on_train_begin(self, logs: Logs | Any = None) -> None:
         self.keys = None
         if self.append and os.path.exists(self.filename):
-            with open(self.filename, newline="") as file:
-                header = file.readline().strip()
-            self.keys = header.split(self.separator)[1:] if header else None
+            with open(self.filename, newline="", encoding="utf-8") as file:
+                header = next(csv.reader(file, delimiter=self.separator), None)
+            self.keys = header[1:] if header else None
         else:
             open(self.filename, "w").close()  # fails now, not after an epoch
 
     def on_epoch_end(self, epoch: int, logs: Logs | Any = None) -> None:
-        lines: list[list[Any]] = []
+        text = io.StringIO()
+        lines = csv.writer(text, delimiter=self.separator, lineterminator="\n")
         if self.keys is None:
             self.keys = list(logs)
-            lines.append(["epoch", *self.keys])
-        lines.append([epoch, *(logs.get(key, "NA") for key in self.keys)])
-        with open(self.filename, "a", newline="") as file:  # whole lines are there after a crash
-            file.writelines(self.separator.join(map(str, line)) + "\n" for line in lines)
+            lines.writerow(["epoch", *self.keys])
+        lines.writerow(map(str, [epoch, *(logs.get(key, "NA") for key in self.keys)]))
+        append(self.filename, text.getvalue().encode())
 
 
 class TensorBoard(Callback):

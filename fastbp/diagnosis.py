@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +15,10 @@ from .engine.sessions import bind, open_session, training_windows
 from .errors import whole
 from .kernels import codes
 from .network.layout import arena
-from .printing import text_table
+from .printing import html_table, text_table
 
 if TYPE_CHECKING:
+    from .drawing.picture import Picture
     from .engine.anytrainer import AnyTrainer
     from .types import Features, FilePath, SampleWeight, Targets
 
@@ -70,19 +71,31 @@ class Diagnosis:
     layers: list[LayerReport]
     warnings: list[str]
 
-    def __str__(self) -> str:
+    def table(self) -> list[list[str]]:
+        """A row of text for each layer, under a head."""
         heads = "layer activation mean std dead sat. delta |dW| dW_mean dW_std |W| update".split()
-        rows: list[list[str]] = [[*(head.replace("_", " ") for head in heads)]]
+        rows = [[head.replace("_", " ") for head in heads]]
         for r in self.layers:
             numbers = (r.delta, r.gradient, r.gradient_mean, r.gradient_std, r.weight, r.update)
             rows.append([r.name, r.activation, f"{r.mean:.3g}", f"{r.std:.3g}", f"{r.dead:.0%}",
                          f"{r.saturated:.0%}", *(f"{number:.3g}" for number in numbers)])  # fmt: skip
-        warnings = (f"! {w}" for w in self.warnings or ())
-        loss = f"loss {self.loss:.6g} on {self.rows} rows"
-        return "\n".join([loss, text_table(rows, left=2), *warnings])
+        return rows
 
-    def plot(self, path: FilePath) -> Path:
-        """Draw it into an image file; returns the Path. Raises ImportError without matplotlib."""
+    def _head(self) -> str:
+        return f"loss {self.loss:.6g} on {self.rows} rows"
+
+    def __repr__(self) -> str:
+        return "\n".join([self._head(), text_table(self.table(), left=2), *(f"! {w}" for w in self.warnings)])
+
+    def _repr_html_(self) -> str:
+        warnings = "".join(f"<li>{html.escape(w)}</li>" for w in self.warnings)
+        return html_table(self.table(), 2, self._head()) + (f"<ul>{warnings}</ul>" if warnings else "")
+
+    def plot(self, path: FilePath | None = None) -> Picture:
+        """It as a picture, which a notebook shows; written to an image file where there is a path.
+
+        Raises ImportError without matplotlib.
+        """
         from .drawing.plots import layer_bars
 
         return layer_bars(self, path)

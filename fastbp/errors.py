@@ -146,7 +146,9 @@ def whole(name: str, value: Any, least: int = 1, most: int = 2**63 - 1) -> int:
     """``value`` as an int from ``least`` to ``most``; raises TypeError or ValueError naming ``name``."""
     takes = f"takes a whole number from {least}" + (" on" if most >= 2**62 else f" to {most}")
     try:
-        number = operator.index(None if isinstance(value, bool) else value)
+        number = operator.index(value)
+        if isinstance(value, bool):
+            raise TypeError
     except TypeError:
         raise TypeError(f"{name}: got {value!r}, {takes}") from None
     if not least <= number <= most:

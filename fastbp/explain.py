@@ -15,7 +15,7 @@ from .engine.sessions import open_session
 from .kernels import codes
 from .machine import Peak, copy_bandwidth
 from .network.layout import arena
-from .printing import text_table
+from .printing import html_table, text_table
 
 if TYPE_CHECKING:
     from .engine.anytrainer import AnyTrainer
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass
 class Explanation:
-    """Where a step's time goes; print it.
+    """Where a step's time goes: a table, where it is shown.
 
     net, batch, threads, tile : what was measured; why : as many threads; rows : a Row for each phase;
     seconds : of a step; peak : GFLOP/s of as many threads; bandwidth : GB/s, read and written. On a GPU
@@ -80,15 +80,17 @@ class Explanation:
         """Of a step: two for each multiply-add of the three products."""
         return sum(r.flops for r in self.rows)
 
-    def __str__(self) -> str:
-        lines = [
+    def _lines(self) -> list[str]:
+        return [
             f"{self.net}, batch {self.batch}: {1e6 * self.seconds:.1f} us a step, "
             f"{self.flops / self.seconds / 1e9:.0f} GFLOP/s, "
             f"{self.flops / self.seconds / 1e7 / self.peak:.0f} % of {self.peak:.0f} GFLOP/s",
             f"threads: {self.threads} ({self.why}); tile: {self.tile}; "
             f"memory: {self.bandwidth:.0f} GB/s copied",
-            "",
         ]
+
+    def table(self) -> list[list[str]]:
+        """A row of text for each phase, under a head."""
         gpu = any(r.kernel for r in self.rows)
         launched = ["kernel", "blocks", "threads", "tile"] if gpu else []
         rows = [["phase", "us", "share", "GFLOP/s", "of peak", "MB", *launched]]
@@ -100,7 +102,13 @@ class Explanation:
             if gpu:
                 cells += [r.kernel, " x ".join(map(str, r.grid)), str(r.threads or ""), r.why]
             rows.append(cells)
-        return "\n".join([*lines, text_table(rows, left=(0, 6, 9))])
+        return rows
+
+    def __repr__(self) -> str:
+        return "\n".join([*self._lines(), "", text_table(self.table(), left=(0, 6, 9))])
+
+    def _repr_html_(self) -> str:
+        return html_table(self.table(), caption="; ".join(self._lines()))
 
 
 def explain(trainer: AnyTrainer, seconds: float = 0.5) -> Explanation:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from .network.layout import arena
 from .optimizers import LBFGS
 
 if TYPE_CHECKING:
+    from .drawing.picture import Picture
     from .engine.anytrainer import AnyTrainer
     from .types import Doubles, Features, FilePath, SampleWeight, Targets
 
@@ -44,8 +44,11 @@ class RangeTest:
     smoothed: Doubles
     suggestion: float
 
-    def plot(self, path: FilePath, title: str | None = None) -> Path:
-        """Draw losses against rates into an image file. Raises ImportError without matplotlib."""
+    def plot(self, path: FilePath | None = None, title: str | None = None) -> Picture:
+        """Losses against rates, as a notebook shows them; written to an image file where there is a path.
+
+        Raises ImportError without matplotlib.
+        """
         from .drawing.plots import range_test
 
         return range_test(self, path, title)

@@ -17,6 +17,7 @@ import numpy as np
 
 from .errors import ABOVE_0, FROM_0, WORDS, check_field, flag, named, number
 from .kernels import codes
+from .printing import Called
 
 if TYPE_CHECKING:
     from .types import Array, Doubles, Ints, OptimizerName
@@ -31,9 +32,10 @@ POWERS = 1 << 12  # powers that are made at a time
 LOST = 2.0**-100  # a power below this is lost in whatever it is added to
 
 
-class Optimizer:
+class Optimizer(Called):
     """What every optimizer shares: its code, its slots, its numbers, its JSON form."""
 
+    SHOWN = ("lr",)
     lr: float
     betas: tuple[float, float]  # of Adam and its kin
     eps: float  # of those that divide by a root

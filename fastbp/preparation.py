@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+import warnings
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from .data import frames
-from .errors import flag
+from .data import columns, frames
+from .data.columns import Dates
+from .data.sources import plain
+from .data.written import Written
+from .errors import distinct, flag
+from .errors import unknown as unknown_name
 from .prepare import Standardizer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import DTypeLike
 
     from .types import Array, Doubles, Features, Targets
 
     Label: TypeAlias = str | int | float
+    Unknown: TypeAlias = Literal["zeros", "error"]
 
 __all__ = ["Preparation"]
 
 _CHUNK = 1 << 18  # numbers prepared at a time
+_CATEGORIES = 1000  # of one column; the rarer ones are as unknown ones
+_UNKNOWN = ("zeros", "error")
+_ALWAYS = ("columns", "names", "categories", "classes", "target")  # keys of files of every version
+_OBJECTS = "OUSTMm"  # kinds of arrays whose columns are read by their values
+_KEEP = "keep=... keeps a column all the same"
 
 
 def _fill(numbers: Array, value: Any) -> Array:
@@ -31,33 +43,33 @@ def _fill(numbers: Array, value: Any) -> Array:
     return np.where(np.isnan(numbers), value, numbers)
 
 
-def _texts(column: Array) -> Array:
-    """A column as text: what a file's column of whole numbers was before, MISSING for NaN."""
-    if column.dtype.kind != "f":
-        return column.astype(str)
-    return np.array([frames.MISSING if v != v else repr(v).removesuffix(".0") for v in column.tolist()])
-
-
-def _categories(name: str, column: Array) -> list[str]:
-    """The sorted values of a text column. Raises ValueError where they are names, not categories."""
-    values = np.unique(column).tolist()
-    if len(values) > max(20, min(1000, len(column) // 2)):
-        raise ValueError(
-            f"column {name!r}: {len(values)} different texts in {len(column)} rows, such as {values[0]!r}; "
-            "takes categories, up to 1000 and half the rows: drop the column, or encode it as numbers"
-        )
-    return values
+def _frame_of(X: Array) -> frames.Frame:
+    """An array of objects or text as a Frame, by the columns' places."""
+    names = [str(i) for i in range(X.shape[1])]
+    return frames.Frame(names, [frames.column_array(X[:, i], name) for i, name in enumerate(names)])
 
 
 class Preparation:
     """Raw columns -> the network's inputs, labels or raw targets -> its targets; and back.
 
+    Columns are what their values are. Numbers are numbers in whatever type they come, as text too:
+    "$1,013", "12%", "1.013,5". Dates become year, season, weekday, hour (as sines and cosines) and age.
+    Other text, and what its library calls categories, is one-hot.
+
     names : list of str or None
         The columns, in order; frames are read by these names.
+    left_out : dict of int to str
+        Columns that say nothing of other rows, and why: row numbers and ids, one value only, texts of which
+        hardly any comes twice, no value at all. They may be absent from frames later on.
     categories : dict of int to list of str
         For each text column its values: one input each, 1 where the row has it (one-hot).
+    dates : dict of int to Dates
+        For each column of dates the parts of it that are inputs, and the latest of the training.
+    written : dict of int to Written
+        How text that is numbers or dates is written: decimal sign, currency; the order of day, month, year.
     fill : (columns,) float64 or None
-        What a missing number (NaN) becomes: the column's median. A missing text is a category of its own.
+        What a missing number or date (NaN) becomes: the column's median. A missing text is a category of
+        its own.
     mean, scale : (inputs,) float64 or None
         Inputs are (encoded - mean) / scale; None: as they are.
     y_mean, y_scale : (outputs,) float64 or None
@@ -66,8 +78,13 @@ class Preparation:
         Labels (str, int, float or bool), in the order of the outputs.
     target : str or None
         The target's name, where it has one.
+    target_written : Written or None
+        How the target of a regression is written, where it is text.
+    unknown : "zeros" or "error"
+        What a category becomes in use that the training had not, or a text that is missing now and never
+        was: zeros in all of the column's inputs, with a warning that counts them; or a ValueError.
 
-    transform raises ValueError for absent columns and unknown categories, TypeError for what is no number.
+    transform raises ValueError for absent columns, TypeError for what is no number.
 
     >>> trainer = fb.Trainer(fb.MLP([1, 1], initializer=[([[1.0]], [0.0])]), "mse")
     >>> X, y = np.array([[10.0], [30.0]]), np.array([[1.0], [5.0]])
@@ -86,6 +103,7 @@ class Preparation:
     y_mean: Doubles | Any
     y_scale: Doubles | Any
     gaps: dict[int, int]
+    rare: dict[int, int]
 
     def __init__(
         self,
@@ -93,6 +111,9 @@ class Preparation:
         names: Sequence[str] | None = None,
         categories: Mapping[int, list[str]] | None = None,
         *,
+        dates: Mapping[int, Dates] | None = None,
+        written: Mapping[int, Written] | None = None,
+        left_out: Mapping[int, str] | None = None,
         fill: Doubles | None = None,
         mean: Doubles | None = None,
         scale: Doubles | None = None,
@@ -100,11 +121,20 @@ class Preparation:
         y_scale: Doubles | None = None,
         classes: Sequence[Label] | None = None,
         target: str | None = None,
+        target_written: Written | None = None,
+        unknown: Unknown = "zeros",
     ) -> None:
         self.columns, self.names, self.categories = columns, names, dict(categories or {})
-        self.fill, self.gaps = fill, {}  # gaps: of the training, column -> how many were missing
+        self.dates, self.written, self.left_out = dict(dates or {}), dict(written or {}), dict(left_out or {})
+        # of the training: column -> how many were missing; how many categories, if not all are kept
+        self.fill, self.gaps, self.rare = fill, {}, {}
         self.mean, self.scale, self.y_mean, self.y_scale = mean, scale, y_mean, y_scale
-        self.classes, self.target = classes, target
+        self.classes, self.target, self.target_written = classes, target, target_written
+        self.unknown: Unknown = unknown
+        self.reading: dict[str, Any] = {}  # how its files were read, where the command line says it: JSON
+        if unknown not in _UNKNOWN:
+            raise unknown_name("unknown", unknown, _UNKNOWN)
+        distinct("X", names or (), "columns whose names differ")
 
     @classmethod
     def fit(
@@ -115,53 +145,126 @@ class Preparation:
         names: Sequence[str] | None = None,
         classes: Sequence[Label] | None = None,
         target: str | None = None,
+        target_written: Written | None = None,
         common: bool | None = None,
+        keep: Collection[str | int] = (),
+        unknown: Unknown = "zeros",
     ) -> Preparation:
-        """Learn it from training data: X a Frame, (N, n) numbers, or a sparse matrix (not scaled).
+        """Learn it from training data: X a frame of any library, (N, n) numbers or objects, or a sparse
+        matrix (not scaled).
 
         y : (N, outputs) targets of a regression to be standardised, or None. common : one scale for
-        all columns, right for pixels; None: for uint8.
+        all columns, right for pixels; None: for uint8. keep : columns, by name or place, to take as they
+        are, whatever they hold. A warning names those that are left out; ``left_out`` says why.
+
+        Raises ValueError for two columns of one name, numbers that are not finite or farther apart than
+        float64 reaches, and where no column is left; TypeError for columns that are no numbers, dates or
+        text.
         """
         common = None if common is None else flag("common", common)
-        if not isinstance(X, (np.ndarray, frames.Frame)):  # sparse: centring would fill it
-            self = cls(X.shape[1], names, classes=classes, target=target)
-        else:
-            self = cls(X.shape[1], names, classes=classes, target=target)
-            if isinstance(X, frames.Frame):
-                self.names = X.names
-                self.categories = {
-                    i: _categories(name, column)
-                    for i, (name, column) in enumerate(zip(X.names, X.columns, strict=True))
-                    if column.dtype.kind == "U"
-                }
+        table = frames.frame(X)
+        if table is None and not hasattr(X, "tocsr") and not hasattr(X, "first_bad"):
+            X = plain(X)
+        if table is None and getattr(X, "ndim", 2) != 2:
+            raise ValueError(f"X: got shape {X.shape}, takes (N, n)")
+        if table is not None:
+            names = table.names
+        self = cls(
+            X.shape[1], names, classes=classes, target=target, target_written=target_written, unknown=unknown
+        )
+        if table is None and isinstance(X, np.ndarray) and X.dtype.kind in _OBJECTS:
+            table = _frame_of(X)
+        if table is not None or isinstance(X, np.ndarray):  # sparse: centring would fill it
             common = getattr(X, "dtype", None) == np.uint8 if common is None else common
-            self._learn_gaps(X)
-            scaler = Standardizer(self._encoded(self._filled(X)), common=common)
-            for place, column in zip(self._places(), range(self.columns), strict=True):
-                if column in self.categories:  # 0 or 1 already
-                    scaler.mean[place], scaler.scale[place] = 0.0, 1.0
-            self.mean, self.scale = scaler.mean, scaler.scale
+            self._learn(X if table is None else table, bool(common), keep)
         if y is not None:
-            scaler = Standardizer(y)
-            self.y_mean, self.y_scale = scaler.mean, scaler.scale
+            self._learn_targets(self.own_unit(y))
+        if self.left_out:
+            warnings.warn(f"X: left out {self.reasons()}; {_KEEP}", stacklevel=2)
         return self
 
+    def _learn(self, X: Any, common: bool, keep: Collection[str | int]) -> None:
+        """What the columns of a Frame or an array are, which are left out, gaps and scaling."""
+        kept = self._wanted(keep)
+        if isinstance(X, frames.Frame) and all(c.dtype.kind in "fiub" for c in X.columns) and not X.declared:
+            X = X.numbers()
+        if isinstance(X, frames.Frame):
+            found = [self._learn_column(i, c, n in X.declared, i in kept)
+                     for i, (n, c) in enumerate(zip(X.names, X.columns, strict=True))]  # fmt: skip
+            X = frames.Frame([X.names[i] for i in self.kept], [found[i] for i in self.kept])
+        elif not common:  # pixels may well be constant
+            for i in range(self.columns):
+                self._leave_out(i, X[:, i], i in kept)
+            X = X[:, self.kept] if self.left_out else X
+        if not self.kept:
+            raise ValueError(f"X: no column is left: {self.reasons()}; {_KEEP}")
+        self._learn_gaps(X)
+        X = self._filled(X)
+        if not isinstance(X, frames.Frame):
+            scaler = Standardizer(X, common, [f"X: {self._label(i)}" for i in self.kept])
+            self.mean, self.scale = scaler.mean, scaler.scale
+            return
+        self.mean, self.scale = np.zeros(self.inputs), np.ones(self.inputs)
+        for i, column in zip(self.kept, X.columns, strict=True):
+            if i not in self.categories:  # which are 0 or 1 already
+                encoded, place = self._numbers(i, column), self._places()[i]
+                scaler = Standardizer(encoded, labels=[f"X: {self._label(i)}"] * encoded.shape[1])
+                self.mean[place], self.scale[place] = scaler.mean, scaler.scale
+
+    def _learn_targets(self, y: Doubles) -> None:
+        """Set ``y_mean`` and ``y_scale``, of the targets that are there: some may be masked by NaN."""
+        labels = ["y"] if y.shape[1] == 1 else [f"y: column {k}" for k in range(y.shape[1])]
+        if not np.isnan(y).any():
+            found = [Standardizer(y, labels=labels)]
+        else:
+            known = [column[~np.isnan(column)][:, None] for column in y.T]
+            found = [Standardizer(c, labels=[name]) for c, name in zip(known, labels, strict=True)]
+        self.y_mean = np.concatenate([scaler.mean for scaler in found])
+        self.y_scale = np.concatenate([scaler.scale for scaler in found])
+
+    def _wanted(self, keep: Collection[str | int]) -> set[int]:
+        """The places of the columns that are to be kept. Raises ValueError for those that are not there."""
+        known = [*range(self.columns), *(self.names or [])]
+        for column in keep:
+            if column not in known:
+                raise unknown_name("keep", column, self.names or known)
+        return {known.index(column) % self.columns for column in keep}
+
+    def _leave_out(self, i: int, column: Array, keep: bool) -> bool:
+        """Whether column i, as it is read, says nothing and is not to be kept; then ``left_out`` has it."""
+        why = columns.says_nothing(self.names[i] if self.names else None, column, self.columns == 1)
+        if not why or (keep and len(columns.values_of(column))):
+            return False
+        self.left_out[i] = why
+        return True
+
+    def _learn_column(self, i: int, raw: Array, declared: bool, keep: bool) -> Array:
+        """The column as it is read, once it is known what it is."""
+        column, way, dates = columns.learn(raw, declared)
+        if self._leave_out(i, column, keep):
+            return column
+        if way:
+            self.written[i] = way
+        if dates:
+            self.dates[i] = Dates.learn(column)
+        elif column.dtype.kind == "U":
+            self.categories[i], count = columns.categories(column, _CATEGORIES)
+            if count > _CATEGORIES:
+                self.rare[i] = count
+        return column
+
     def _learn_gaps(self, X: Any) -> None:
-        """Set ``fill`` and ``gaps``. Raises ValueError for a column without a single value."""
+        """Set ``fill`` and ``gaps``."""
         if not isinstance(X, frames.Frame) and X.dtype.kind != "f":
             return
         self.fill = np.zeros(self.columns)
-        for i in range(self.columns):
-            column = X.columns[i] if isinstance(X, frames.Frame) else X[:, i]
+        for place, i in enumerate(self.kept):
+            column = X.columns[place] if isinstance(X, frames.Frame) else X[:, place]
             if column.dtype.kind == "U":
                 missing = int(np.count_nonzero(column == frames.MISSING))
             else:
-                there = column[~np.isnan(column)] if column.dtype.kind == "f" else column
-                if not len(there):
-                    raise ValueError(
-                        f"X: {self._label(i)} has no value in {len(column)} rows; takes one or more: drop it"
-                    )
-                self.fill[i], missing = np.median(there), len(column) - len(there)
+                there = columns.values_of(column)
+                self.fill[i], missing = columns.middle(there), len(column) - len(there)
             if missing:
                 self.gaps[i] = missing
 
@@ -169,19 +272,47 @@ class Preparation:
         """X with the median where a number is missing; a copy where there are any."""
         if self.fill is None:
             return X
+        values = self.fill[self.kept]
         if isinstance(X, frames.Frame):
-            columns = zip(X.columns, self.fill, strict=True)
-            return frames.Frame(X.names, [_fill(column, value) for column, value in columns])
-        return _fill(X, self.fill)
+            filled = [_fill(column, value) for column, value in zip(X.columns, values, strict=True)]
+            return frames.Frame(X.names, filled)
+        return _fill(X, values)
+
+    @property
+    def kept(self) -> list[int]:
+        """The places of the columns that are not left out."""
+        return [i for i in range(self.columns) if i not in self.left_out]
+
+    @property
+    def needed(self) -> list[str] | Any:
+        """The names of the columns that it reads; None without names."""
+        return [self.names[i] for i in self.kept] if self.names else None
+
+    @property
+    def needed_text(self) -> list[str]:
+        """Of ``needed`` those that were text in training; () without names."""
+        return [
+            self.names[i] for i in self.kept if self.names and (i in self.categories or i in self.written)
+        ]
+
+    def reasons(self) -> str:
+        """What is left out and why, in words."""
+        return "; ".join(f"{self._label(i)} ({why})" for i, why in sorted(self.left_out.items()))
 
     def _places(self) -> list[slice]:
         """For each column the slice of the network's inputs that it becomes."""
         at, places = 0, []
-        for column in range(self.columns):
-            width = len(self.categories.get(column, "x"))
+        for i in range(self.columns):
+            width = 0 if i in self.left_out else len(self._parts(i))
             places.append(slice(at, at + width))
             at += width
         return places
+
+    def _parts(self, i: int) -> Sequence[str | None]:
+        """What follows column i's name in those of its inputs: =category, (part of a date) or nothing."""
+        if i in self.categories:
+            return [f"={value or '(missing)'}" for value in self.categories[i]]
+        return [f" ({part})" for part in self.dates[i].parts] if i in self.dates else [""]
 
     @property
     def inputs(self) -> int:
@@ -190,26 +321,26 @@ class Preparation:
 
     @property
     def input_names(self) -> list[str]:
-        """A name for each input: the column's, or column=category; None without names."""
+        """A name for each input: the column's, column=category or column (part of a date)."""
         names = self.names or [f"column {i}" for i in range(self.columns)]
-        return [
-            name if value is None else f"{name}={value or '(missing)'}"
-            for i, name in enumerate(names)
-            for value in self.categories.get(i, [None])
-        ]
+        return [f"{names[i]}{part}" for i in self.kept for part in self._parts(i)]
 
     @property
     def fill_of_inputs(self) -> Doubles | None:
         """(inputs,) float64: ``fill`` for each input of the network; None where nothing is filled."""
         if self.fill is None:
             return None
-        return np.concatenate(
-            [np.full(p.stop - p.start, v) for p, v in zip(self._places(), self.fill, strict=True)]
-        )
+        parts = [
+            self.dates[i].encode(self.fill[i : i + 1])[0]
+            if i in self.dates
+            else np.full(len(self._parts(i)), self.fill[i])
+            for i in self.kept
+        ]
+        return np.concatenate(parts)
 
     def summary(self) -> str:
         """What it does to the columns, in words."""
-        numbers = self.columns - len(self.categories)
+        numbers = len(self.kept) - len(self.categories) - len(self.dates)
         scaled = "as they are" if self.mean is None else "standardised"
         if (
             self.mean is not None
@@ -219,11 +350,19 @@ class Preparation:
         ):
             scaled = "standardised, by one common scale"
         parts = [f"{numbers} number{'s'[: numbers > 1]} {scaled}"] if numbers else []
+        for i, way in self.written.items():
+            if i not in self.dates:
+                parts.append(f"{self._label(i)}: text, read as {way}")
+        for i, dates in self.dates.items():
+            parts.append(f"{self._label(i)}: {self.written.get(i, 'dates')}, as {dates}")
         for i, values in self.categories.items():
             own = f", missing ({self.gaps[i]:,}) is one" if i in self.gaps else ""
-            parts.append(f"{self.names[i]}: {len(values)} categories, one-hot{own}")
+            of = f" of {self.rare[i]:,}" if i in self.rare else ""
+            parts.append(f"{self.names[i]}: {len(values)}{of} categories, one-hot{own}")
         for i, count in self.gaps.items():
-            if i not in self.categories:
+            if i in self.dates:
+                parts.append(f"{self._label(i)}: {count:,} missing, the middle date instead")
+            elif i not in self.categories:
                 parts.append(f"{self._label(i)}: {count:,} missing, the median {self.fill[i]:.4g} instead")
         return "; ".join(parts)
 
@@ -233,86 +372,139 @@ class Preparation:
         return f"column {self.names[column]!r}" if self.names else f"column {column}"
 
     def _table(self, X: Any) -> Any:
-        """X as a Frame or an (N, columns) array or sparse matrix, its columns those of the training."""
+        """X as a Frame or an array or sparse matrix of the columns that are kept, as they are read."""
         table = frames.frame(X)
+        numbers = not (self.categories or self.dates or self.written)
         if table is not None and self.names:
-            return table.select(self.names)
-        if table is not None:
-            X = table.numbers()
-        if not hasattr(X, "tocsr"):
-            X = np.asarray(X)
-        if X.ndim != 2 or X.shape[1] != self.columns:
+            return self._read(table.select(self.needed))
+        if table is None and not hasattr(X, "tocsr"):
+            X = plain(X)
+        shape = X.shape if table is None else table.shape
+        if len(shape) != 2 or shape[1] not in (self.columns, len(self.kept)):
+            less = f" or (N, {len(self.kept)}), without those left out" if self.left_out else ""
             raise ValueError(
-                f"X: got shape {X.shape}, takes (N, {self.columns}): the columns of the training"
+                f"X: got shape {shape}, takes (N, {self.columns}){less}: the columns of the training"
             )
-        if self.categories:
-            if X.dtype.kind not in "OUS":
-                column = min(self.categories)
+        kept = self.kept if shape[1] == self.columns else list(range(len(self.kept)))
+        if table is None and (numbers or hasattr(X, "tocsr")) and X.dtype.kind not in _OBJECTS:
+            return X[:, kept] if self.left_out else X
+        if table is None:
+            if X.dtype.kind not in _OBJECTS:
+                column = min({**self.categories, **self.dates, **self.written})
                 raise TypeError(
-                    f"X: {self._label(column)} is text, got dtype {X.dtype}; takes a frame or an object array"
+                    f"X: {self._label(column)} is text or a date, got dtype {X.dtype}; takes a frame or an "
+                    "object array"
                 )
-            names = self.names or [str(i) for i in range(self.columns)]
-            return frames.Frame(names, [frames.column_array(X[:, i], n) for i, n in enumerate(names)])
-        return X
+            table = _frame_of(X)
+        return self._read(table.select([table.names[i] for i in kept]))
 
-    def _encoded(self, X: Any, first: int = 0) -> Any:
-        """One-hot where there is text: (N, inputs) numbers. first: the number of the first row."""
+    def _read(self, table: frames.Frame) -> frames.Frame:
+        """A Frame of the kept columns, read as in training."""
+        found = [
+            columns.read(
+                column, f"X: {self._label(i)}", i in self.categories, i in self.dates, self.written.get(i)
+            )
+            for i, column in zip(self.kept, table.columns, strict=True)
+        ]
+        return frames.Frame(table.names, found)
+
+    def _numbers(self, i: int, column: Array) -> Doubles:
+        """(N, 1) numbers of column i as it is read, (N, parts) of dates."""
+        return self.dates[i].encode(column) if i in self.dates else column.astype(np.float64)[:, None]
+
+    def _encoded(self, X: Any, first: int, new: dict[int, list[str]]) -> Any:
+        """One-hot where there is text: (N, inputs) numbers.
+
+        first: the number of the first row; new: takes, by column, the texts that the training never saw.
+        """
         if not isinstance(X, frames.Frame):
             return X
         out = np.zeros((len(X), self.inputs))
-        for i, (place, column) in enumerate(zip(self._places(), X.columns, strict=True)):
+        places = self._places()
+        for i, column in zip(self.kept, X.columns, strict=True):
             if i not in self.categories:
-                if column.dtype.kind not in "fiub":
-                    raise TypeError(f"X: {self._label(i)} has dtype {column.dtype}, takes numbers")
-                out[:, place.start] = column
+                out[:, places[i]] = self._numbers(i, column)
                 continue
-            values = np.asarray(self.categories[i])
-            column = _texts(column)
-            found = np.minimum(np.searchsorted(values, column), len(values) - 1)
-            wrong = values[found] != column
-            if wrong.any():
-                row = int(np.argmax(wrong))
-                got = repr(column[row].item()) if column[row] else "a missing value"
-                got = f"{got} in row {first + row}"
-                known = ", ".join(map(repr, values[:8].tolist())) + (", ..." if len(values) > 8 else "")
-                raise ValueError(f"X: {self._label(i)} has {got}, takes {known}")
-            out[np.arange(len(X)), place.start + found] = 1.0
+            found = columns.places(column, self.categories[i])
+            there = np.flatnonzero(found >= 0)
+            out[there, places[i].start + found[there]] = 1.0
+            if len(there) < len(column) and i not in self.rare:
+                rows = np.flatnonzero(found < 0)
+                if self.unknown == "error":
+                    raise self._unseen(i, str(column[rows[0]]), first + int(rows[0]))
+                new.setdefault(i, []).extend(column[rows].tolist())
         return out
+
+    def _unseen(self, i: int, text: str, row: int) -> ValueError:
+        values = self.categories[i]
+        known = ", ".join(map(repr, values[:8])) + (", ..." if len(values) > 8 else "")
+        got = repr(text) if text else "a missing value"
+        return ValueError(f"X: {self._label(i)} has {got} in row {row}, takes {known}")
 
     def transform(self, X: Features, dtype: DTypeLike = np.float32) -> Any:
         """The network's inputs, (N, inputs) of dtype, from raw columns: a new array, made in pieces.
 
-        Missing numbers become the median. Raises ValueError for missing columns or unknown categories,
-        TypeError for what is no number.
+        Missing numbers become the median, unknown categories zeros with a warning that counts them, or a
+        ValueError (``unknown``). Raises ValueError for missing columns, TypeError for what is no number.
         """
         table = self._table(X)
         if self.mean is None:
             return table.numbers() if isinstance(table, frames.Frame) else table
         if not isinstance(table, frames.Frame) and table.dtype.kind not in "fiub":
             raise TypeError(f"X: got dtype {table.dtype}, takes numbers (float, int, uint or bool)")
-        out = np.empty((len(table), self.inputs), dtype)
-        rows = max(1, _CHUNK // max(1, self.inputs))
-        for at in range(0, len(table), rows):
-            part = slice(at, at + rows)
+        rows = len(table) if isinstance(table, frames.Frame) else table.shape[0]
+        out = np.empty((rows, self.inputs), dtype)
+        new: dict[int, list[str]] = {}
+        step = max(1, _CHUNK // max(1, self.inputs))
+        for at in range(0, rows, step):
+            part = slice(at, at + step)
             piece = self._filled(table.rows(part) if isinstance(table, frames.Frame) else table[part])
-            out[part] = (self._encoded(piece, at) - self.mean) / self.scale
+            out[part] = (self._encoded(piece, at, new) - self.mean) / self.scale
+        self._warn(new, rows)
         return out
 
     def input_gradients(self, gradient: Array, X: Features) -> Array:
         """Derivatives by raw columns, (N, ..., columns), from those by the network's inputs.
 
-        Columns of text have none, nor has a number that is missing: NaN.
+        Columns in the order of the training. Text and dates have none, nor has a number that is missing:
+        NaN. By those that are left out it is 0.
         """
-        table = self._table(X)
-        found = np.full((*gradient.shape[:-1], self.columns), np.nan, gradient.dtype)
-        for i, place in enumerate(self._places()):
-            if i not in self.categories:
-                scale = 1.0 if self.scale is None else self.scale[place.start]
-                found[..., i] = gradient[..., place.start] / scale
-                column = table.columns[i] if isinstance(table, frames.Frame) else table[:, i]
-                if getattr(column, "dtype", np.dtype(int)).kind == "f" and not hasattr(column, "tocsr"):
-                    found[np.isnan(column), ..., i] = np.nan
-        return found
+        table, places = self._table(X), self._places()
+        found = np.zeros((*gradient.shape[:-1], self.columns))
+        for k, i in enumerate(self.kept):
+            if i in self.categories or i in self.dates:
+                found[..., i] = np.nan
+                continue
+            found[..., i] = gradient[..., places[i].start] / (
+                1.0 if self.scale is None else self.scale[places[i]]
+            )
+            if not hasattr(table, "tocsr"):  # of sparse rows nothing is missing
+                column = np.asarray(
+                    table.columns[k] if isinstance(table, frames.Frame) else table[:, k], float
+                )
+                found[np.isnan(column), ..., i] = np.nan
+        return found.astype(gradient.dtype)
+
+    def encode(self, X: Features) -> Doubles:
+        """(N, inputs) float64 before the scaling, what exports to ONNX and C take: one-hot categories, parts
+        of dates, NaN where a number is missing. Warns and raises as ``transform`` does."""
+        new: dict[int, list[str]] = {}
+        out = self._encoded(self._table(X), 0, new)
+        self._warn(new, len(out))
+        return np.asarray(out, np.float64)
+
+    def _warn(self, new: Mapping[int, Sequence[str]], rows: int) -> None:
+        """Say how often the columns had texts that the training never saw."""
+        if not new:
+            return
+        counts = "; ".join(
+            f"{self._label(i)} in {len(texts):,} of {rows:,} rows, "
+            + (f"such as {texts[0]!r}" if texts[0] else "where a value is missing")
+            for i, texts in new.items()
+        )
+        warnings.warn(
+            f"X: zeros for what the training never saw: {counts}; unknown='error' refuses it", stacklevel=3
+        )
 
     # --- targets and outputs
 
@@ -322,8 +514,16 @@ class Preparation:
             return self._places_of(y)
         if self.y_mean is None:
             return y
-        y = np.asarray(y, np.float64)
-        return (y.reshape(len(y), -1) - self.y_mean) / self.y_scale
+        return (self.own_unit(y) - self.y_mean) / self.y_scale
+
+    def own_unit(self, y: Any) -> Doubles:
+        """(N, outputs) float64: the targets of a regression as numbers; text is read as in training."""
+        array = frames.column_array(y) if np.ndim(y) == 1 else np.asarray(y, np.float64)
+        if array.dtype.kind == "M":
+            raise TypeError(f"y: got dtype {array.dtype}, takes numbers")
+        if array.dtype.kind == "U":
+            array = (self.target_written or Written()).read(array, "y")
+        return array.astype(np.float64).reshape(len(array), -1)
 
     def _places_of(self, y: Any) -> Any:
         labels = frames.column_array(y).tolist() if np.ndim(y) < 2 else None
@@ -333,14 +533,14 @@ class Preparation:
         try:
             return np.array([place[label] for label in labels])
         except KeyError as error:
+            there = frames.present(y)
+            if not there.all():
+                raise ValueError(
+                    f"y: has no label in row {int(np.argmin(there))}; takes one in every row: "
+                    "fb.data.present(y) says which have one"
+                ) from None
             known = ", ".join(map(repr, self.classes[:8])) + (", ..." if len(self.classes) > 8 else "")
             raise ValueError(f"y: got label {error.args[0]!r}, takes {known}") from None
-
-    def outputs(self, z: Array) -> Array:
-        """A regression's outputs in the target's own units; others as they are."""
-        if self.y_mean is None:
-            return z
-        return (z * self.y_scale + self.y_mean).astype(z.dtype)
 
     def labels(self, probabilities: Array) -> list[Label]:
         """The likeliest class of each row, as a list of labels; one output is that of the second class."""
@@ -354,13 +554,22 @@ class Preparation:
 
     def config(self) -> dict[str, Any]:
         """What JSON holds of it; the numbers are tensors beside the weights."""
-        return {
+        config = {
             "columns": self.columns,
             "names": self.names,
             "categories": {str(i): values for i, values in self.categories.items()},
             "classes": self.classes,
             "target": self.target,
+            "dates": {str(i): [list(d.parts), d.latest] for i, d in self.dates.items()},
+            "written": {str(i): asdict(way) for i, way in self.written.items()},
+            "left_out": {str(i): why for i, why in self.left_out.items()},
+            "rare": {str(i): count for i, count in self.rare.items()},
+            "target_written": self.target_written and asdict(self.target_written),
+            "unknown": self.unknown,
+            "reading": self.reading,
         }
+        plain: dict[str, Any] = {"target_written": None, "unknown": "zeros"}
+        return {k: v for k, v in config.items() if k in _ALWAYS or v != plain.get(k, {})}
 
     def tensors(self) -> dict[str, Doubles]:
         """{name: array} of the numbers that there are."""
@@ -370,31 +579,54 @@ class Preparation:
     def restore(
         cls, config: Mapping[str, Any], tensors: Mapping[str, Doubles], inputs: int, outputs: int
     ) -> Preparation:
-        """From ``config`` and ``tensors``; raises ValueError where they do not fit the network.
+        """From ``config`` and ``tensors``; raises ValueError where they do not fit the network."""
 
-        outputs : those of a class each, or the targets.
-        """
-        names, classes = config["names"], config["classes"]
-        categories = {int(i): list(values) for i, values in config["categories"].items()}
+        def by_column(name: str, made: Any) -> dict[int, Any]:
+            return {int(i): made(value) for i, value in config.get(name, {}).items()}
+
+        way = config.get("target_written")
         self = cls(
-            int(config["columns"]), names, categories, classes=classes, target=config["target"], **tensors
+            int(config["columns"]),
+            config["names"],
+            by_column("categories", list),
+            dates=by_column("dates", lambda d: Dates(tuple(d[0]), float(d[1]))),
+            written=by_column("written", lambda w: Written(**w)),
+            left_out=by_column("left_out", str),
+            classes=config["classes"],
+            target=config["target"],
+            target_written=way and Written(**way),
+            unknown=config.get("unknown", "zeros"),
+            **tensors,
         )
-        texts = all(isinstance(t, str) for values in categories.values() for t in values)
+        self.rare = by_column("rare", int)
+        self.reading = dict(config.get("reading", {}))
+        self.check(inputs, outputs)
+        return self
+
+    def check(self, inputs: int, outputs: int) -> None:
+        """Raises ValueError where it does not fit a network of so many inputs and outputs: what is written
+        is held to what is read."""
+        names, classes, categories = self.names, self.classes, self.categories
+        known: list[Mapping[int, Any]] = [categories, self.dates, self.written, self.left_out, self.rare]
         good: Any = (
-            0 < self.columns <= inputs and all(0 <= i < self.columns for i in categories) and texts
+            0 < self.columns <= inputs + len(self.left_out)
+            and all(0 <= i < self.columns for part in known for i in part)
+            and all(isinstance(t, str) for values in categories.values() for t in values)
             and all(values and values == sorted(set(values)) for values in categories.values())
+            and not (categories.keys() & (self.dates.keys() | self.written.keys()))
+            and not (self.left_out.keys() & (categories.keys() | self.dates.keys() | self.written.keys()))
+            and all(bool(way.order) <= (i in self.dates) for i, way in self.written.items())
             and self.inputs == inputs
             and (names is None or (len(names) == self.columns and all(isinstance(n, str) for n in names)))
             and (classes is None or len(classes) == (outputs if outputs > 1 else 2))
             and all(isinstance(label, (str, int, float)) for label in classes or [])
-            and (config["target"] is None or isinstance(config["target"], str))
+            and (self.target is None or isinstance(self.target, str))
             and (self.mean is None) == (self.scale is None)
             and (self.y_mean is None) == (self.y_scale is None)
         )  # fmt: skip
-        for name, array in tensors.items():
+        for name, array in self.tensors().items():
             shape = (outputs,) if name.startswith("y_") else (self.columns if name == "fill" else inputs,)
             good = good and array.shape == shape and array.dtype == np.float64 and np.isfinite(array).all()
             good = good and (not name.endswith("scale") or (array != 0).all())
         if not good:
             raise ValueError("its preparation does not fit the network")
-        return self

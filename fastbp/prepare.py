@@ -9,6 +9,8 @@ import numpy as np
 from .errors import flag
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     from .types import Array, Doubles, Ints
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["stratified_split", "Standardizer"]
 
 _SPLIT = 0x53504C49  # any number that nobody seeds with
+_TINY = 1e-280  # variances below it have lost bits
 _CHUNK = 1 << 20  # values converted to float64 at a time (8 MB), whatever the array's size
 
 
@@ -63,35 +66,71 @@ def stratified_split(y: ArrayLike, fraction: float, seed: int = 0) -> tuple[Ints
     return np.sort(by_class[~is_test]), np.sort(by_class[is_test])
 
 
+def _check_range(low: Array, high: Array, labels: Sequence[str] | None) -> None:
+    """Raises ValueError naming a column that is not finite, or whose ends float64 cannot subtract."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        bad = ~np.isfinite(np.subtract(high, low, dtype=np.float64))
+    if bad.any():
+        j = int(np.argmax(bad))
+        raise ValueError(
+            f"{labels[j] if labels else f'X: column {j}'} reaches from {low[j]} to {high[j]}, takes "
+            "finite numbers, no farther apart than float64 reaches"
+        )
+
+
+def _moments(column: Array) -> tuple[float, float]:
+    """(mean, standard deviation) of (N,) numbers of any size: scaled by powers of two, which is exact."""
+    values = np.asarray(column, np.float64)
+    up = int(np.frexp(np.abs(values).max())[1])
+    values = np.ldexp(values, -up)
+    mean = values.mean()
+    values = values - mean
+    more = int(np.frexp(np.abs(values).max())[1])
+    deviation = np.sqrt(np.square(np.ldexp(values, -more)).mean())
+    return float(np.ldexp(mean, up)), float(np.ldexp(deviation, up + more))
+
+
 class Standardizer:
     """Scales columns to mean 0 and standard deviation 1, and folds that into a trained layer.
 
     mean, scale: float64 (n_features,), fitted on X (N, n_features). A constant column keeps its
-    scale, 1. With `common=True` one scale, the root of the columns' mean variance, serves all
-    columns: right for pixels and other features of one unit, where a pixel that hardly ever
-    changes must not be blown up to the size of the others.
+    scale, 1. Numbers may be of any size, as long as they are finite and no farther apart than float64
+    reaches, 1.8e308; else ValueError names the column. With `common=True` one scale, the root of the
+    columns' mean variance, serves all columns: right for pixels and other features of one unit, where a
+    pixel that hardly ever changes must not be blown up to the size of the others. labels: what messages call
+    the columns.
 
     >>> scaler = prepare.Standardizer([[1.0, 5.0], [3.0, 5.0]])
     >>> scaler.transform([[3.0, 6.0]]).tolist()
     [[1.0, 1.0]]
     """
 
-    def __init__(self, X: ArrayLike, common: bool = False) -> None:
+    def __init__(self, X: ArrayLike, common: bool = False, labels: Sequence[str] | None = None) -> None:
         X, common = np.asarray(X), flag("common", common)
         if X.ndim != 2 or not len(X):
             raise ValueError(f"X: got shape {X.shape}; takes (samples, features), samples >= 1")
         rows = max(1, _CHUNK // max(1, X.shape[1]))
         parts = [slice(i, i + rows) for i in range(0, len(X), rows)]
+        low, high = X.min(axis=0), X.max(axis=0)
+        _check_range(low, high, labels)
+        constant = low == high
         # Two passes: E[x^2] - E[x]^2 would cancel for columns far from zero, such as years.
-        mean = sum(X[p].sum(axis=0, dtype=np.float64) for p in parts) / len(X)
-        variance = sum(np.square(X[p] - mean).sum(axis=0) for p in parts) / len(X)
-        constant = X.min(axis=0) == X.max(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = sum(X[p].sum(axis=0, dtype=np.float64) for p in parts) / len(X)
+            variance = sum(np.square(X[p] - mean).sum(axis=0) for p in parts) / len(X)
         # The mean of equal values may be off by a rounding: then say so exactly.
         self.mean: Doubles = np.where(constant, X[0], mean)
         variance = np.where(constant, 0.0, variance)
-        if common:
-            variance = np.full_like(variance, variance.mean() if variance.size else 0.0)
-        self.scale: Doubles = np.sqrt(np.where(variance > 0, variance, 1.0))
+        scale = np.sqrt(variance)
+        odd = ~constant & ~((_TINY < variance) & (variance < np.inf) & np.isfinite(mean))
+        for j in np.flatnonzero(odd):  # whose squares overflow, or come to nothing
+            self.mean[j], scale[j] = _moments(X[:, j])
+        if common and odd.any():
+            top = scale.max()
+            scale[:] = np.sqrt(np.square(scale / top).mean()) * top if top else 0.0
+        elif common and scale.size:
+            scale[:] = np.sqrt(variance.mean())
+        self.scale: Doubles = np.where(scale > 0, scale, 1.0)
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
         """(X - mean) / scale as float32, a new array."""
@@ -106,7 +145,8 @@ class Standardizer:
         """Make a first layer trained on scaled features take raw ones; overwrites W and b.
 
         ((x - mean) / scale) @ W + b = x @ (W / scale) + (b - (mean / scale) @ W).
-        W: (fan_in, fan_out), b: (fan_out,), the network's own arrays or views.
+        W: (fan_in, fan_out), b: (fan_out,), the network's own arrays or views. Products of columns far from
+        0 are large and cancel: in float32 some 1e-7 |mean| / scale of each is lost, so ``transform`` these.
         """
         W64 = np.asarray(W, np.float64) / self.scale[:, None]
         b[...] = b - self.mean @ W64

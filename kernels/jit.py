@@ -16,6 +16,8 @@ from numba import njit
 from numba.core import caching, compiler
 from numba.core.codegen import JITCodeLibrary
 
+from . import disk
+
 ROOT = Path(__file__).resolve().parent
 
 HELPER_SECONDS = 60  # seconds to wait for a process that compiles meanwhile, at most
@@ -61,12 +63,16 @@ class _Impl(caching.CompileResultCacheImpl):
     _locator_classes = [_UserProvided, _InTree, _UserWide]
 
 
-class _Cache(caching.FunctionCache):
-    _impl_class = _Impl
+class _File(disk.Checked, caching.IndexDataCacheFile):
+    pass
+
+
+class _Cache(disk.Kept, caching.FunctionCache):
+    _impl_class, file_class = _Impl, _File
 
     def holds(self, signature, context):
         """Whether the machine code for a tuple of types lies on the disk."""
-        return self._index_key(signature, context.codegen()) in self._cache_file._load_index()
+        return self._cache_file.holds(self._index_key(signature, context.codegen()))
 
 
 class _Library(JITCodeLibrary):
@@ -160,6 +166,18 @@ def on_disk(dispatcher, signature):
 def cache_path(dispatcher):
     """Folder that holds a program's machine code, or None where none is writable."""
     return getattr(dispatcher._cache, "cache_path", None)
+
+
+@contextlib.contextmanager
+def compiling(dispatcher, signature):
+    """Around what compiles a program, or loads it: processes on an empty cache do it one after the other, so
+    that all but the first load. Yields whether the machine code must be made and can be kept."""
+    if on_disk(dispatcher, signature) is False:
+        with disk.turn(cache_path(dispatcher)):
+            yield on_disk(dispatcher, signature) is False
+    else:
+        with disk.alone():
+            yield False
 
 
 @contextlib.contextmanager

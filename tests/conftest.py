@@ -1,6 +1,7 @@
 """What all tests share: four threads even on two cores, and fresh random numbers with a seed to repeat."""
 
 import os
+import sys
 
 # Before numba is imported: bits are compared for 1, 2 and 4 threads, whatever the machine has.
 os.environ.setdefault("NUMBA_NUM_THREADS", str(max(4, os.cpu_count() or 1)))
@@ -15,6 +16,13 @@ def rng():
     seed = int.from_bytes(os.urandom(4), "little")
     print(f"rng seed: {seed}")
     return np.random.default_rng(seed)
+
+
+@pytest.fixture(autouse=True)
+def no_ctrl_c_before():
+    """Two within a second are one thing, but not those of two tests."""
+    if fitting := sys.modules.get("fastbp.training.fitting"):
+        fitting._last_interrupt[0] = -np.inf
 
 
 SIMULATED = bool(int(os.environ.get("NUMBA_ENABLE_CUDASIM") or 0))

@@ -1,15 +1,18 @@
 """The command line: train, predict, evaluate, export, info, cache, bench. Parses, reports errors.
 
-Exit codes: 0 done, 2 bad input (one line on stderr, no traceback), 130 interrupted by Ctrl-C, 141 nobody
+Exit codes: 0 done; 1 an error that nobody foresaw; 2 bad input, or no room for it; each with one line on
+stderr (FASTBP_TRACEBACK=1 shows where). 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP; 141 nobody
 reads the output any more (`fastbp predict ... | head`).
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 _TRAIN = """\
@@ -72,31 +75,64 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: this process's arguments); returns the exit code."""
+    from .signals import Signals
+
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller has closed it
+            setattr(sys, name, open(os.devnull, "w"))
+    with Signals(last=argv is None) as signals:
+        try:
+            parser = _parser()
+            args, args.arguments = parser.parse_known_args(argv)
+            if args.arguments and args.command != "bench":  # which has options of its own
+                parser.error(f"unrecognized arguments: {' '.join(args.arguments)}")
+            args.signals = signals
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn
+                code = args.run(args)
+            sys.stdout.flush()
+            return code
+        except SystemExit as end:  # argparse after --help or --version
+            return int(end.code or 0)
+        except KeyboardInterrupt:
+            return _failed("interrupted", signals.code)
+        except BrokenPipeError:
+            return _failed(None, 141)
+        except BaseException as error:  # a reader's panic is no Exception
+            if os.environ.get("FASTBP_TRACEBACK"):
+                raise
+            return _failed(*_said(error))
+
+
+def _warn(message, *_):
+    text = " ".join(str(message).split()).replace("unknown='error'", "--unknown error")
+    print(f"fastbp: warning: {text}", file=sys.stderr)
+
+
+def _failed(line, code):
+    """Say the line on stderr; what is not written to stdout by now will not be."""
     try:
-        parser = _parser()
-        args, args.arguments = parser.parse_known_args(argv)
-        if args.arguments and args.command != "bench":  # which has options of its own
-            parser.error(f"unrecognized arguments: {' '.join(args.arguments)}")
-        code = args.run(args)
         sys.stdout.flush()
-        return code
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at the end complains
-        return 141
-    except SystemExit as end:  # argparse after --help or --version
-        return int(end.code or 0)
-    except KeyboardInterrupt:
-        print("fastbp: interrupted", file=sys.stderr)
-        return 130
-    except (ValueError, TypeError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
-        print(f"fastbp: error: {_one_line(error)}", file=sys.stderr)
-        return 2
+    if line is not None:
+        print(f"fastbp: {line}", file=sys.stderr)
+    return code
 
 
-def _one_line(error):
+_FORESEEN = (ValueError, TypeError, OSError, ImportError, ArithmeticError, RuntimeError, MemoryError)
+
+
+def _said(error):
+    """(what is said of an error, the exit code)."""
+    text = " ".join(str(error).split())
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, MemoryError):
+        text = f"not enough memory{': ' * bool(text)}{text}"
+    if isinstance(error, _FORESEEN):
+        return f"error: {text or type(error).__name__}", 2
+    return f"error: {type(error).__name__}: {text} (FASTBP_TRACEBACK=1 shows where)", 1
 
 
 def _parser():
@@ -106,18 +142,36 @@ def _parser():
 
     train = _command(commands, "train", "train on a data set or a file", _TRAIN, "train")
     train.epilog = _EXAMPLES
-    train.add_argument("data", metavar="DATA", help="digits, or a file")
+    train.add_argument("data", metavar="DATA", help="digits, or a file, or - for a .csv on stdin")
     data = train.add_argument_group("data")
     data.add_argument("--target", metavar="T", help="column, array or file of the target")
     data.add_argument("--drop", type=_listed, default=(), metavar="A,B", help="columns to leave out, by name")
+    data.add_argument("--keep", type=_listed, default=(), metavar="A,B", help="columns to take although they "
+                      "number the rows, or hold one value or names: these are left out")  # fmt: skip
     data.add_argument(
         "--test-fraction",
-        type=_fraction,
+        type=_share,
         default=0.2,
         metavar="F",
-        help="share held out for testing, class by class, the same samples for every --seed; "
+        help="share held out for testing, class by class, the same samples for every --seed; 0: none; "
         "not used where the file has a test part (default: 0.2)",
     )
+    data.add_argument(
+        "--id",
+        type=_listed,
+        default=(),
+        metavar="A,B",
+        help="columns that tell rows apart: no features; fastbp predict --id takes them along",
+    )
+    data.add_argument(
+        "--text",
+        type=_listed,
+        default=(),
+        metavar="A,B",
+        help="columns that are categories whatever they hold, such as codes; of the target: labels",
+    )
+    _add_drop_missing(data)
+    _add_dialect(data)
     network = train.add_argument_group("network")
     network.add_argument(
         "--hidden",
@@ -143,8 +197,8 @@ def _parser():
     fit.add_argument(
         "--loss",
         metavar="NAME",
-        help="cross_entropy, bce_with_logits, mse, mae, huber, log_cosh (default: cross_entropy for text "
-        "and integer labels, mse for numbers)",
+        help="cross_entropy, bce_with_logits, mse, mae, huber, log_cosh (default: cross_entropy for labels, "
+        "which are text or few whole numbers, mse for numbers; the first line says which)",
     )
     fit.add_argument(
         "--optimizer",
@@ -163,21 +217,26 @@ def _parser():
         help="samples per step (default: 32 to 256, by the number of samples)",
     )
     fit.add_argument(
-        "--epochs", type=_count, metavar="E", help="(default: 20, or as many as --seconds allow)"
+        "--epochs",
+        type=_count,
+        metavar="E",
+        help="at most (default: 100, or 3000 steps where that is more; with --patience 0 20 or 500 steps; or "
+        "as many as --seconds allow)",
     )
     fit.add_argument("--seconds", type=_positive, metavar="S", help="stop after so much training")
     fit.add_argument(
         "--patience",
-        type=_count,
+        type=_count_from_0,
         metavar="E",
-        help="stop when the validation loss has not improved for so many epochs, with the best weights",
+        help="stop when the validation loss has not improved for so many epochs, with the best weights; 0: "
+        "never (default: 10, or 200 steps; 0 with a --schedule that has an end, or under 100 samples)",
     )
     fit.add_argument(
         "--validation-fraction",
         type=_fraction,
         metavar="F",
-        help="share of the samples to train on that is held out for the validation loss (default: with "
-        "--patience 0.1, else none: the test samples show it)",
+        help="share of the samples to train on that is held out for the validation loss (default: 0.1, with "
+        "--patience 0 none)",
     )
     fit.add_argument(
         "--schedule",
@@ -206,6 +265,18 @@ def _parser():
         help="where the model and its picture go: a folder, or a name to which .safetensors and "
         ".png are added (default: ./fastbp-DATA)",
     )
+    machine.add_argument("--overwrite", action="store_true", help="replace a model that is there already")
+    machine.add_argument(
+        "--checkpoint-every",
+        type=_count,
+        metavar="E",
+        help="every so many epochs write the run beside the model, as .checkpoint, to go on from",
+    )
+    machine.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the checkpoint of the same command, to the same bits; without one begin",
+    )
     machine.add_argument(
         "--report", metavar="PATH", help="write a self-contained HTML page: scores, pictures, machine"
     )
@@ -223,14 +294,28 @@ def _add_use(commands):
     evaluate = _command(commands, "evaluate", "score a model on a file with the target", _EVALUATE, "use")
     for parser in (predict, evaluate):
         parser.add_argument("model", metavar="MODEL", help="a .safetensors file that fastbp train wrote")
-        parser.add_argument("data", metavar="DATA", help="a file, as for fastbp train")
-    predict.add_argument("--out", metavar="PATH", help="a .csv, .tsv or .npy file (default: csv to stdout)")
+        parser.add_argument("data", metavar="DATA", help="a file, as for fastbp train, or - for stdin")
+        _add_dialect(parser.add_argument_group("how DATA is written, a .csv or .tsv"))
+    for parser in (predict, evaluate):
+        parser.add_argument(
+            "--unknown",
+            choices=("zeros", "error"),
+            help="what a category becomes that the training never saw: zeros, with a count on stderr, or an "
+            "error (default: zeros)",
+        )
+    predict.add_argument(
+        "--out", metavar="PATH", help="a .csv, .tsv, .parquet or .npy file (default: csv to stdout)"
+    )
+    predict.add_argument(
+        "--id", type=_listed, default=(), metavar="A,B", help="columns of DATA that go along"
+    )
     evaluate.add_argument("--target", metavar="T", help="column, array or file (default: as in training)")
+    _add_drop_missing(evaluate)
     export = _command(commands, "export", "write a model for others: ONNX, C, torch", _EXPORT, "use")
     export.add_argument("model", metavar="MODEL", help="a .safetensors file that fastbp train wrote")
     for name, what in (
         ("onnx", "ONNX, opset 13, float32"),
-        ("c", "one C99 file without dependencies: void predict(const float *x, float *y)"),
+        ("c", "one C99 file without dependencies: void predict(const double *x, double *y)"),
         ("torch", "torch.nn.Sequential's state_dict, as .safetensors"),
     ):
         export.add_argument(f"--{name}", nargs="?", const="", metavar="PATH", help=what)
@@ -272,6 +357,30 @@ def _add_machine_options(group):
     group.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda (default: auto)")
 
 
+def _add_drop_missing(group):
+    group.add_argument("--drop-missing", action="store_true", help="leave rows out that have no target")
+
+
+def _add_dialect(group):
+    group.add_argument(
+        "--delimiter", metavar="C", help="between cells: a character, tab or space (default: seen)"
+    )
+    group.add_argument(
+        "--encoding", metavar="NAME", help="such as cp1252, utf-16 (default: its mark's, or utf-8)"
+    )
+    group.add_argument("--comment", metavar="C", help="lines that begin with it are passed over")
+    group.add_argument("--decimal", choices=(".", ","), help="what stands before the decimals")
+    group.add_argument("--dates", choices=("dmy", "mdy"), help="what 01/02/2020 begins with: day or month")
+    group.add_argument("--no-header", action="store_true", help="the first line is data")
+    group.add_argument(
+        "--na",
+        type=_listed,
+        metavar="A,B",
+        help="cells that mean a missing value, beside empty ones (default: NA, N/A, nan, null, None, ?); '' "
+        "for none",
+    )
+
+
 def _add_json(group):
     group.add_argument("--json", action="store_true", help="print one JSON object, for machines")
 
@@ -305,6 +414,10 @@ def _count(text):
     return _number(text, int, "a whole number >= 1", lambda n: n >= 1)
 
 
+def _count_from_0(text):
+    return _number(text, int, "a whole number >= 0", lambda n: n >= 0)
+
+
 def _seed(text):
     return _number(text, int, "a whole number from 0 to 2**63 - 1", lambda n: 0 <= n < 2**63)
 
@@ -326,7 +439,9 @@ def _fraction(text):
 
 
 def _listed(text):
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """Names between commas; those with commas in double quotes."""
+    (names,) = csv.reader([text], skipinitialspace=True) if text else [[]]
+    return tuple(name.strip() for name in names if name.strip())
 
 
 def _hidden(text):

@@ -2,98 +2,251 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import tempfile
+import os
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import __version__, pictures
-from ..drawing.plots import DPI, learning_curves
+from ..drawing.plots import learning_curves, panels
 from ..engine.options import Options
+from ..printing import html_table
 from .info import machine_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..drawing.picture import Picture
     from ..training.trainer import Trainer
     from ..types import FilePath
 
 _GRADIENT_ROWS = 1024  # of the training data, for the histogram of gradients
+_ROWS = 60  # of a picture's table that the page shows
 
+# Colors in pairs, for light and dark pages; those of text have a contrast of 4.5 or more with the ground.
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #333; background: #fff;
+:root { color-scheme: light dark; --ground: #fff; --ink: #333; --faint: #666; --head: #3f6f9f; --line: #ddd }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #16181c; --ink: #dadada; --faint: #a0a0a0; --head: #7fb0e0; --line: #3a3d42 } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground);
   max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; color: #4878a8 }
-table { border-collapse: collapse } td { padding: .15rem 1.2rem .15rem 0; vertical-align: top;
-  overflow-wrap: anywhere }
-td:first-child { color: #777; white-space: nowrap; overflow-wrap: normal }
-figure { margin: 0 0 1rem; overflow-x: auto } img { max-width: max(100%, 30rem); height: auto }
-figcaption, p { color: #777; font-size: .9rem } p { margin-top: .2rem } pre { overflow-x: auto }
+h1 { font-size: 1.5rem; margin-bottom: 0; overflow-wrap: anywhere }
+h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; color: var(--head) }
+p, figcaption, summary { color: var(--faint); font-size: .9rem } p { margin: .2rem 0; max-width: 45rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .15rem 1.2rem .15rem 0; vertical-align: top } tr > :last-child { padding-right: 0 }
+th { font-weight: normal; color: var(--faint) } thead th { border-bottom: 1px solid var(--line) }
+dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: .3rem 1.2rem; margin: .5rem 0 }
+dt { color: var(--faint) } dd { margin: 0; overflow-wrap: anywhere }
+figure { margin: 0 0 1rem } pre, .wide { overflow-x: auto }
+.pictures { display: flex; flex-wrap: wrap } .pictures div { flex: 1 1 20rem }
+svg { width: 100%; height: auto }
+@media (max-width: 30rem) { th, td { padding-right: .7rem } }
 """
 
 
 def write(
     path: FilePath,
     trainer: Trainer,
-    title: str,
+    data: str,
     chosen: dict[str, str],
     scores: dict[str, str],
     train: tuple[Any, Any],
-    test: tuple[Any, Any],
+    test: tuple[Any, Any] | None,
     seconds: float,
 ) -> Path:
     """Write the report of a run of ``fastbp train``.
 
-    chosen, scores : what was chosen and how well it does, {label: text}. train, test : (X, y) raw, as
-    the trainer takes them. seconds : of training. Returns the Path; raises ImportError without
-    matplotlib, OSError where nothing can be written.
+    data : the file's name. chosen, scores : what was chosen and how well it does on the test samples,
+    {label: text}. train, test : (X, y) raw, as the trainer takes them; test None: there are none. seconds :
+    of training. Returns the Path; raises ImportError without matplotlib, OSError where none can be written.
+
+    But for the section "This run", with date and time, the same run gives the same page.
     """
-    net, threads = trainer.net, trainer.num_threads
-    took = f"{seconds:.2f} s, {_count(trainer.epochs, 'epoch')}, {_count(trainer.steps, 'step')}"
-    parts = [_table("Result", {**scores, "training": f"{took}, {_count(threads, 'thread')}"})]
-    with tempfile.TemporaryDirectory() as folder:
-        for heading, caption, draw in _drawings(trainer, train, test):
-            file = draw(Path(folder) / "picture.png")
-            parts.append(
-                f"<h2>{html.escape(heading)}</h2>\n<figure>{_image(file, heading)}"
-                f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-            )
-    parts.append(_table("What was chosen", chosen))
-    parts.append(_table("Configuration", _configuration(trainer)))
-    parts.append(f"<h2>Network</h2>\n<pre>{html.escape(net.summary())}</pre>")
-    parts.append(_table("Machine", machine_rows()))
+    target = trainer.preparation.target if trainer.preparation else None
+    name = f"{data}: {target}" if target else data
+    now = _now()
+    parts = [
+        _list("Test", scores, _tested(trainer, test)),
+        *_curves(trainer),
+        *(_on_test(trainer, *test) if test else ()),
+        *_inside(trainer, *train),
+        _list("What was chosen", chosen),
+        _list("Configuration", _configuration(trainer)),
+        f"<h2>Network</h2>\n<pre>{html.escape(trainer.net.summary())}</pre>",
+        _list("Machine", machine_rows()),
+        _list("This run", {"date": now, **_run(trainer, seconds)}),
+    ]
+    title = html.escape(f"{name}, {now[:10]}")
     page = (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
-        f"<h1>{html.escape(title)}</h1>\n<p>fastbp {__version__}</p>\n"
+        f"<title>{title}</title>\n<style>{_STYLE}</style></head>\n<body>\n<main>\n"
+        f"<h1>{html.escape(name)}</h1>\n<p>{now}, fastbp {__version__}</p>\n"
         + "\n".join(parts)
-        + "\n</body>\n</html>\n"
+        + "\n</main>\n</body>\n</html>\n"
     )
     path = Path(path)
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def _count(number, what):
+def _now():
+    """The date and time, or those of SOURCE_DATE_EPOCH, by which builds are repeated."""
+    fixed = os.environ.get("SOURCE_DATE_EPOCH")
+    at = datetime.fromtimestamp(int(fixed), timezone.utc) if fixed else datetime.now().astimezone()
+    return at.strftime("%Y-%m-%d %H:%M %Z").strip()
+
+
+def _run(trainer, seconds):
+    done = f"{_count(trainer.epochs, 'epoch')}, {_count(trainer.steps, 'step')}"
+    return {"training": f"{seconds:.2f} s, {done}, {_count(trainer.num_threads, 'thread')}"}
+
+
+def _tested(trainer, test):
+    """What the test samples had to do with the training, in words."""
+    history, said = trainer.history, "No samples were held out to test on. "
+    if test:
+        samples = _count(len(test[1]), "test sample")
+        said = f"The {samples} took no part in training, and nothing was chosen by them. "
+    if not any(key.startswith("val_") for key in history.history):
+        return said + "No samples were held out for validation: the model is that of the last step."
+    said += f"Other samples, held out for validation, were scored after each of {history.epochs} epochs: "
+    if history.kept is None:
+        return said + "the model is that of the last step."
+    return said + f"the model is that of epoch {history.kept}, whose validation loss was the lowest."
+
+
+# --- pictures ---
+
+
+def _curves(trainer: Trainer) -> Iterator[str]:
+    history = trainer.history.history
+    if not history.get("loss"):
+        return
+    drawn = []
+    for key in panels(history):  # a picture each, which a narrow page puts one under the other
+        one = {name: history[name] for name in (key, f"val_{key}") if name in history}
+        drawn.append(learning_curves(one, title=f"Learning curve: {key}", headed=False))
+    caption = "Training while the weights change, validation after each epoch."
+    yield _figure("Learning curves", caption, drawn, learning_curves(history).rows)
+
+
+def _on_test(trainer: Trainer, X: Any, y: Any) -> Iterator[str]:
+    """Sections of what the model says of the test samples."""
+    preparation, outputs = trainer.preparation, trainer.predict(X)
+    classes = preparation.classes
+    if classes is not None:
+        yield from _of_classes(trainer, X, preparation.targets(y), outputs)
+    elif preparation.y_mean is not None:
+        picture = pictures.predicted_against_true(y, outputs, name=preparation.target or "target")
+        yield _figure(picture.title, f"Test samples; on the line they are equal. {picture.words}", [picture])
+    else:  # several yes or no
+        y = np.asarray(y).reshape(outputs.shape)
+        counts = [pictures.confusion(t, p, "01") for t, p in zip(y.T > 0.5, outputs.T > 0.5, strict=True)]
+        scores = [[column[1] for column in pictures.per_class(count)] for count in counts]
+        yield _scores([f"output {k}" for k in range(len(scores))], scores)
+        yield _reliability(y.ravel(), outputs.ravel(), "of a yes, all outputs together")
+
+
+def _of_classes(trainer, X, places, outputs):
+    preparation = trainer.preparation
+    classes, answers = preparation.classes, _answers(outputs)
+    scores = pictures.per_class(pictures.confusion(places, answers, classes))
+    yield _scores(classes, list(zip(*scores, strict=True)))
+    if len(classes) <= pictures.MOST:
+        picture = pictures.confusion_matrix(places, answers, classes)
+        caption = f"Counts of the test samples; shades are shares of the true class. {picture.words}"
+        yield _figure(picture.title, caption, [picture])
+    of = f"of {classes[1]}" if len(classes) == 2 else "of the class that is predicted"
+    yield _reliability(places, outputs, of)
+    if preparation.columns == 2 and not preparation.categories and isinstance(X, np.ndarray):
+        names = preparation.names or ("column 0", "column 1")
+        picture = pictures.decision_boundary(
+            lambda plane: _answers(trainer.predict(plane)), X, places, classes, names=names
+        )
+        yield _figure(picture.title, f"What is predicted, and the test samples. {picture.words}", [picture])
+
+
+def _scores(labels: Sequence[Any], scores: Sequence[Sequence[Any]]) -> str:
+    """The section of precision, recall, F1 and support, a line each, and their means."""
+    rows = [["class", "precision", "recall", "F1", "samples"]]
+    lines = [(str(label), *line) for label, line in zip(labels, scores, strict=True)]
+    table, support = np.array([line[1:4] for line in lines]), np.array([line[4] for line in lines])
+    weights = support / max(1, support.sum())
+    lines += [("macro mean", *table.mean(axis=0), support.sum())]
+    lines += [("weighted mean", *(weights @ table), support.sum())]
+    rows += [[label, *(f"{v:.3f}" for v in shares), f"{count:,}"] for label, *shares, count in lines]
+    said = "Precision: the share of those predicted to be of a class that are. Recall: the share of a class "
+    said += "that is found. F1: their harmonic mean."
+    return f'<h2>Test, class by class</h2>\n<p>{said}</p>\n<div class="wide">{html_table(rows)}</div>'
+
+
+def _reliability(true, probabilities, of):
+    picture = pictures.reliability(true, probabilities)
+    return _figure(picture.title, f"Test samples; the probability {of}. {picture.words}", [picture])
+
+
+def _inside(trainer: Trainer, X: Any, y: Any) -> Iterator[str]:
+    """Sections of weights and gradients."""
+    rows = slice(0, _GRADIENT_ROWS)
+    some = X.rows(rows) if hasattr(X, "rows") else X[rows]
+    _, gradients = trainer.gradients(some, y[rows])
+    picture = pictures.histograms(trainer.net.weights, [dW for dW, _ in gradients])
+    caption = f"After training; gradients of the first {_count(len(y[rows]), 'sample')}."
+    yield _figure("Weights and gradients", caption, [picture])
+    inputs = trainer.net.sizes[0]
+    if getattr(X, "dtype", None) == np.uint8 and inputs >= 16 and round(inputs**0.5) ** 2 == inputs:
+        picture = pictures.filters(trainer.net.weights[0])
+        yield _figure(picture.title, f"{picture.words} Red is positive, blue negative.", [picture])
+
+
+def _answers(outputs):
+    """Places of the likeliest classes."""
+    return (outputs[:, 0] > 0.5).astype(int) if outputs.shape[1] == 1 else outputs.argmax(axis=1)
+
+
+# --- HTML ---
+
+
+def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'s'[: number != 1]}"
 
 
-def _image(file, heading):
-    """A .png of plots.DPI as an element of the page, as wide as it was drawn."""
-    data = file.read_bytes()
-    width = int.from_bytes(data[16:20], "big") * 96 // DPI  # of its header
-    image = base64.b64encode(data).decode()
-    return f'<img alt="{html.escape(heading)}" width="{width}" src="data:image/png;base64,{image}">'
-
-
-def _table(heading, rows):
+def _list(heading: str, rows: dict[str, Any], said: str = "") -> str:
     lines = [
-        f"<tr><td>{html.escape(str(label))}</td><td>{html.escape(str(value))}</td></tr>"
+        f"<dt>{html.escape(str(label))}</dt><dd>{html.escape(str(value))}</dd>"
         for label, value in rows.items()
     ]
-    return f"<h2>{html.escape(heading)}</h2>\n<table>\n" + "\n".join(lines) + "\n</table>"
+    said = f"<p>{html.escape(said)}</p>\n" if said else ""
+    return f"<h2>{html.escape(heading)}</h2>\n{said}<dl>\n" + "\n".join(lines) + "\n</dl>"
+
+
+def _figure(
+    heading: str, caption: str, drawn: Sequence[Picture], rows: Sequence[Sequence[str]] | None = None
+) -> str:
+    """A section of pictures, and their numbers as a table that opens."""
+    head, *body = rows or drawn[0].rows
+    step = -(-len(body) // _ROWS)
+    shown = [head, *body[::-step][::-1]] if step > 1 else [head, *body]  # the last one is among them
+    rest = f", every {step} lines" if step > 1 else ""
+    pictured = "".join(map(_svg, drawn))
+    return (
+        f'<h2>{html.escape(heading)}</h2>\n<figure><div class="wide pictures">{pictured}</div>\n'
+        f"<figcaption>{html.escape(caption)}</figcaption>\n"
+        f'<details><summary>As a table{rest}</summary><div class="wide">{html_table(shown)}</div></details>'
+        "</figure>"
+    )
+
+
+def _svg(picture):
+    """A picture as wide as it was drawn, on a narrow page down to two thirds of that."""
+    text = picture.svg()
+    width = float(text.split(' width="')[1].split("pt")[0]) * 4 / 3
+    return f'<div style="min-width: {0.65 * width:.0f}px; max-width: {width:.0f}px">{text}</div>'
 
 
 def _configuration(trainer):
@@ -107,66 +260,3 @@ def _said(config):
     """A name and its hyperparameters; those that are off are left out."""
     rest = [f"{k} {v}" for k, v in config.items() if k != "name" and v not in (None, False, 0)]
     return ", ".join([config["name"], *rest])
-
-
-def _drawings(trainer, train, test):
-    """(heading, caption, path -> picture) of all that this model has."""
-    history = trainer.history.history
-    preparation, (X, y) = trainer.preparation, test
-    if history.get("loss"):
-        yield (
-            "Learning curves",
-            "Training while the weights change, validation after each epoch.",
-            (lambda path: learning_curves(history, path)),
-        )
-    classes = preparation.classes
-    if classes is not None:
-        places = preparation.targets(y)
-        outputs = trainer.predict(X)
-        if len(classes) <= 30:
-            yield (
-                "Confusion matrix",
-                "Counts on the test samples; shades are shares of the true class.",
-                (lambda path: pictures.confusion_matrix(places, _answers(outputs), classes, path)),
-            )
-        if preparation.columns == 2 and not preparation.categories and isinstance(X, np.ndarray):
-            names = preparation.names or ("column 0", "column 1")
-            yield (
-                "Decision boundary",
-                "What is predicted over the plane, and the test samples.",
-                (
-                    lambda path: pictures.decision_boundary(
-                        lambda plane: _answers(trainer.predict(plane)), X, places, classes, path, names
-                    )
-                ),
-            )
-    elif preparation.y_mean is not None:
-        yield (
-            "Predicted against true",
-            "Test samples; on the line they are equal.",
-            (
-                lambda path: pictures.predicted_against_true(
-                    y, trainer.predict(X), path, preparation.target or "target"
-                )
-            ),
-        )
-    rows = slice(0, _GRADIENT_ROWS)
-    some = train[0].rows(rows) if hasattr(train[0], "rows") else train[0][rows]
-    _, gradients = trainer.gradients(some, train[1][rows])
-    yield (
-        "Weights and gradients",
-        f"After training; gradients of the first {len(train[1][rows]):,} samples.",
-        (lambda path: pictures.histograms(trainer.net.weights, [dW for dW, _ in gradients], path)),
-    )
-    inputs = trainer.net.sizes[0]
-    if getattr(X, "dtype", None) == np.uint8 and inputs >= 16 and round(inputs**0.5) ** 2 == inputs:
-        yield (
-            "Filters of the first layer",
-            "Units with the largest weights; red positive, blue negative.",
-            (lambda path: pictures.filters(trainer.net.weights[0], path)),
-        )
-
-
-def _answers(outputs):
-    """Places of the likeliest classes."""
-    return (outputs[:, 0] > 0.5).astype(int) if outputs.shape[1] == 1 else outputs.argmax(axis=1)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.targets import target_kind
+from ..data.written import Written, written
+
 if TYPE_CHECKING:
     from ..types import Array
 
@@ -18,7 +21,8 @@ LOSSES = ("cross_entropy", "bce_with_logits", *NUMBER_LOSSES)
 class Task:
     """What the target asks for: the loss and why, outputs, the target as places of classes or numbers.
 
-    classes: the labels as they stand in the data (text, int, float), or None.
+    classes: the labels as they stand in the data (text, int, float), or None. written: how the numbers are
+    written, where they are text.
     """
 
     loss: str
@@ -26,10 +30,18 @@ class Task:
     y: np.ndarray
     n_out: int
     classes: list[Any] | None = None
+    written: Written | None = None
 
     @property
     def regression(self) -> bool:
         return self.loss in NUMBER_LOSSES
+
+    @property
+    def kind(self) -> str:
+        """Which of the two it is, why, and how to say otherwise."""
+        if self.regression:
+            return f"regression: {self.why}; for labels: --loss cross_entropy"
+        return f"classification: {self.why}; for numbers: --loss mse"
 
     def raw(self, y: Array) -> Array:
         """The target as the data has it: what the trained model takes."""
@@ -40,14 +52,25 @@ class Task:
 
 def task_of(y: Array, classes: list[Any] | None, loss: str | None) -> Task:
     """The loss that fits the target, or the one asked for if it fits; else ValueError."""
-    why = "as asked"
+    why, way = "as asked", None
     if loss is None:
-        loss, why = _fitting_loss(y, classes)
-    if loss in NUMBER_LOSSES:
-        if classes is not None:
+        loss, why, way = _fitting_loss(y if classes is None else np.array(classes)[y])
+    elif loss in NUMBER_LOSSES and classes is not None:
+        way = written(classes)
+        if way is None or way.order:
             raise ValueError(f"--loss: {loss} takes numbers, the target is text; use cross_entropy")
+    if way is not None:
+        y, classes = way.read(np.array(classes), "target")[y], None
+    if loss in NUMBER_LOSSES:
         y = y.reshape(len(y), -1).astype(np.float64)
-        return Task(loss, why, y, y.shape[1])
+        return Task(loss, why, y, y.shape[1], written=way)
+    if y.dtype.kind == "f" and y.ndim == 1:
+        if (y != np.round(y)).any():
+            raise ValueError(
+                f"--loss: {loss} takes labels, the target holds fractions such as "
+                f"{y[y != np.round(y)][0]:g}; use mse, mae or huber"
+            )
+        y = y.astype(np.int64)  # 0.0 and 1.0
     if loss == "bce_with_logits":
         return _binary_task(y, classes, why)
     if y.ndim == 2:
@@ -57,11 +80,6 @@ def task_of(y: Array, classes: list[Any] | None, loss: str | None) -> Task:
                 f"shape {y.shape} and rows that are neither"
             )
         return Task(loss, why, y.argmax(axis=1), y.shape[1])
-    if y.dtype.kind == "f" and (y != np.round(y)).any():
-        raise ValueError(
-            f"--loss: cross_entropy takes labels, the target holds fractions such as "
-            f"{y[y != np.round(y)][0]:g}; use mse, mae or huber"
-        )
     if classes is None:
         values, y = np.unique(y, return_inverse=True)
         classes = list(values.tolist())
@@ -70,23 +88,16 @@ def task_of(y: Array, classes: list[Any] | None, loss: str | None) -> Task:
     return Task(loss, why, y.astype(np.int64), len(classes), classes)
 
 
-def _fitting_loss(y: Array, classes: list[Any] | None) -> tuple[str, str]:
-    """(loss, why) for a target when none was asked for."""
-    if classes is not None:
-        return "cross_entropy", "the target is text"
-    if y.ndim == 2:
-        if _one_hot(y):
-            return "cross_entropy", "the target is one-hot"
-        if np.isin(y, (0, 1)).all():
-            return "bce_with_logits", "the target is several yes-or-no columns"
-        return "mse", "the target is several columns of numbers"
-    if y.dtype.kind == "f":
-        return "mse", "the target is floating point; for labels: --loss cross_entropy"
-    # Prices and counts are integers too: labels come few, or at least often.
-    distinct = len(np.unique(y))
-    if distinct <= 20 or distinct <= min(1000, len(y) // 10):
-        return "cross_entropy", "the target is integers; for numbers: --loss mse"
-    return "mse", f"{distinct} different integers; for labels: --loss cross_entropy"
+def _fitting_loss(y: Array) -> tuple[str, str, Written | None]:
+    """(loss, why, how text is written that is numbers) for a target when none was asked for."""
+    if y.ndim == 1:
+        labels, why, way = target_kind(y)
+        return "cross_entropy" if labels else "mse", f"the target is {why}", way
+    if _one_hot(y):
+        return "cross_entropy", "the target is one-hot", None
+    if np.isin(y, (0, 1)).all():
+        return "bce_with_logits", "the target is several yes-or-no columns", None
+    return "mse", "the target is several columns of numbers", None
 
 
 def _one_hot(y: Array) -> bool:

@@ -6,6 +6,8 @@ import json
 import os
 import sys
 import time
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,100 +15,111 @@ import numpy as np
 
 from .. import datasets, files, losses
 from ..data.frames import Frame
-from ..engine import backend
+from ..engine.options import Options
 from ..errors import unknown
 from ..optimizers import OPTIMIZERS
 from ..preparation import Preparation
 from ..prepare import stratified_split
 from ..printing import print_rows
-from ..schedules import SCHEDULES
-from .task import LOSSES, NUMBER_LOSSES, outcome, task_of
+from ..schedules import SCHEDULES, schedule
+from .reading import dialect, remembered
+from .running import Checkpoint, Patience, Saver, digest
+from .scoring import score, score_rows
+from .task import LOSSES, Task, outcome, task_of
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from ..engine.history import History
     from ..training.trainer import Trainer
     from ..types import Array
 
 _OPTIMIZERS = [name for name in OPTIMIZERS if name != "lbfgs"]  # whose steps are epochs
 _NEEDS = {"step": "step_size", "multistep": "milestones"}  # schedules that no name alone gives
 _SCHEDULES = [name for name in SCHEDULES if name not in _NEEDS]
-_EPOCHS, _WATCHED = 20, 0.1  # defaults: of --epochs, and of --validation-fraction beside --patience
+_WATCHED = 0.1  # the share of the samples that is held out for the validation loss
+_FEW = 100  # samples; of fewer too few would be held out to stop by
+# Defaults, in epochs, but at least so many steps: of a small table an epoch is a step or two.
+_EPOCHS, _STEPS = 100, 3000
+_PATIENCE, _PATIENT_STEPS = 10, 200
+_FEW_EPOCHS, _FEW_STEPS = 20, 500  # where nothing is held out to stop by
 _SPLIT_SEED = 0  # not --seed: runs with other seeds are then tested on the same samples
+# What a run that goes on has in common with the one that began it; the data has a digest.
+_SAME = ("hidden", "activation", "dropout", "norm", "residual", "loss", "optimizer", "lr", "batch_size",
+         "schedule", "weight_decay", "clip_norm", "class_weight", "seed", "keep")  # fmt: skip
+
+
+@dataclass
+class Run:
+    """What is trained on what: parts (X, y) of the raw samples, y as the task has it; None: no such part."""
+
+    task: Task
+    train: tuple[Any, Any]
+    watched: tuple[Any, Any] | None
+    test: tuple[Any, Any] | None
+    batch: int
+    patience: int  # 0: to the end
+    epochs: int | None  # as many as the seconds allow
+
+    def raw(self, part: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
+        """A part as the trained model takes it."""
+        return None if part is None else (part[0], self.task.raw(part[1]))
 
 
 def train(args: Namespace) -> int:
-    """Carry out the parsed command line `args`; returns the exit code, 0 or 130 (interrupted)."""
+    """Carry out the parsed command line `args`; returns the exit code, 0 or that of a signal."""
     _known("--optimizer", args.optimizer, _OPTIMIZERS)
     _known("--loss", args.loss or "mse", LOSSES)
     _known("--schedule", args.schedule or "cosine", _SCHEDULES)
-    name, table = _read(args.data, args.target, args.drop)
-    model_path, picture_path = _outputs(args.out, name)
+    if args.seconds and (args.checkpoint_every or args.resume):
+        raise ValueError("--seconds: got it with --checkpoint-every or --resume; takes --epochs beside them")
+    name, table = _read(args)
+    model_path, picture_path, checkpoint_path = _outputs(args, name)
     if args.report:
         _check_report(args.report)
-
-    y = table.y if table.y_test is None else np.concatenate([table.y, table.y_test])
-    task = task_of(y, table.classes, args.loss)
-    X_train, y_train, X_test, y_test, split = _parts(table, task, args.test_fraction)
-    watched, fraction = (X_test, y_test), args.validation_fraction or (args.patience and _WATCHED)
-    if fraction:
-        X_train, y_train, *watched, _ = _cut(X_train, y_train, fraction, "--validation-fraction")
-        split += f"; {len(watched[1]):,} more for validation"
-    rows, held = X_train.shape[0], X_test.shape[0]
-    preparation = Preparation.fit(
-        X_train,
-        y_train if task.regression else None,
-        names=table.feature_names,
-        classes=task.classes,
-        target=table.target_name,
-    )
-    batch_size = args.batch_size or _batch_size(rows)
-    trainer = _trainer(args, preparation.inputs, task, y_train, batch_size)
+    run, split = _run(args, table)
+    preparation = _preparation(args, run, table)
+    trainer = _trainer(args, preparation.inputs, run)
     trainer.preparation = preparation
     sizes = "-".join(str(n) for n in trainer.net.sizes)
+    rows, held = len(run.train[1]), 0 if run.test is None else len(run.test[1])
+    tested = f", {held:,} to test on: {split}" if run.test is not None else f": {split}"
     chosen = {
+        "task": run.task.kind,
         "data": table.source,
-        "samples": f"{rows:,} to train on, {held:,} to test on: {split}",
+        "samples": f"{rows:,} to train on{tested}",
         "features": preparation.summary(),
-        "target": outcome(task),
-        "loss": f"{task.loss}: {task.why}",
-        "network": f"{sizes}, {_words(trainer.net)}, {args.optimizer}, batches of {batch_size}",
+        **(
+            {"left out": f"{preparation.reasons()}; --keep takes one all the same"}
+            if preparation.left_out
+            else {}
+        ),
+        "target": outcome(run.task),
+        "loss": run.task.loss,
+        "network": f"{sizes}, {_words(trainer.net)}, {args.optimizer}, batches of {run.batch}",
+        "stopping": _stopping(args, run),
     }
     if not args.json:
         print_rows(chosen.items())
         sys.stdout.flush()
-        if not backend.compiled():
-            print("fastbp: compiling for this machine, once: some 20 s ...", file=sys.stderr)
 
-    epochs = args.epochs or (None if args.seconds else _EPOCHS)
     start = time.perf_counter()
-    history = trainer.fit(
-        X_train,
-        task.raw(y_train),
-        epochs=epochs,
-        seconds=args.seconds,
-        early_stopping=args.patience,
-        validation_data=(watched[0], task.raw(watched[1])),
-        verbose=False if args.quiet or args.json else "auto",
-    )
+    trainer, history, earlier = _fit(args, run, trainer, checkpoint_path)
     interrupted = history.stopped == "Ctrl-C"
     seconds = time.perf_counter() - start - trainer.compile_seconds
+    with args.signals.held():
+        trainer.save(model_path)
+        if not interrupted:
+            checkpoint_path.unlink(missing_ok=True)
 
-    trainer.save(model_path)
-    scores = score(trainer, X_test, task.raw(y_test))
+    scores = None if run.test is None else score(trainer, *run.raw(run.test))  # type: ignore[misc]
+    scored = [] if scores is None else score_rows(scores, "test ")
     if args.report:
         from .report import write
 
-        parts = (X_train, task.raw(y_train)), (X_test, task.raw(y_test))
-        write(
-            args.report,
-            trainer,
-            f"fastbp train {name}",
-            chosen,
-            dict(score_rows(scores, "test ")),
-            *parts,
-            seconds,
-        )
+        parts = run.raw(run.train), run.raw(run.test)
+        source = Path(args.data).name
+        write(args.report, trainer, source, chosen, dict(scored), *parts, seconds)
     picture = _picture(history.history, picture_path, f"{name}: {sizes}, {args.activation}")
     if args.json:
         result = {
@@ -115,13 +128,9 @@ def train(args: Namespace) -> int:
             "test": scores,
             "epochs": trainer.epochs,
             "steps": trainer.steps,
-        }
-        result |= {
             "seconds": seconds,
             "compile_seconds": trainer.compile_seconds,
             "threads": trainer.num_threads,
-        }
-        result |= {
             "model": str(model_path),
             "picture": picture[0],
             "report": args.report,
@@ -132,21 +141,85 @@ def train(args: Namespace) -> int:
         print()
         print_rows(
             [
-                *score_rows(scores, "test "),
-                *_time_rows(trainer, seconds, rows),
+                *(scored or [("test", "none: all samples were trained on")]),
+                *_time_rows(trainer, seconds, rows, earlier),
                 ("model", f"{model_path}  (takes raw features: what prepares them is in the file)"),
                 ("picture", picture[0] or f"none: {picture[1]}"),
                 *([("report", args.report)] if args.report else []),
             ]
         )
     if interrupted:
+        epochs = "" if run.epochs is None else f" of {run.epochs}"
+        again = f"; --resume goes on from {checkpoint_path}" if checkpoint_path.exists() else ""
         print(
-            f"fastbp: interrupted in epoch {trainer.epochs}{f' of {epochs}' if epochs else ''}, after "
-            f"{trainer.steps:,} steps; the model as trained so far is in {model_path}",
+            f"fastbp: interrupted in epoch {trainer.epochs}{epochs}, after {trainer.steps:,} steps; the "
+            f"model as trained so far is in {model_path}{again}",
             file=sys.stderr,
         )
-        return 130
+        return args.signals.code
     return 0
+
+
+def _fit(args: Namespace, run: Run, trainer: Trainer, path: Path) -> tuple[Trainer, History, int]:
+    """(the trainer, its whole history, the steps that a checkpoint had made): train, or go on with it.
+
+    Raises KeyboardInterrupt where nothing was learned."""
+    patience = Patience(run.patience) if run.patience else None
+    callbacks: list[Any] = [] if patience is None else [patience]
+    checkpoint = Checkpoint(path, _identity(args, run))
+    if args.resume and path.exists():
+        made = trainer
+        trainer = checkpoint.restore(patience, args.device, args.threads)
+        trainer.preparation = made.preparation
+        if patience is not None:
+            patience.first = trainer.epochs
+    elif args.resume:
+        print(f"fastbp: no checkpoint {path}: beginning with the first epoch", file=sys.stderr)
+    elif args.checkpoint_every:
+        path.unlink(missing_ok=True)  # of another run
+    if args.checkpoint_every:
+        callbacks.append(Saver(checkpoint, patience, args.checkpoint_every))
+    before, earlier = trainer.steps, {name: list(values) for name, values in checkpoint.history.items()}
+    epochs = run.epochs and max(0, run.epochs - trainer.epochs)
+    if patience is not None and patience.done:
+        epochs = 0
+    trainer.schedule = _schedule(args, trainer, run)
+    try:
+        trainer.fit(
+            *run.raw(run.train),  # type: ignore[misc]  # there is one
+            epochs=epochs,
+            seconds=args.seconds,
+            callbacks=callbacks,
+            validation_data=run.raw(run.watched),
+            verbose=False if args.quiet or args.json else "auto",
+        )
+    except KeyboardInterrupt:  # between two lines of fit; within it, fit says so itself
+        trainer.history.stopped = "Ctrl-C"
+    if trainer.history.stopped == "Ctrl-C" and not trainer.steps:
+        raise KeyboardInterrupt
+    trainer.schedule = schedule(args.schedule)
+    history = trainer.history
+    for name, values in earlier.items():
+        history.history[name] = values + history.history.get(name, [])
+    return trainer, history, before
+
+
+def _identity(args, run):
+    """{name: value} of what a run must have in common with the one that it goes on with."""
+    names = {name: getattr(args, name) for name in _SAME}
+    names |= {"patience": run.patience, "batch_size": run.batch}
+    parts = [array for part in (run.train, run.watched, run.test) for array in part or (None, None)]
+    options = {f"--{name.replace('_', '-')}": value for name, value in names.items()}
+    return json.loads(json.dumps({**options, "data": digest(*parts)}))
+
+
+def _schedule(args, trainer, run):
+    """The schedule; with its end said where a run may go on, for it would else begin anew."""
+    plan = schedule(args.schedule)
+    if plan is None or not plan.ends or not (args.checkpoint_every or args.resume):
+        return plan
+    updates = Options.of(trainer).updates(*2 * [-(-len(run.train[1]) // run.batch)])
+    return replace(plan, total=run.epochs * (1 if plan.by == "epoch" else updates))
 
 
 def _known(what, name, known):
@@ -157,24 +230,29 @@ def _known(what, name, known):
 # --- before training ---
 
 
-def _read(data, target, drop):
+def _read(args):
     """(a short name, Table) of a shipped data set or a file."""
-    path = Path(data)
+    data = args.data
     if data in datasets.names():
-        if target is not None:
+        if args.target is not None:
             raise ValueError(f"--target: {data} has its own; takes a target for files only")
-        if drop:
-            raise ValueError(f"--drop: {data} has no named columns; takes them for files only")
+        for option, given in (("--drop", args.drop), ("--id", args.id), ("--text", args.text)):
+            if given:
+                raise ValueError(f"{option}: {data} has no named columns; takes them for files only")
         X, y = datasets.load(data)
         return data, files.Table(X, y, source=f"{data}: shipped with fastbp")
-    if not path.suffix and not path.exists():
+    path = Path(data)
+    if data != "-" and not path.suffix and not path.exists():
         raise ValueError(f"{unknown('DATA', data, datasets.names())}, or a file's name")
-    table = files.read(path, target, drop)
-    return path.name.removesuffix(".gz").removesuffix(path.suffix), table
+    wanted = files.Wanted(args.target, args.drop, ids=args.id, text=args.text, drop_missing=args.drop_missing)
+    table = files.read(data, wanted, dialect(args))
+    name = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return "stdin" if data == "-" else name.stem, table
 
 
-def _outputs(out, name):
-    """The paths of the model and the picture; makes their folder, and fails before training."""
+def _outputs(args, name):
+    """The paths of model, picture and checkpoint; makes their folder, and fails before training."""
+    out = args.out
     base = Path(out or f"fastbp-{name}")
     if out and (out.endswith(("/", os.sep)) or base.is_dir()):
         base = base / f"fastbp-{name}"
@@ -183,7 +261,13 @@ def _outputs(out, name):
     base.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(base.parent, os.W_OK):
         raise ValueError(f"--out: cannot write in the folder {base.parent}")
-    return base.with_name(base.name + ".safetensors"), base.with_name(base.name + ".png")
+    model, picture, checkpoint = (
+        base.with_name(base.name + suffix) for suffix in (".safetensors", ".png", ".checkpoint")
+    )
+    resumed = args.resume and checkpoint.exists()
+    if model.exists() and not args.overwrite and not resumed:
+        raise ValueError(f"--out: {model} is there already; takes another name, or --overwrite to replace it")
+    return model, picture, checkpoint
 
 
 def _check_report(report):
@@ -197,41 +281,81 @@ def _check_report(report):
         raise ValueError(f"--report: cannot write {report}")
 
 
+def _run(args, table):
+    """(the Run, how the samples were cut)."""
+    y = table.y if table.y_test is None else np.concatenate([table.y, table.y_test])
+    task = task_of(y, table.classes, args.loss)
+    train, test, split = _parts(table, task, args.test_fraction)
+    watched, patience, plan = None, args.patience, schedule(args.schedule)
+    few = len(train[1]) < _FEW and not args.validation_fraction
+    if patience is None and (few or (plan is not None and plan.ends)):  # a plan of the rate has its own end
+        patience = 0
+    fraction = args.validation_fraction or (patience != 0 and _WATCHED)
+    if fraction:
+        *train, X, y = _cut(*train, fraction)
+        watched = X, y
+        split += f"; {len(watched[1]):,} more for validation"
+    rows = len(train[1])
+    batch = args.batch_size or _batch_size(rows, args.norm)
+    steps = -(-rows // batch)
+    if patience is None:
+        patience = max(_PATIENCE, -(-_PATIENT_STEPS // steps))
+    least, most = (_EPOCHS, _STEPS) if patience else (_FEW_EPOCHS, _FEW_STEPS)
+    epochs = args.epochs or (None if args.seconds else max(least, -(-most // steps)))
+    return Run(task, (train[0], train[1]), watched, test, batch, patience, epochs), split
+
+
+def _stopping(args, run):
+    """What ends the training, in words."""
+    ends = {
+        "{} epochs": run.epochs,
+        "{:g} s": args.seconds,
+        "{} epochs without a better validation loss": run.patience,
+    }
+    return f"after {' or '.join(text.format(number) for text, number in ends.items() if number)}"
+
+
 def _parts(table, task, fraction):
-    """(X_train, y_train, X_test, y_test, how it was cut): the file's own parts, or a part held out."""
+    """((X, y) to train on, to test on or None, how it was cut): the file's own parts, or a part held out."""
     y = task.y
     if table.X_test is not None:
         n = len(table.y)
-        return table.X, y[:n], table.X_test, y[n:], "the file's own test part"
+        return (table.X, y[:n]), (table.X_test, y[n:]), "the file's own test part"
+    if not fraction:
+        return (table.X, y), None, "none held out to test on"
     labels = y.ndim == 1 and y.dtype.kind == "i"
-    *parts, alone = _cut(table.X, y, fraction, "--test-fraction")
-    how = f"{fraction:.0%} held out{', class by class' if labels else ', at random'}"
-    how += f", but for {alone:,} with categories of their own" if alone else ""
-    return *parts, how
+    X, y, X_test, y_test = _cut(table.X, y, fraction)
+    return (
+        (X, y),
+        (X_test, y_test),
+        f"{fraction:.0%} held out{', class by class' if labels else ', at random'}",
+    )
 
 
-def _cut(X, y, fraction, option):
-    """(X, y) without a share of the samples, then these: class by class where y holds labels; and how many
-    stay that were to go, because of a category that no other sample has: nothing could be said of it."""
+def _cut(X, y, fraction):
+    """(X, y) without a share of the samples, then these: class by class where y holds labels."""
     kept, held = stratified_split(y, fraction, _SPLIT_SEED)
-    alone = _alone(X, kept, held)
-    if alone.all():
-        raise ValueError(
-            f"{option}: every sample to be held out has a category of text that no other has; "
-            "takes columns whose values come again: --drop those that are names"
+    return rows_of(X, kept), y[kept], rows_of(X, held), y[held]
+
+
+def _preparation(args, run, table):
+    """What prepares the columns; which are left out stands in the table of what was chosen."""
+    names, keep = table.feature_names, args.keep
+    if names is None:  # --keep has their places
+        keep = [int(name) if name.isdigit() else name for name in keep]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        preparation = Preparation.fit(
+            run.train[0],
+            run.train[1] if run.task.regression else None,
+            names=names,
+            classes=run.task.classes,
+            target=table.target_name,
+            target_written=run.task.written,
+            keep=keep,
         )
-    if alone.any():
-        kept, held = np.sort(np.r_[kept, held[alone]]), held[~alone]
-    return rows_of(X, kept), y[kept], rows_of(X, held), y[held], int(alone.sum())
-
-
-def _alone(X, kept, held):
-    """(held,) bool: the samples of these with a category that none of those kept has."""
-    alone = np.zeros(len(held), bool)
-    for column in X.columns if isinstance(X, Frame) else []:
-        if column.dtype.kind == "U":
-            alone |= ~np.isin(column[held], column[kept])
-    return alone
+    preparation.reading = remembered(args, table)
+    return preparation
 
 
 def rows_of(X: Any, index: Array) -> Any:
@@ -239,9 +363,13 @@ def rows_of(X: Any, index: Array) -> Any:
     return X.rows(index) if isinstance(X, Frame) else X[index]
 
 
-def _batch_size(n):
-    """About fifty steps an epoch, between 32 (many steps for few samples) and 256."""
-    return min(256, max(32, 1 << (n // 50).bit_length()))
+def _batch_size(n, norm):
+    """About fifty steps an epoch, between 32 (many steps for few samples) and 256; with batch norm, which
+    takes no batch of one sample, a size that leaves none."""
+    size = min(256, max(32, 1 << (n // 50).bit_length()))
+    while norm == "batch" and n % size == 1 and n > 1:
+        size += 1
+    return size
 
 
 def _words(net):
@@ -260,20 +388,20 @@ def _loss(task, y, balanced):
     return losses.CrossEntropy(class_weight=len(y) / (task.n_out * np.maximum(count, 1)))
 
 
-def _trainer(args, n_in, task, y, batch_size):
+def _trainer(args, n_in, run):
     import fastbp as fb
 
     given = {"lr": args.lr, "weight_decay": args.weight_decay}
     given = {name: value for name, value in given.items() if value is not None}
     if args.optimizer == "sgd":
         given["momentum"] = 0.9
-    net = fb.MLP([n_in, *args.hidden, task.n_out], args.activation, dropout=args.dropout, norm=args.norm,
+    net = fb.MLP([n_in, *args.hidden, run.task.n_out], args.activation, dropout=args.dropout, norm=args.norm,
                  residual=args.residual, seed=args.seed)  # fmt: skip
     return fb.Trainer(
         net,
-        loss=_loss(task, y, args.class_weight),
+        loss=_loss(run.task, run.train[1], args.class_weight),
         optimizer=OPTIMIZERS[args.optimizer](**given),
-        batch_size=batch_size,
+        batch_size=run.batch,
         schedule=args.schedule,
         clip_norm=args.clip_norm,
         device=args.device,
@@ -285,41 +413,10 @@ def _trainer(args, n_in, task, y, batch_size):
 # --- after training ---
 
 
-def score(trainer: Trainer, X: Any, y: Any) -> dict[str, Any]:
-    """How a model does on raw samples: accuracy and loss, or RMSE, MAE and R2 in the target's units."""
-    scores = {"samples": len(y)}
-    if trainer.loss.name not in NUMBER_LOSSES:
-        result = trainer.evaluate(X, y)
-        return scores | {name: float(result[name]) for name in ("accuracy", "loss") if name in result}
-    y = np.asarray(y, np.float64).reshape(len(y), -1)
-    error = trainer.predict(X).astype(np.float64) - y
-    spread = np.square(y - y.mean(axis=0)).sum(axis=0)
-    r2 = float((1 - np.square(error).sum(axis=0) / spread).mean()) if spread.all() else None
-    return scores | {
-        "rmse": float(np.sqrt(np.square(error).mean())), "mae": float(np.abs(error).mean()), "r2": r2
-    }  # fmt: skip
-
-
-def score_rows(scores: dict[str, Any], part: str = "") -> list[tuple[str, str]]:
-    """``score``'s numbers as lines of a table."""
-    if "rmse" in scores:
-        r2 = "undefined: a constant target" if scores["r2"] is None else f"{scores['r2']:.4f}"
-        return [
-            (f"{part}RMSE", f"{scores['rmse']:.5g}"),
-            (f"{part}MAE", f"{scores['mae']:.5g}"),
-            (f"{part}R2", r2),
-        ]
-    n = scores["samples"]
-    if "accuracy" not in scores:
-        return [(f"{part}loss", f"{scores['loss']:.4g}")]
-    right = f"{scores['accuracy']:.4f}  ({round(scores['accuracy'] * n):,} of {n:,})"
-    return [(f"{part}accuracy", right), (f"{part}loss", f"{scores['loss']:.4g}")]
-
-
-def _time_rows(trainer, seconds, n):
-    """Compiling and training apart; training counts the evaluations after each epoch too."""
+def _time_rows(trainer, seconds, n, earlier):
+    """Compiling and training apart; training counts the evaluations after each epoch too. earlier: steps."""
     threads = trainer.num_threads
-    epochs, more = divmod(trainer.steps, -(-n // trainer.batch_size))
+    epochs, more = divmod(trainer.steps - earlier, -(-n // trainer.batch_size))
     rate = (epochs * n + more * trainer.batch_size) / max(seconds, 1e-9)
     return [
         ("compiling", f"{trainer.compile_seconds:.2f} s  (or loading from the cache)"),
@@ -337,6 +434,6 @@ def _picture(history, path, title):
     from ..drawing.plots import learning_curves
 
     try:
-        return (str(learning_curves(history, path, title)), None)
+        return (str(learning_curves(history, path, title).path), None)
     except ImportError as error:
         return (None, str(error))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,78 +16,109 @@ from ..data.frames import Frame
 from ..export import described, state_dict
 from ..printing import print_rows
 from ..training.trainer import load
-from .train import score, score_rows
+from .reading import of_a_model, placed
+from .running import whole
+from .scoring import score, score_rows
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from ..training.trainer import Trainer
+    from ..types import Array
 
-def _model(args):
+_OUT = (".csv", ".tsv", ".parquet", ".npy")
+
+
+def _model(args: Namespace) -> Trainer:
     path = Path(args.model)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; takes a model that fastbp train wrote")
-    return load(path, device=args.device, threads=args.threads)
-
-
-def _names(trainer):
-    """Names of the columns that a model takes, or None."""
-    return trainer.columns if trainer.preparation is None else trainer.preparation.names
-
-
-def _text(trainer):
-    """Names of its columns of text."""
-    preparation = trainer.preparation
-    return () if preparation is None else [preparation.names[i] for i in preparation.categories]
+    trainer = load(path, device=args.device, threads=args.threads)
+    if trainer.preparation is not None and getattr(args, "unknown", None):
+        trainer.preparation.unknown = args.unknown
+    return trainer
 
 
 def predict(args: Namespace) -> int:
     """Write a table of predictions: labels and probabilities, or numbers; a row for each of DATA's."""
+    path = None if args.out is None else Path(args.out)
+    if path is not None and path.suffix not in _OUT:
+        raise ValueError(f"--out: got {path.name!r}, takes a name that ends in {', '.join(_OUT)}")
     trainer = _model(args)
     preparation = trainer.preparation
     columns = trainer.net.sizes[0] if preparation is None else preparation.columns
-    X = files.features(args.data, _names(trainer), columns, _text(trainer))
-    outputs = trainer.predict(X)
-    names, table = _predictions(trainer, outputs)
-    if args.out is None:
+    wanted, dialect = of_a_model(args, trainer)
+    if args.id:
+        wanted = replace(wanted, ids=args.id, ids_if_there=False)
+    table = files.features(args.data, wanted, columns, dialect)
+    with placed(args.data, table):
+        outputs = trainer.predict(table.X)
+    names, found = _predictions(trainer, outputs, table.ids)
+    rows = len(outputs)
+    if path is None:
         if args.json:
+            listed = [list(row) for row in zip(*(column.tolist() for column in found), strict=True)]
             print(
-                json.dumps({"command": "predict", "rows": len(table), "columns": names, "predictions": table})
+                json.dumps(
+                    {"command": "predict", "rows": rows, "columns": names, "predictions": listed}, default=str
+                )
             )
         else:
-            _write_csv(sys.stdout, names, table)
+            _write_csv(sys.stdout, names, found)
         return 0
-    path = Path(args.out)
-    if path.suffix == ".npy":
-        np.save(path, outputs)
-    elif path.suffix in (".csv", ".tsv"):
-        with open(path, "w", newline="", encoding="utf-8") as stream:
-            _write_csv(stream, names, table, "\t" if path.suffix == ".tsv" else ",")
-    else:
-        raise ValueError(f"--out: got {path.name!r}, takes a name that ends in .csv, .tsv or .npy")
+    with whole(path) as place:
+        _write(place, names, found, outputs)
     if args.json:
-        print(json.dumps({"command": "predict", "rows": len(outputs), "columns": names, "out": str(path)}))
+        print(json.dumps({"command": "predict", "rows": rows, "columns": names, "out": str(path)}))
     else:
-        print_rows([("predictions", f"{path}  ({len(outputs):,} rows: {', '.join(names[:6])})")])
+        print_rows([("predictions", f"{path}  ({rows:,} rows: {', '.join(names[:6])})")])
     return 0
 
 
-def _predictions(trainer, outputs):
-    """(column names, rows as lists): the label first, where there are classes."""
+def _predictions(trainer: Trainer, outputs: Array, ids: Frame | None) -> tuple[list[str], list[Array]]:
+    """(names, columns): what goes along, then the label, where there are classes, then numbers."""
     preparation = trainer.preparation
     classes = None if preparation is None else preparation.classes
     target = "prediction" if preparation is None or not preparation.target else preparation.target
-    if classes is None:
-        n = outputs.shape[1]
-        return [target] if n == 1 else [f"{target} {i}" for i in range(n)], outputs.tolist()
-    names = [target, *(f"probability {label}" for label in classes[-outputs.shape[1] :])]
-    labels = preparation.labels(outputs)
-    return names, [[label, *row] for label, row in zip(labels, outputs.tolist(), strict=True)]
+    names, columns = (list(ids.names), [_as_it_is(c) for c in ids.columns]) if ids else ([], [])
+    n = outputs.shape[1]
+    if preparation is None or classes is None:
+        names += [target] if n == 1 else [f"{target} {i}" for i in range(n)]
+    else:
+        names += [target, *(f"probability {label}" for label in classes[-n:])]
+        columns.append(np.array(preparation.labels(outputs)))
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"--id: got {twice[0]!r}, which the predictions have too; takes other columns")
+    return names, [*columns, *outputs.T]
 
 
-def _write_csv(stream, names, table, delimiter=","):
+def _as_it_is(column: Array) -> Array:
+    """A column that goes along: fractions as text, or they would be rounded as predictions are."""
+    return np.array([repr(v) for v in column.tolist()]) if column.dtype.kind == "f" else column
+
+
+def _write(path: Path, names: list[str], columns: list[Array], outputs: Array) -> None:
+    if path.suffix == ".npy":
+        np.save(path, outputs)
+    elif path.suffix == ".parquet":
+        try:
+            from pyarrow import parquet, table
+        except ImportError:
+            raise ImportError(
+                "--out: pyarrow is needed for .parquet: pip install 'fastbp[parquet]'"
+            ) from None
+        parquet.write_table(table(dict(zip(names, columns, strict=True))), path)
+    else:
+        with open(path, "w", newline="", encoding="utf-8") as stream:
+            _write_csv(stream, names, columns, "\t" if path.suffix == ".tsv" else ",")
+
+
+def _write_csv(stream: Any, names: list[str], columns: list[Array], delimiter: str = ",") -> None:
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows([f"{v:.7g}" if isinstance(v, float) else v for v in row] for row in table)
+    for row in zip(*(column.tolist() for column in columns), strict=True):
+        writer.writerow([f"{v:.7g}" if isinstance(v, float) else v for v in row])
 
 
 def evaluate(args: Namespace) -> int:
@@ -96,7 +128,9 @@ def evaluate(args: Namespace) -> int:
     target = args.target
     if target is None and preparation is not None and preparation.names:
         target = preparation.target
-    table = files.read(args.data, target, only=_names(trainer) or (), text=_text(trainer))
+    wanted, dialect = of_a_model(args, trainer)
+    wanted = replace(wanted, target=target, ids=(), drop_missing=args.drop_missing)
+    table = files.read(args.data, wanted, dialect)
     X, y = table.X, table.y
     if table.X_test is not None:
         X, y = table.X_test, table.y_test
@@ -104,7 +138,8 @@ def evaluate(args: Namespace) -> int:
         y = np.array(table.classes)[y]
     if table.feature_names and not hasattr(X, "names"):
         X = Frame(table.feature_names, list(X.T))
-    scores = score(trainer, X, y)
+    with placed(args.data, table):
+        scores = score(trainer, X, y)
     if args.json:
         print(json.dumps({"command": "evaluate", "model": str(args.model), "data": str(args.data), **scores}))
     else:
@@ -142,4 +177,5 @@ def _write_state(trainer, path):
     """The state_dict of ``to_torch()`` as safetensors: no pickle, and no torch is needed."""
     from safetensors.numpy import save_file
 
-    save_file(state_dict(described(trainer, link=False)), str(path))
+    with whole(path) as place:
+        save_file(state_dict(described(trainer, link=False)), str(place))

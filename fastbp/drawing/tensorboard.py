@@ -15,6 +15,8 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
+from ..writing import append
+
 if TYPE_CHECKING:
     from ..types import FilePath
 
@@ -75,5 +77,4 @@ class EventFile:
     def _write(self, event: bytes) -> None:
         event = struct.pack("<Bd", 1 << 3 | 1, time.time()) + event
         length = struct.pack("<Q", len(event))
-        with open(self.path, "ab") as file:
-            file.write(length + _checksum(length) + event + _checksum(event))
+        append(self.path, length + _checksum(length) + event + _checksum(event))

@@ -38,7 +38,7 @@ def copy_to_average(trainer: AnyTrainer, chosen: Callable[[str, int], bool]) -> 
 
 def snapshot(trainer: AnyTrainer) -> tuple[Floats, Floats | None]:
     """What ``restore`` takes to predict as now."""
-    return trainer.net.params.copy(), None if trainer.ema is None else average(trainer).copy()
+    return trainer.net.params.copy(), None if trainer.ema is None else weights(trainer).copy()
 
 
 def restore(trainer: AnyTrainer, state: tuple[Floats, Floats | None]) -> None:

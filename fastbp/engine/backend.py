@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -61,8 +61,17 @@ def compile_seconds() -> float:
     return sum(_seconds.values())
 
 
-def load(dtype: np.dtype[Any]) -> tuple[Any, int]:
-    """The compiled program for a dtype and its K_WORKER; compiled or loaded on first use."""
+def ready(name: str, dtype: np.dtype[Any], tell: bool) -> None:
+    """Have the program of device ``name`` there: nothing is compiled later. tell : say that it is now."""
+    if name == "cpu" and dtype not in _seconds:
+        load(dtype, tell)
+
+
+def load(dtype: np.dtype[Any], tell: bool = True) -> tuple[Any, int]:
+    """The compiled program for a dtype and its K_WORKER; compiled or loaded on first use.
+
+    tell : say on stderr that it is compiled, where it is, before that.
+    """
     from numba import config
 
     if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets its options when it starts
@@ -73,6 +82,11 @@ def load(dtype: np.dtype[Any]) -> tuple[Any, int]:
     start = time.perf_counter()
     from ..kernels.cpu import program
 
+    if tell and dtype not in _seconds and not (there := program.compiled(dtype)):
+        often = "in each process, as no folder for machine code can be written" if there is None else "once"
+        print(
+            f"fastbp: compiling for this machine, {often}: some 10 to 20 s ...", file=sys.stderr, flush=True
+        )
     found = program.load(dtype)
     _seconds.setdefault(dtype, time.perf_counter() - start)
     return found
@@ -84,12 +98,6 @@ def cache_place() -> str | None:
     from ..kernels.cpu import program
 
     return jit.cache_path(program.run)
-
-
-def compiled() -> bool:
-    """Whether there is machine code of these kernels on disk: a first run makes it."""
-    place = cache_place()
-    return place is not None and any(name.endswith(".nbi") for name in os.listdir(place))
 
 
 def peak_loop(dtype: np.dtype[Any]) -> tuple[Callable[[int, Array], int], int]:

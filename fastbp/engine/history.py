@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..metrics import direction
+from ..printing import html_table
+
 if TYPE_CHECKING:
+    from ..drawing.picture import Picture
     from ..types import FilePath
 
 
@@ -16,6 +19,7 @@ class History:
     weights change), "accuracy" (for classes), "val_loss", "val_accuracy" (with validation_data,
     after the epoch), metrics by their names, "seconds".
     stopped : what ended the fit before its epochs were over: "Ctrl-C", "seconds", "callback"; or "".
+    kept : the epoch, the first being 1, whose weights early stopping took back in the end; or None.
 
     >>> history = trainer.fit(X, y, epochs=3)
     >>> history.epochs, len(history.history["loss"]), history.stopped
@@ -25,6 +29,7 @@ class History:
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
         self.stopped = ""
+        self.kept: int | None = None
 
     def append(self, **values: float) -> None:
         """Add an epoch: name=number, ..."""
@@ -36,12 +41,38 @@ class History:
         """Epochs that were finished."""
         return len(self.history.get("loss", ()))
 
-    def plot(self, path: FilePath, title: str | None = None) -> Path:
-        """Draw the learning curves into an image file; returns the Path. ImportError without matplotlib."""
+    def plot(self, path: FilePath | None = None, title: str | None = None) -> Picture:
+        """The learning curves, as a notebook shows them; written to an image file where there is a path.
+
+        Raises ImportError without matplotlib, ValueError where no epoch was finished.
+
+        >>> trainer.fit(X, y, epochs=3).plot("curves.png").path.name
+        'curves.png'
+        """
         from ..drawing.plots import learning_curves
 
         return learning_curves(self.history, path, title)
 
+    def table(self) -> list[list[str]]:
+        """A row of text for each number, under a head: the first one, the last, the best and its epoch."""
+        rows = [["", "first", "last", "best", "in epoch"]]
+        for name, values in self.history.items():
+            row = [name, f"{values[0]:.4g}", f"{values[-1]:.4g}", "", ""]
+            there = [value for value in values if value == value]
+            if there and direction(name):
+                best = (max if direction(name) > 0 else min)(there)
+                row[3:] = f"{best:.4g}", f"{values.index(best) + 1}"
+            rows.append(row)
+        return rows
+
+    def _words(self) -> str:
+        words = [f"{self.epochs} epoch{'s'[: self.epochs != 1]}"]
+        words += [f"the weights of epoch {self.kept}"] if self.kept not in (None, self.epochs) else []
+        return ", ".join([*words, *([f"stopped by {self.stopped}"] if self.stopped else [])])
+
     def __repr__(self) -> str:
         last = ", ".join(f"{k} {v[-1]:.4g}" for k, v in self.history.items())
-        return f"History({self.epochs} epochs{'; last: ' + last if last else ''})"
+        return f"History({self._words()}{'; last: ' + last if last else ''})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.table(), caption=f"History: {self._words()}")

@@ -92,9 +92,10 @@ def own_scale(trainer: AnyTrainer, width: int, linked: bool) -> tuple[Doubles, D
 
 def in_own_units(trainer: AnyTrainer, z: Any, linked: bool = True) -> Any:
     """Targets or outputs (..., width), predictions or, not ``linked``, what is before the link, in the
-    target's own units where a preparation has standardised it; others as they are."""
+    target's own units, float64, where a preparation has standardised it: these may be far from 0, as years
+    are, where float32 has no room for their differences. Others as they are."""
     scale = own_scale(trainer, z.shape[-1], linked)
-    return z if scale is None else (z * scale[1] + scale[0]).astype(z.dtype)
+    return z if scale is None else z * scale[1] + scale[0]
 
 
 def features(trainer: AnyTrainer, X: Features, finite: bool = True) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ..kernels import codes, formulas
 from ..kernels.operators import SIGNS, Maths, Operators
+from .cnames import check_name, comment, string
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
     from .model import Model
 
-_HELPERS = {  # of the formulas' maths; {r}: the float type, {i}, {u}: integers of its size
+_HELPERS = {  # of the formulas' maths; {r}: the float type, {i}, {u}: integers of its size; {p}: before names
     "pow2": """\
-static {r} pow2({r} n) /* 2**n, n whole */
+static {r} {p}pow2({r} n) /* 2**n, n whole */
 {{
     union {{ {u} bits; {r} value; }} v;
     v.bits = ({u})(({i})n + {bias}) << {mantissa};
     return v.value;
 }}""",
     "nearest": """\
-static {r} nearest({r} x) /* the nearest whole number, |x| < 2**30 */
+static {r} {p}nearest({r} x) /* the nearest whole number, |x| < 2**30 */
 {{
     return x < 0 ? ({r})({i})(x - {half}) : x >= 0 ? ({r})({i})(x + {half}) : 0;
 }}""",
     "mantissa_of": """\
-static {r} mantissa_of({r} x) /* x = mantissa_of(x) * 2**exponent_of(x), mantissa from sqrt(1/2) to sqrt(2) */
+static {r} {p}mantissa_of({r} x) /* x = mantissa_of(x) * 2**exponent_of(x), from sqrt(1/2) to sqrt(2) */
 {{
     union {{ {r} value; {u} bits; }} v;
     v.value = x;
@@ -40,7 +40,7 @@ static {r} mantissa_of({r} x) /* x = mantissa_of(x) * 2**exponent_of(x), mantiss
     return v.value;
 }}""",
     "exponent_of": """\
-static {r} exponent_of({r} x) /* x > 0 */
+static {r} {p}exponent_of({r} x) /* x > 0 */
 {{
     union {{ {r} value; {u} bits; }} v;
     v.value = x;
@@ -48,7 +48,7 @@ static {r} exponent_of({r} x) /* x > 0 */
                - ((v.bits & {field}) < ({root} & {field})));
 }}""",
     "root_of": """\
-static {r} root_of({r} x) /* sqrt(x), by Newton's iteration from above */
+static {r} {p}root_of({r} x) /* sqrt(x), by Newton's iteration from above */
 {{
     {r} y = x > 1 ? x : 1, next;
     int k;
@@ -91,9 +91,9 @@ class _Function(Maths):
     lines: list[str]
     helpers: set[str]
 
-    def __init__(self, dtype: DTypeLike) -> None:
+    def __init__(self, dtype: DTypeLike, prefix: str = "") -> None:
         self.dtype, self.is64 = np.dtype(dtype), np.dtype(dtype) == np.float64
-        self.lines, self.helpers = [], set()
+        self.lines, self.helpers, self.prefix = [], set(), prefix
 
     def let(self, expression: str) -> _Value:
         name = f"v{len(self.lines)}"
@@ -114,10 +114,10 @@ class _Function(Maths):
 
     def helper(self, name: str, x: Any) -> _Value:
         self.helpers.add(name)
-        return self.let(f"{name}({self.text(x)})")
+        return self.let(f"{self.prefix}{name}({self.text(x)})")
 
     def constant(self, x: float) -> _Value:
-        text = number(x, self.dtype)
+        text = number(x, self.dtype, self.prefix)
         return _Value(self, f"({text})" if text.startswith("-") else text)
 
     def fma(self, x: Any, y: Any, z: Any) -> _Value:
@@ -146,21 +146,21 @@ class _Function(Maths):
         return self.helper("root_of", x)
 
 
-def number(x: Any, dtype: DTypeLike) -> str:
-    """A C constant that reads back as exactly this float."""
+def number(x: Any, dtype: DTypeLike, prefix: str = "") -> str:
+    """A C constant that reads back as exactly this float; of infinity the macro {prefix}INFINITE."""
     x = float(np.dtype(dtype).type(x))
-    if x != x:
-        raise ValueError("export: got NaN, takes finite weights")
     if abs(x) == float("inf"):
-        return "-INFINITE" if x < 0 else "INFINITE"
+        return ("-" if x < 0 else "") + f"{prefix}INFINITE"
     text = f"{x:.17g}" if dtype == np.float64 else f"{x:.9g}"
     text = text if "." in text or "e" in text else f"{text}.0"
     return text if dtype == np.float64 else f"{text}f"
 
 
-def _function(name: str, dtype: DTypeLike, formula: Callable[..., Any]) -> tuple[str, set[str]]:
-    """(text of static float name(float z), the helpers that it calls)."""
-    f = _Function(dtype)
+def _function(
+    name: str, dtype: DTypeLike, formula: Callable[..., Any], prefix: str = ""
+) -> tuple[str, set[str]]:
+    """(text of static float name(float z), the helpers that it calls, whose names begin with ``prefix``)."""
+    f = _Function(dtype, prefix)
     result = formula(f, _Value(f, "z"))
     real = _TYPES[f.dtype]["r"]
     text = [f"static {real} {name}({real} z)", "{", *f.lines, f"    return {f.text(result)};", "}"]
@@ -199,14 +199,15 @@ def _array(kind: str, name: str, values: Any, dtype: DTypeLike, width: int = 8) 
 def source(model: Model, name: str = "predict") -> str:
     """The text of the file: ``void name(const float *x, float *y)``, one row in, one row out.
 
-    Also NAME_INPUTS, NAME_OUTPUTS, and, for classes, name_classes[]. float for a float32 network,
-    double for a float64 one. Against ``trainer.predict`` it differs by rounding: about 1e-6 of the
-    largest output in float32, 1e-14 in float64. Raises ValueError for a name that C does not take.
+    Also NAME_INPUTS, NAME_OUTPUTS, and, for classes, name_classes[] in UTF-8. All names that the file makes
+    begin with ``name``, so files of several names go into one program. float for a float32 network, double
+    for a float64 one, and for raw x and y where a scaling is stored: a float has no room for a year and its
+    days. Against ``trainer.predict`` it differs by rounding: about 1e-6 of the largest output in float32,
+    1e-14 in float64. Raises ValueError for a name that C or C++ does not take.
     """
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError(f"name: got {name!r}, takes a C identifier such as 'predict'")
+    check_name(name)
     model, dtype = model.without_batch_norm(), model.dtype
-    types = _TYPES[dtype]
+    prefix, types = f"{name}_", {**_TYPES[dtype], "p": f"{name}_"}
     real = types["r"]
     functions, helpers = {}, set()
     wanted = {n: _activation(n) for n in model.activations if n in codes.ACTIVATIONS and n != "identity"}
@@ -215,16 +216,16 @@ def source(model: Model, name: str = "predict") -> str:
     elif model.link == "sigmoid":
         wanted["sigmoid"] = formulas.sigmoid
     for label, formula in wanted.items():
-        functions[label], needs = _function(f"{name}_{label}", dtype, formula)
+        functions[label], needs = _function(prefix + label, dtype, formula, prefix)
         helpers |= needs
     parts = [_head(model, name)]
     body = [_used(text) for text in functions.values()]
-    if any("INFINITE" in text for text in body):
-        parts.append(f"static const {real} zero = 0;\n#define INFINITE (1 / zero)")
+    if any(f"{prefix}INFINITE" in text for text in body):
+        parts.append(f"static const {real} {prefix}zero = 0;\n#define {prefix}INFINITE (1 / {prefix}zero)")
     parts += [_HELPERS[h].format(**types) for h in sorted(helpers)] + body
-    for field in ("fill", "mean", "scale", "y_mean", "y_scale"):
+    for field in ("fill", "mean", "scale", "y_mean", "y_scale", "y_low", "y_high"):
         if getattr(model, field) is not None:
-            parts.append(_array("double", f"{name}_{field}", getattr(model, field), "f8", 4))
+            parts.append(_array("double", prefix + field, getattr(model, field), "f8", 4))
     for c, table in model.tables.items():
         parts.append(_array(real, f"{name}_table{c}", table, dtype))
     for k, (w, b) in enumerate(model.layers):
@@ -238,39 +239,37 @@ def source(model: Model, name: str = "predict") -> str:
         if k < len(model.slopes) and model.slopes[k] is not None:
             parts.append(_array(real, f"{name}_slope{k}", model.slopes[k], dtype))
     if model.classes is not None:
-        labels = ",\n    ".join(json.dumps(str(label)) for label in model.classes)
+        labels = ",\n    ".join(string(str(label)) for label in model.classes)
         parts.append(f"const char *const {name}_classes[{len(model.classes)}] = {{\n    {labels}\n}};")
     parts.append(_layer(name, real))
     if any(norm is not None for norm in model.norms):
-        root = _HELPERS["root_of"].format(**_TYPES[np.dtype("f8")])
-        parts += [root.replace("root_of", f"{name}_root"), _norm(name, real)]
+        root = _HELPERS["root_of"].format(**{**_TYPES[np.dtype("f8")], "p": f"{name}_norm_"})
+        parts += [root, _norm(name, real)]
+    if model.clip is not None:
+        parts.append(_clip(name, model.clip))
     if model.tables:
         parts.append(_row(name, real))
     parts.append(_main(model, name, real))
     return "\n\n".join(parts) + "\n"
 
 
-def _comment(text: str) -> str:
-    return (
-        text.replace("*/", "* /")
-        .replace("/*", "/ *")
-        .replace("\n", " ")
-        .replace("\\", "/")
-        .replace("??", "? ?")
-    )
+def _outer(model: Model) -> tuple[str, str]:
+    """The types of x and y: double for raw numbers that are scaled here."""
+    real = _TYPES[model.dtype]["r"]
+    return "double" if model.takes_raw else real, "double" if model.gives_raw else real
 
 
 def _head(model: Model, name: str) -> str:
-    sizes, real = model.sizes, _TYPES[model.dtype]["r"]
+    sizes, (raw, result) = model.sizes, _outer(model)
     lines = [
         f"/* {'-'.join(map(str, sizes))}, {', '.join(model.activations) or 'linear'}; written by fastbp.",
-        f" * void {name}(const {real} *x, {real} *y): x[{sizes[0]}] raw inputs, y[{sizes[-1]}] "
+        f" * void {name}(const {raw} *x, {result} *y): x[{sizes[0]}] raw inputs, y[{sizes[-1]}] "
         + ("probabilities" if model.link in ("softmax", "sigmoid") else "outputs")
         + ". Reads and writes nothing else; C99, no library.",
     ]
     if model.inputs is not None:
         lines.append(" * Inputs:")
-        lines += [_comment(f" *   x[{i}] {label}") for i, label in enumerate(model.inputs)]
+        lines += [comment(f" *   x[{i}] {label}") for i, label in enumerate(model.inputs)]
     lines += [
         " */", "#include <stdint.h>", "", f"#define {name.upper()}_INPUTS {sizes[0]}",
         f"#define {name.upper()}_OUTPUTS {sizes[-1]}",
@@ -300,9 +299,22 @@ static void {name}_norm({real} *z, int n, const {real} *gain, const {real} *shif
     for (i = 0; i < n; i++) mean += z[i];
     mean /= n;
     for (i = 0; i < n; i++) square += (z[i] - mean) * (z[i] - mean);
-    square = {name}_root(square / n + {codes.NORM_EPS});
+    square = {name}_norm_root_of(square / n + {codes.NORM_EPS});
     for (i = 0; i < n; i++) z[i] = ({real})((z[i] - mean) / square) * gain[i] + shift[i];
 }}"""
+
+
+def _clip(name: str, limit: float) -> str:
+    root = _HELPERS["root_of"].format(**{**_TYPES[np.dtype("f8")], "p": f"{name}_clip_"})
+    return (
+        root
+        + f"""
+
+static double {name}_clip(double x)
+{{
+    return x / {name}_clip_root_of(1 + x / {limit} * (x / {limit}));
+}}"""
+    )
 
 
 def _row(name: str, real: str) -> str:
@@ -320,16 +332,20 @@ def _input(model: Model, name: str, real: str, i: object) -> str:
     """The expression of input i of the network: filled and scaled."""
     x = f"x[{i}]"
     if model.fill is not None:
-        x = f"({x} != {x} ? ({real}){name}_fill[{i}] : {x})"
-    return x if model.mean is None else f"({real})(({x} - {name}_mean[{i}]) / {name}_scale[{i}])"
+        x = f"({x} != {x} ? {name}_fill[{i}] : {x})"
+    if model.mean is not None:
+        x = f"(({x} - {name}_mean[{i}]) / {name}_scale[{i}])"
+    if model.clip is not None:
+        x = f"{name}_clip({x})"
+    return f"({real}){x}" if model.takes_raw else x
 
 
 def _main(model: Model, name: str, real: str) -> str:
-    sizes = model.sizes
+    sizes, (raw, result) = model.sizes, _outer(model)
     first = len(model.layers[0][0])
     widest = max(first, *sizes[1:])
     lines = [
-        f"void {name}(const {real} *x, {real} *y);", "", f"void {name}(const {real} *x, {real} *y)", "{",
+        f"void {name}(const {raw} *x, {result} *y);", "", f"void {name}(const {raw} *x, {result} *y)", "{",
         f"    {real} a[{widest}], z[{widest}];", "    int i;",
     ]  # fmt: skip
     if model.tables:
@@ -353,10 +369,10 @@ def _main(model: Model, name: str, real: str) -> str:
             if model.slopes[k] is not None:
                 value = f"z[i] < 0 ? {name}_slope{k}[i] * z[i] : z[i]"
             lines.append(f"    for (i = 0; i < {len(b)}; i++) a[i] {sign} {value};")
-    return "\n".join([*lines, *_outputs(model, name, real), "}"])
+    return "\n".join([*lines, *_outputs(model, name), "}"])
 
 
-def _outputs(model: Model, name: str, real: str) -> list[str]:
+def _outputs(model: Model, name: str) -> list[str]:
     """Statements from z, the last layer's outputs, to y."""
     n = model.sizes[-1]
     if model.link == "softmax":
@@ -374,5 +390,10 @@ def _outputs(model: Model, name: str, real: str) -> list[str]:
         None: "z[i]",
     }[model.link]
     if model.y_mean is not None:
-        value = f"({real})(({value}) * {name}_y_scale[i] + {name}_y_mean[i])"
-    return [f"    for (i = 0; i < {n}; i++) y[i] = {value};"]
+        value = f"({value}) * {name}_y_scale[i] + {name}_y_mean[i]"
+    lines = [f"    for (i = 0; i < {n}; i++) y[i] = {value};"]
+    for field, sign in (("y_low", "<"), ("y_high", ">")):
+        if getattr(model, field) is not None:
+            limit = f"{name}_{field}[i]"
+            lines.append(f"    for (i = 0; i < {n}; i++) y[i] = y[i] {sign} {limit} ? {limit} : y[i];")
+    return lines

@@ -42,8 +42,9 @@ class Model:
     name; norms : the arrays of its norm (gain, shift, and for batch norm mean and variance); skips : whether
     its input is added; slopes : prelu's. tables : {column of X: (categories, width)} of embedded columns.
     link : "softmax", "sigmoid", "exp", "gaussian" (means, then variances from ``floor``, their logarithm, on)
-    or None. fill, mean, scale : (inputs,) float64, what raw inputs go through, or None; y_mean, y_scale :
-    (outputs,), likewise for outputs; inputs : a name for each input, or None; classes : labels, or None.
+    or None. fill, mean, scale : (inputs,) float64, what raw inputs go through, or None; clip : the limit of a
+    smooth clip behind that, or None. y_mean, y_scale : (outputs,), likewise for outputs, and y_low, y_high,
+    between which they stay. inputs : a name for each input, or None; classes : labels, or None.
     """
 
     layers: list[Any]
@@ -57,8 +58,11 @@ class Model:
     fill: Doubles | None = None
     mean: Doubles | None = None
     scale: Doubles | Any = None  # None where mean is
+    clip: float | None = None
     y_mean: Doubles | None = None
     y_scale: Doubles | None = None
+    y_low: Doubles | None = None
+    y_high: Doubles | None = None
     inputs: list[str] | None = None
     classes: list[Any] | None = None
 
@@ -77,6 +81,16 @@ class Model:
     def dtype(self) -> np.dtype[Any]:
         return self.layers[0][0].dtype
 
+    @property
+    def takes_raw(self) -> bool:
+        """Whether inputs are filled or scaled here: they may be far from 0, and come as double."""
+        return self.mean is not None or self.fill is not None
+
+    @property
+    def gives_raw(self) -> bool:
+        """Whether outputs are brought back to the target's unit here, as double."""
+        return self.y_mean is not None
+
     def without_batch_norm(self) -> Model:
         """The same predictions with every batch norm folded into its layer, in float64."""
         layers, norms = list(self.layers), list(self.norms)
@@ -93,6 +107,9 @@ def described(trainer: AnyTrainer, link: bool = True) -> Model:
     """The Model of a trainer. Raises ValueError for what no export can say."""
     flag("link", link)
     net = trainer.net if trainer.ema is None else trainer.averaged_net()  # what predict takes
+    for name, view in net.named_views(net.params).items():
+        if not np.isfinite(view).all():
+            raise ValueError(f"net: got NaN or inf in {name}, an export takes finite numbers")
     for name in net.activations:
         if name not in ACTIVATIONS:
             raise ValueError(f"activation: got {name!r}, an export takes {', '.join(ACTIVATIONS)}")
@@ -123,7 +140,8 @@ def _norm(net: MLP, k: int) -> tuple[Array, ...] | None:
 
 
 def folded(model: Model) -> list[tuple[Array, Array]]:
-    """The layers with the scaling of inputs and outputs folded into the first and last, in float64."""
+    """The layers with the scaling of inputs and outputs folded into the first and last, which makes all of
+    them float64: of columns far from 0 the products are large and cancel."""
     layers = [(w.astype(np.float64), b.astype(np.float64)) for w, b in model.layers]
     if model.mean is not None:
         w, b = layers[0]
@@ -132,4 +150,5 @@ def folded(model: Model) -> list[tuple[Array, Array]]:
     if model.y_mean is not None:
         w, b = layers[-1]
         layers[-1] = w * model.y_scale, b * model.y_scale + model.y_mean
-    return [(w.astype(model.dtype), b.astype(model.dtype)) for w, b in layers]
+    dtype = np.float64 if model.takes_raw or model.gives_raw else model.dtype
+    return [(w.astype(dtype), b.astype(dtype)) for w, b in layers]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..kernels import codes
+from ..writing import written
 
 if TYPE_CHECKING:
     from ..types import FilePath
     from .model import Model
 
-_INT64 = 7  # onnx.TensorProto.INT64
+_FLOAT, _INT64, _DOUBLE = 1, 7, 11  # onnx.TensorProto's
 OPSET, IR = 13, 8  # of 2020: what runtimes of the last years read
 SQRT_HALF = 0.7071067811865476
 
@@ -73,12 +73,19 @@ ACTIVATIONS = {
 
 
 def _inputs(g: _Graph, model: Model) -> str:
-    """X with gaps filled, scaled, and its embedded columns replaced: what the first layer takes."""
-    x = "X"
-    if model.fill is not None:
-        x = g.op("Where", g.op("IsNaN", x), g.constant(model.fill), x)
+    """X scaled, with gaps filled and its embedded columns replaced: what the first layer takes."""
+    x, fill = "X", model.fill
     if model.mean is not None:
-        x = g.op("Div", g.op("Sub", x, g.constant(model.mean)), g.constant(model.scale))
+        x = g.op("Sub", x, g.constant(model.mean, np.float64))
+        x = g.op("Div", x, g.constant(model.scale, np.float64))
+        fill = None if fill is None else (fill - model.mean) / model.scale
+    if model.takes_raw:
+        x = g.op("Cast", x, to=_FLOAT)
+    if fill is not None:  # as floats: not every runtime chooses between doubles
+        x = g.op("Where", g.op("IsNaN", x), g.constant(fill), x)
+    if model.clip is not None:
+        part = g.op("Div", x, g.constant(model.clip))
+        x = g.op("Div", x, g.op("Sqrt", g.op("Add", g.op("Mul", part, part), g.constant(1.0))))
     if not model.tables:
         return x
     places = [g.constant(c, np.int64) for c in model.tables]
@@ -113,12 +120,13 @@ _LINKS = {
 
 
 def write(model: Model, path: FilePath) -> None:
-    """Write an export.Model as ONNX: input X (N, inputs), output Y (N, outputs), float32.
+    """Write an export.Model as ONNX: input X (N, inputs), output Y (N, outputs), float32; double for raw
+    numbers that the model scales itself.
 
     Raises ImportError without onnx, ValueError for an activation that has no operators here.
     """
     try:
-        from onnx import TensorProto, checker, helper, numpy_helper
+        from onnx import checker, helper, numpy_helper
     except ImportError as error:
         raise ImportError("onnx is needed to write ONNX: pip install 'fastbp[onnx]'") from error
     g, model = _Graph(helper, numpy_helper), model.without_batch_norm()
@@ -137,11 +145,14 @@ def write(model: Model, path: FilePath) -> None:
     if model.link:
         x = _LINKS[model.link](g, x, model)
     if model.y_mean is not None:
-        x = g.op("Add", g.op("Mul", x, g.constant(model.y_scale)), g.constant(model.y_mean))
+        x = g.op("Mul", g.op("Cast", x, to=_DOUBLE), g.constant(model.y_scale, np.float64))
+        x = g.op("Add", x, g.constant(model.y_mean, np.float64))
+        for kind, limit in (("Max", model.y_low), ("Min", model.y_high)):
+            x = x if limit is None else g.op(kind, x, g.constant(limit, np.float64))
     g.op("Identity", x, name="Y")
     ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", size])
-        for name, size in (("X", sizes[0]), ("Y", sizes[-1]))
+        helper.make_tensor_value_info(name, _DOUBLE if raw else _FLOAT, ["N", size])
+        for name, size, raw in (("X", sizes[0], model.takes_raw), ("Y", sizes[-1], model.gives_raw))
     ]
     graph = helper.make_graph(g.nodes, "fastbp", ends[:1], ends[1:], g.constants)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR,
@@ -149,5 +160,5 @@ def write(model: Model, path: FilePath) -> None:
     facts = {"inputs": model.inputs, "classes": model.classes}
     helper.set_model_props(proto, {k: json.dumps(v) for k, v in facts.items() if v is not None})
     checker.check_model(proto)
-    with open(os.fspath(path), "wb") as file:
+    with written(path) as file:
         file.write(proto.SerializeToString())

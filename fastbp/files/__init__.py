@@ -1,5 +1,5 @@
-"""Tables: reading.py takes a file to the reader of its kind; frames.py reads what is in memory."""
+"""Tables: reading.py takes a file to the reader of its kind; data/frames.py reads what is in memory."""
 
-from .reading import Table, features, read
+from .reading import Dialect, Table, Wanted, features, read
 
-__all__ = ["Table", "features", "read"]
+__all__ = ["Dialect", "Table", "Wanted", "features", "read"]

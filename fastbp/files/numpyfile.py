@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -28,7 +29,10 @@ def _numpy(path: Path, load: Callable[..., Any]) -> Any:
     """
     try:
         with speaking(path, "NumPy"):
-            return load()
+            loaded = load()
+            if isinstance(loaded, bytes):  # what np.load makes of a member of an archive that is no array
+                raise ValueError("holds a file that is no array; takes what np.savez writes")
+            return loaded
     except Exception as error:
         message = " ".join(str(error).split())
         if "allow_pickle" in message:
@@ -66,6 +70,9 @@ def _archive(path: Path, stream: BinaryIO) -> Any:
     archive = _numpy(path, lambda: np.load(stream, allow_pickle=False))
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise ValueError(f"{path}: not an .npz archive but a single array: name it .npy")
+    twice = [name for name, n in Counter(archive.files).items() if n > 1]
+    if twice:
+        raise ValueError(f"{path}: holds {twice[0]!r} more than once; takes names that differ")
     return archive
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +13,20 @@ import numpy as np
 from ..data import frames
 from ..errors import unknown
 from . import idxfile
-from .csvfile import column_index, in_range, read_csv
+from .csvfile import Wanted, column_index, in_range, line_of, missing, read_csv
 from .damaged import speaking
 from .numpyfile import features_npz, load_npy, read_npy, read_npz, target_file
+from .textfile import Dialect, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable
 
     from ..types import Array, FilePath
 
-__all__ = ["Table", "features", "read"]
+__all__ = ["Dialect", "Table", "Wanted", "features", "read"]
 
 _TAKES = ".csv, .tsv, .parquet, .npz, .npy, .svmlight, or idx-ubyte (csv, tsv, svmlight and idx also as .gz)"
-
-
-_GAPS = ("csv", "parquet")  # kinds whose features may be missing
+_NAMED = ("csv", "parquet")  # kinds of file whose columns have names, and whose features may be missing
 
 
 @dataclass(frozen=True)
@@ -35,52 +34,55 @@ class Table:
     """Features and a target read from a file.
 
     X: (N, n_features), numeric, as stored (float64 from text), writable, C-contiguous; a Frame where
-    columns are text; a SciPy CSR matrix from .svmlight. Values missing in .csv and .parquet are NaN, in
-    columns of text "": a Preparation fills them.
+    columns are text; a SciPy CSR matrix from .svmlight. Values missing in .csv and .parquet are
+    NaN, and "" in columns of text: a Preparation fills them.
     y: (N,) or (N, n_out): int64 for integers, bools and labels, otherwise floating point.
     classes: the original labels, sorted, where the target was text: y then holds indices into it.
     X_test, y_test: the test part, where the file brings one of its own, else None.
+    ids: a Frame of the columns that go along as they are, or None.
+    decimal: "," where a file of text writes decimal commas.
     source: one line saying what was read.
+    place: where a row is, for messages.
     """
 
     X: Any
-    y: Array
+    y: Any = None
     feature_names: list[str] | None = None
     target_name: str | None = None
     classes: list[str] | None = None
     source: str = ""
     X_test: Any = None
     y_test: Array | None = None
+    ids: frames.Frame | None = None
+    decimal: str | None = None
+    place: Callable[[int], str] = "row {} (counted from 0)".format
 
 
-def read(
-    path: FilePath,
-    target: str | int | None = None,
-    drop: Sequence[str] = (),
-    only: Sequence[str] = (),
-    text: Collection[str] = (),
-) -> Table:
-    """Read the table at `path`; the file's name says the format.
+def read(path: FilePath, wanted: Wanted | None = None, dialect: Dialect | None = None) -> Table:
+    """Read the table at `path`; the file's name says the format, "-" is a .csv on standard input.
 
-    .csv, .tsv (.gz), .parquet: `target` is a column's name or index (negative counts from the end);
-    default: the last column. `drop` names columns to leave out, `only` those to read, `text` those that
-    are text whatever they hold. A csv is cut by comma, semicolon or tab; a header line is recognised.
-    Features are numbers, or text: categories; some may be missing, the target may not.
-    .npz: arrays X and y, or x_train, y_train and optionally x_test, y_test, or any two; `target`
-    names the target's array.
-    .npy: `target` is another .npy file, or the index of a column.
+    .csv, .tsv (.gz), .parquet: ``wanted.target`` is a column's name or index (negative counts from the
+    end); default: the last column. A csv is cut by comma, semicolon, tab or |; a header line is recognised.
+    Features are numbers, or text: categories; some may be missing, the target only where ``wanted``
+    drops such rows. ``dialect`` says of a file of text what it does not show by itself.
+    .npz: arrays X and y, or x_train, y_train and optionally x_test, y_test, or any two; the target is an
+    array's name.
+    .npy: the target is another .npy file, or the index of a column.
     .svmlight, .libsvm (.gz): takes scikit-learn; X is sparse.
-    idx-ubyte (.gz): the labels lie beside the images under the usual name, or `target` is their
+    idx-ubyte (.gz): the labels lie beside the images under the usual name, or the target is their
     file. Images are flattened to (N, rows * columns).
 
     Raises ValueError (FileNotFoundError for a file that is not there) that says where and what,
     ImportError where .parquet or .svmlight need a library that is missing.
     """
     path, kind = _kind(path)
-    if drop and kind not in ("csv", "parquet"):
-        raise ValueError(
-            f"{path}: drop: got {', '.join(drop)}; takes columns of .csv, .tsv or .parquet files"
-        )
+    wanted = wanted or Wanted()
+    target = wanted.target
+    for option, given in (("--drop", wanted.drop), ("--id", wanted.ids), ("--text", wanted.text)):
+        if given and kind not in _NAMED:
+            raise ValueError(
+                f"{path}: {option}: got {', '.join(given)}; takes columns of .csv, .tsv or .parquet"
+            )
     if kind == "npz":
         arrays, keys = read_npz(path, target)
         found: Any = (*arrays, None, None)
@@ -91,44 +93,49 @@ def read(
         X, y, name, source = read_npy(path, target)
         table = Table(X, y, target_name=name, source=source)
     elif kind == "csv":
-        X, y, names, name, source = _read_csv(path, target, drop, only, text)
-        table = Table(X, y, names, name, source=source)
+        table = _read_csv(path, wanted, dialect or Dialect())
     elif kind == "parquet":
-        table = _read_parquet(path, target, drop, only)
+        table = _read_parquet(path, wanted)
     elif kind == "svmlight":
         X, y = _read_svmlight(path, target)
         table = Table(X, y, source=f"{path.name}: sparse, {X.nnz:,} numbers stored")
     else:
         table = _read_idx(path, target)
-    return _checked(path, table, kind in _GAPS)
+    return _checked(path, table, kind in _NAMED)
 
 
 def features(
-    path: FilePath, names: Sequence[str] | None = None, columns: int | None = None, text: Collection[str] = ()
-) -> Any:
-    """X alone, for a model that exists: of the columns ``names``, where the file has names.
+    path: FilePath, wanted: Wanted | None = None, columns: int | None = None, dialect: Dialect | None = None
+) -> Table:
+    """X alone, for a model that exists: the columns that ``wanted.only`` names, where the file has names.
 
-    columns: how many the model takes; text: names of those that are text. What a file holds besides
+    columns: how many they are, where the file does not say (.svmlight). What the file holds besides
     (the target, other columns) is passed over, not checked. Raises as ``read`` does.
     """
     path, kind = _kind(path)
+    wanted = replace(wanted or Wanted(), target=False)
+    if wanted.ids and kind not in _NAMED:
+        raise ValueError(
+            f"{path}: --id: got {', '.join(wanted.ids)}; takes columns of .csv, .tsv or .parquet"
+        )
     if kind == "csv":
-        X = _read_csv(path, False, (), names or (), text)[0]
+        table = _read_csv(path, wanted, dialect or Dialect())
     elif kind == "parquet":
-        table = _frame(path)
-        X = table if names is None else table.select(_present(path, names, table.names))
+        table = _read_parquet(path, wanted)
     elif kind == "svmlight":
-        X = _read_svmlight(path, None, columns)[0]
+        table = Table(_read_svmlight(path, None, columns)[0])
     elif kind == "idx":
-        X = _load_idx(path)
+        table = Table(_load_idx(path))
     else:
-        X = features_npz(path) if kind == "npz" else load_npy(path)
-    return _features(path, X, kind in _GAPS)
+        table = Table(features_npz(path) if kind == "npz" else load_npy(path))
+    return replace(table, X=_features(path, table.X, kind in _NAMED))
 
 
 def _kind(path: FilePath) -> tuple[Path, str]:
     """(path, one of csv, parquet, npz, npy, svmlight, idx) of a file that is there."""
     path = Path(path)
+    if str(path) == "-":
+        return path, "csv"
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; takes a file: {_TAKES}")
     if not path.exists():
@@ -167,7 +174,7 @@ def _features(path: Path, X: Any, gaps: bool = False) -> Any:
     if isinstance(X, frames.Frame):
         for name, column in zip(X.names, X.columns, strict=True):
             _finite(f"{path}: column {name!r}", "X", column, gaps)
-        return X if any(column.dtype.kind == "U" for column in X.columns) else _native(X.numbers())
+        return X if any(column.dtype.kind not in "fiub" for column in X.columns) else _native(X.numbers())
     if hasattr(X, "tocsr"):
         _finite(path, "X", X.data)
         return X
@@ -242,67 +249,86 @@ def _same_length(path: Path, X: Any, y: Any, part: str = "") -> None:
 # --- the others ---
 
 
-def _open(path: Path, mode: str, **how: Any) -> Any:
-    return (gzip.open if path.name.lower().endswith(".gz") else open)(path, mode, **how)
+def _read_csv(path: Path, wanted: Wanted, dialect: Dialect) -> Table:
+    source = Source(path)
+    with speaking(source, "csv"):
+        found = read_csv(source, wanted, dialect)
+    if any(column.dtype.kind == "U" for column in found.columns):
+        X: Any = frames.Frame(found.names, found.columns, [n for n in found.names if n in wanted.text])
+    else:
+        X = np.stack(found.columns, axis=1)
+    return Table(
+        X,
+        found.y,
+        found.names if found.header else None,
+        found.target,
+        source=found.source,
+        ids=found.ids,
+        decimal="," if found.commas else None,
+        place=partial(_line, source, dialect, found.kept),
+    )
 
 
-def _read_csv(
-    path: Path, target: Any, drop: Sequence[str], only: Sequence[str], text: Collection[str] = ()
-) -> tuple[Any, Any, list[str] | None, str | None, str]:
-    with speaking(path, "csv"), _open(path, "rt", encoding="utf-8-sig", newline="") as stream:
-        return read_csv(path, stream, target, drop, only, text)
+def _line(source: Source, dialect: Dialect, kept: Array | None, row: int) -> str:
+    return f"line {line_of(source, dialect, row if kept is None else int(kept[row]))}"
 
 
 def _frame(path: Path) -> frames.Frame:
-    """A .parquet file as a Frame, by polars or pyarrow, whichever is there."""
+    """A .parquet file as a Frame, by pyarrow: polars 2.1 aborts on damaged ones."""
     try:
-        from polars import read_parquet as load
+        from pyarrow import parquet
     except ImportError:
-        try:
-            from pyarrow.parquet import read_table as load  # type: ignore[no-redef]  # either will do
-        except ImportError:
-            raise ImportError(
-                f"{path}: polars or pyarrow is needed for .parquet: pip install 'fastbp[parquet]'"
-            ) from None
+        raise ImportError(f"{path}: pyarrow is needed for .parquet: pip install 'fastbp[parquet]'") from None
     try:
-        with open(path, "rb") as file:  # so that neither takes the name for a pattern
-            table = load(file)
-    except OSError:
-        raise
-    except Exception as error:  # every library has its own
-        raise ValueError(f"{path}: not readable as parquet ({' '.join(str(error).split())})") from error
-    try:
-        return frames.frame(table)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+        with open(path, "rb") as file:
+            return frames.frame(parquet.ParquetFile(file).read())
+    except Exception as error:  # of a damaged file: any of its kinds, OSError without a number among them
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise ValueError(f"{path}: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
-def _present(path: Path, names: Sequence[str], known: Sequence[str]) -> Sequence[str]:
-    for name in names:
-        if name not in known:
-            raise unknown(f"{path}: column", name, known)
-    return names
-
-
-def _read_parquet(path: Path, target: Any, drop: Sequence[str], only: Sequence[str]) -> Table:
+def _read_parquet(path: Path, wanted: Wanted) -> Table:
     table = _frame(path)
-    names = table.names
-    if len(names) < 2:
-        raise ValueError(f"{path}: {len(names)} column; takes features and a target")
-    if target is None or (target not in names and column_index(target) is not None):
-        target = names[in_range(path, -1 if target is None else column_index(target), len(names))]
-    _present(path, [target, *drop, *only], names)
-    rest = list(only) or [name for name in names if name != target and name not in drop]
+    names, target = table.names, wanted.target
+    if target is not False:
+        if len(names) < 2:
+            raise ValueError(f"{path}: {len(names)} column; takes features and a target")
+        if target is None or (target not in names and column_index(target) is not None):
+            target = names[in_range(path, -1 if target is None else column_index(target), len(names))]
+    ids_of = wanted.ids_of(names)
+    for what, given in (("--drop", wanted.drop), ("--id", ids_of), ("column", wanted.only)):
+        for name in given:
+            if name not in names:
+                raise unknown(f"{path}: {what}", name, names)
+    if target is not False and target not in names:
+        raise unknown(f"target of {path}", target, names)
+    left = (target, *wanted.drop, *ids_of)
+    rest = list(wanted.only) or [name for name in names if name not in left]
     if not rest:
         raise ValueError(f"{path}: no column left besides the target; takes one feature or more")
-    X, (y,) = table.select(rest), table.select([target]).columns
-    if y.dtype.kind == "U" and (y == frames.MISSING).any():
-        row = int(np.argmax(y == frames.MISSING))
-        raise ValueError(
-            f"{path}: column {target!r} (the target): missing value at row {row} (counted from 0); takes one "
-            "in every row: fill or drop such rows first"
-        )
-    return Table(X, y, rest, target, source=f"{path.name}: column {target!r} is the target")
+    X, ids = table.select(rest), table.select(ids_of) if ids_of else None
+    if not wanted.only:
+        told = [name for name in rest if name in wanted.text]
+        columns = [frames.texts(c) if n in told else c for n, c in zip(rest, X.columns, strict=True)]
+        X = frames.Frame(rest, columns, [*X.declared, *told])
+    if target is False:
+        return Table(X, None, rest, ids=ids)
+    (y,) = table.select([target]).columns
+    if target in wanted.text:
+        y = frames.texts(y)
+    note, lost = "", missing(y)
+    if lost.any():
+        if not wanted.drop_missing:
+            raise ValueError(
+                f"{path}: column {target!r} (the target): missing value at row {int(lost.argmax())} (counted "
+                f"from 0), in {int(lost.sum()):,} of {len(y):,} rows; takes one in every row (--drop-missing "
+                "leaves such rows out)"
+            )
+        kept = np.flatnonzero(~lost)
+        X, y, ids = X.rows(kept), y[kept], ids and ids.rows(kept)
+        note = f", {int(lost.sum()):,} rows without a target left out"
+    return Table(X, y, rest, target, source=f"{path.name}: column {target!r} is the target{note}", ids=ids)
 
 
 def _read_svmlight(path: Path, target: Any, columns: int | None = None) -> tuple[Any, Array]:
@@ -341,5 +367,5 @@ def _read_idx(path: Path, target: Any) -> Table:
 
 
 def _load_idx(path: Path) -> Array:
-    with speaking(path, "idx"), _open(path, "rb") as stream:
+    with speaking(path, "idx"), Source(path).open() as stream:
         return idxfile.parse(path, stream.read())

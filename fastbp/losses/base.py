@@ -10,6 +10,7 @@ import numpy as np
 from ..data import checks
 from ..errors import flag
 from ..kernels import codes
+from ..printing import Called
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ..types import Array, Doubles, Floats, LossName
 
 
-class Loss:
+class Loss(Called):
     """What losses share: a name, codes for the program, the targets they take, their JSON form.
 
     A batch's loss is the mean of its samples' losses by their weights; a sample's is the mean over its

@@ -38,7 +38,8 @@ def self_training(
     done: scikit-learn's SelfTrainingClassifier with criterion "threshold"; the network is trained on, not
     anew, between rounds.
 
-    Returns (labels (M,), from 0 on, -1 where it never was sure; a History for each fit).
+    Returns (labels (M,), from 0 on, -1 where it never was sure; a History for each fit). Ctrl-C ends it
+    after that fit.
     Raises ValueError or TypeError for what does not fit.
 
     >>> labels, histories = fb.self_training(trainer, X, y, 0.9 * X, threshold=0.75, epochs=1000)
@@ -60,7 +61,7 @@ def self_training(
     histories = [trainer.fit(X, given, epochs, **options)]
     for _ in range(rounds):
         waiting = np.flatnonzero(labels == UNLABELLED)
-        if not len(waiting):
+        if not len(waiting) or histories[-1].stopped == "Ctrl-C":
             break
         probability = trainer.predict(_rows(both, count + waiting))
         sure = probability.max(axis=1) >= threshold

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..initializers import fill
 from ..kernels import codes
-from ..printing import text_table
+from ..printing import html_table, text_table
 from . import layers
 from .activations import check as check_activation
 from .layout import Cursor, arena, leading_dimension
@@ -344,6 +344,9 @@ class MLP:
         1      8 -> 3  linear      27
         total          float32     67
         """
+        return text_table(self._rows(), left=4)
+
+    def _rows(self) -> list[tuple[str, str, str, str]]:
         rows = [("layer", "shape", "activation", "parameters")]
         for column, categories, width in self.embedded:
             rows.append((f"x[{column}]", f"{categories} -> {width}", "embedding", f"{categories * width:,}"))
@@ -354,7 +357,7 @@ class MLP:
             count = f"{(i + len(self._vectors(k))) * o:,}" + " frozen" * (k in self.frozen)
             rows.append((str(k), f"{i} -> {o}", words, count))
         rows.append(("total", "", self.dtype.name, f"{self.num_parameters:,}"))
-        return text_table(rows, left=len(rows[0]))
+        return rows
 
     def extras(self) -> dict[str, Any]:
         """{argument: value} of what the network has beside dense layers: dropout, norm, ..., if any."""
@@ -367,6 +370,9 @@ class MLP:
         return found
 
     def __repr__(self) -> str:
-        given = {"activation": _short(self.activations or ["linear"])} | self.extras()
-        words = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        return f"MLP({self.sizes}, {words}, dtype={self.dtype.name!r})"
+        given = {"activation": _short(self.activations)} if self.activations else {}
+        given |= {**self.extras(), "dtype": self.dtype.name}
+        return f"MLP({self.sizes}, {', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows(), left=3, caption="MLP")

@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ..errors import ABOVE_0, BETWEEN_0_AND_1, FROM_0, flag, number
+from ..printing import Called
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,7 @@ _CHECKS = {
 _OPTIONAL = ("total", "period", "max_lr")
 
 
-class Schedule:
+class Schedule(Called):
     """What all schedules share. Raises ValueError for numbers out of range, naming them."""
 
     by: By = "step"

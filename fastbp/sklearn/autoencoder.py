@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..callbacks import Callback
     from ..optimizers import OptimizerLike
-    from ..types import Activation, Array, Device, Features, SampleWeight
+    from ..types import Activation, Array, Device, Features, Norm, SampleWeight
 
 
 class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
@@ -41,7 +41,7 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
     ((40, 1), True)
     """
 
-    preset, out_activation_ = None, "identity"
+    preset, embeddings, out_activation_ = None, None, "identity"
 
     def __init__(
         self,
@@ -70,6 +70,9 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         dropout: float | Sequence[float] = 0.0,
+        norm: Norm | Sequence[Norm | None] | None = None,
+        residual: bool | Sequence[bool] = False,
+        ema: float | None = None,
         optimizer: OptimizerLike | None = None,
         callbacks: Iterable[Callback] | None = None,
         dtype: Literal["auto", "float32", "float64"] = "auto",
@@ -105,12 +108,14 @@ class MLPAutoencoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimato
 
     def _decoder(self):
         """The second half as a Trainer of its own, with today's weights."""
-        net = self._trainer.net
+        net = self._trainer.net if self._p.ema is None else self._trainer.averaged_net()
         first = len(net.layers) // 2
-        half = MLP(net.sizes[first:], net.activations[first:], seed=0, dtype=net.dtype)
-        own, whole = half.weights + half.biases, net.weights[first:] + net.biases[first:]
-        for mine, theirs in zip(own, whole, strict=True):
-            mine[...] = theirs
+        half = MLP(net.sizes[first:], net.activations[first:], norm=net.norms[first:],
+                   residual=net.skips[first:], seed=0, dtype=net.dtype)  # fmt: skip
+        whole = net.named_views(net.params)
+        for full, mine in half.named_views(half.params).items():
+            name, k = full.split(".")
+            mine[...] = whole[f"{name}.{first + int(k)}"]
         return Trainer(half, "mse", device=self.device, threads=self._threads())
 
     @property

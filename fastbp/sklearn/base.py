@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import warnings
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import optimize, sparse
-from sklearn.base import BaseEstimator, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import _safe_indexing, check_random_state
@@ -26,8 +27,10 @@ from sklearn.utils.validation import (
 )
 from threadpoolctl import ThreadpoolController
 
+from ..engine import backend, devices
 from ..engine.parallel import max_threads
 from ..engine.samples import samples
+from ..errors import unknown
 from ..network.activations import check as check_activation
 from ..network.mlp import MLP
 from ..optimizers import SGD, Adam
@@ -36,6 +39,7 @@ from ..training.objective import Objective
 from ..training.trainer import Trainer
 from . import parameters, tabular
 from .epochs import BetweenEpochs
+from .saving import Saving
 
 if TYPE_CHECKING:
     from ..losses.base import LossLike
@@ -61,11 +65,11 @@ def _views(name: str, arrays: str, doc: str) -> Any:
     return property(get, fill, doc=doc)
 
 
-class Estimator(BaseEstimator):
+class Estimator(Saving, BaseEstimator):
     """Parameters checked, weights drawn, solvers run; subclasses say what targets and scores are."""
 
     # parameters that both read, and what a fit leaves
-    preset: str | None
+    preset: str | tabular.TabularPreprocessor | None
     solver: str
     loss: LossLike
     class_weight: Any
@@ -138,13 +142,23 @@ class Estimator(BaseEstimator):
         """
         given = {name: getattr(self, name) for name in parameters.defaults(type(self))}
         parameters.check(given)
+        given.setdefault("embeddings", None)
         if given.setdefault("preset", None) is not None:
             given = tabular.preset(given, parameters.defaults(type(self)), is_classifier(self))
         self._p = SimpleNamespace(**given)
         if self._p.optimizer is not None and self._p.solver == "lbfgs":
             raise ValueError("optimizer: got one with solver='lbfgs', takes None, or another solver")
-        if self._p.solver == "lbfgs" and np.any(self._p.dropout):
+        if self._p.solver == "lbfgs":
+            self._check_lbfgs()
+
+    def _check_lbfgs(self):
+        """No step of L-BFGS drops anything, or sees an average or running statistics."""
+        if np.any(self._p.dropout):
             raise ValueError(f"dropout: got {self._p.dropout} with solver='lbfgs', takes 0")
+        if self._p.ema is not None:
+            raise ValueError(f"ema: got {self._p.ema} with solver='lbfgs', takes None")
+        if "batch" in (self._p.norm if isinstance(self._p.norm, (list, tuple)) else [self._p.norm]):
+            raise ValueError(f"norm: got {self._p.norm!r} with solver='lbfgs', takes None or 'layer'")
 
     def _check_solver(self):
         if self.solver not in STOCHASTIC:
@@ -177,7 +191,8 @@ class Estimator(BaseEstimator):
                 self, X, y, reset=reset, accept_sparse=["csr", "csc"], dtype="numeric", **options
             )
         if reset:
-            self._table = tabular.TabularPreprocessor().fit(X)
+            given = isinstance(self.preset, tabular.TabularPreprocessor)
+            self._table = (clone(self.preset) if given else tabular.TabularPreprocessor()).fit(X)
         _check_feature_names(self, X, reset=reset)
         prepared = self._table.transform(X)
         self.n_features_in_ = self._table.n_features_in_
@@ -209,6 +224,11 @@ class Estimator(BaseEstimator):
                 f"warm_start: the network was {self._trainer.net.sizes}, takes the same sizes "
                 f"(now {self._sizes(X.shape[1])})"
             )
+        elif self._made_with != self._of_network():
+            raise ValueError(
+                f"warm_start: the network was made with {self._made_with}, takes the same (now "
+                f"{self._of_network()})"
+            )
         if validation_data is not None:
             validation_data = self._held_out(validation_data)
         if self._p.solver == "lbfgs":
@@ -226,8 +246,13 @@ class Estimator(BaseEstimator):
         self.validation_loss_curve_ = None
         sizes = self._sizes(X.shape[1])
         self.n_layers_ = len(sizes)
-        net = MLP(sizes, self._activations(), dropout=self._p.dropout, seed=0, dtype=self._net_dtype(X))
+        net = MLP(
+            sizes, self._activations(), dropout=self._p.dropout, norm=self._p.norm, residual=self._p.residual,
+            embeddings=self._embeddings(), seed=0, dtype=self._net_dtype(X),
+        )  # fmt: skip
+        self._made_with = self._of_network()
         self._draw(net, random)
+        backend.ready(devices.device(self._p.device), net.dtype, tell=bool(self._p.verbose))
         self._trainer = Trainer(net, self._chosen_loss.loss)
         if self._p.solver in STOCHASTIC:
             self.loss_curve_, self._no_improvement_count = [], 0
@@ -245,6 +270,25 @@ class Estimator(BaseEstimator):
             bound = np.sqrt(factor / sum(w.shape))
             w[:] = random.uniform(-bound, bound, w.shape)
             b[:] = random.uniform(-bound, bound, b.shape)
+        for table in net.embeddings:
+            table[:] = random.standard_normal(table.shape)
+
+    def _of_network(self):
+        """{parameter: value} of what shapes the network beside its sizes."""
+        return {name: getattr(self._p, name) for name in ("norm", "residual", "embeddings")}
+
+    def _embeddings(self):
+        """``embeddings``, by places of columns: names are looked up."""
+        if not self._p.embeddings:
+            return None
+        if self.preset is not None:
+            raise ValueError(f"embeddings: got {self._p.embeddings} with a preset, takes None there")
+        names = list(getattr(self, "feature_names_in_", []))
+        for column in self._p.embeddings:
+            if isinstance(column, str) and column not in names:
+                raise unknown("embeddings", column, names)
+        place = {name: i for i, name in enumerate(names)}
+        return {place.get(column, column): pair for column, pair in self._p.embeddings.items()}
 
     def _scales(self):
         """(k, c): scikit-learn's gradient is k times that of the Trainer's loss, its loss c times.
@@ -285,10 +329,12 @@ class Estimator(BaseEstimator):
             self._trainer = Trainer(
                 self._trainer.net, self._chosen_loss.loss, optimizer, batch,
                 device=self._p.device, threads=self._threads(), seed=seed, decay_bias=not own,
+                ema=self._p.ema,
             )  # fmt: skip
         else:
             optimizer.lr = self._trainer.optimizer.lr  # what the schedule has made of it
             self._trainer.optimizer, self._trainer.batch_size = optimizer, batch
+            self._trainer.ema = self._p.ema
         self._penalty = 0.5 * self._p.alpha / (rows * mean) if self._p.optimizer is None else 0.0
 
     def _threads(self):
@@ -300,10 +346,17 @@ class Estimator(BaseEstimator):
         most = max_threads()
         return max(1, most + 1 + self.n_jobs) if self.n_jobs < 0 else min(self.n_jobs, most)
 
+    def _decayed(self):
+        """Where in the parameters what the penalty is on lies: weights and embeddings. Padding is 0."""
+        net = self._trainer.net
+        for i, _, start, ld in net.layers:
+            yield slice(start, start + i * ld)
+        for (_, categories, _), (start, ld) in zip(net.embedded, net.tables, strict=True):
+            yield slice(start, start + categories * ld)
+
     def _squares(self):
         """Sum of all squared weights, biases apart."""
-        net = self._trainer.net
-        rows = (net.params[start : start + i * ld] for i, _, start, ld in net.layers)  # padding is 0
+        rows = (self._trainer.net.params[here] for here in self._decayed())
         return float(sum(np.dot(row, row) for row in rows))
 
     def _fit_stochastic(self, X, y, weight, held_out, incremental, random):
@@ -341,6 +394,8 @@ class Estimator(BaseEstimator):
                 stacklevel=4,
             )
         else:
+            if history.stopped == "Ctrl-C" and _in_a_loop():
+                raise KeyboardInterrupt
             if history.epochs == epochs and not (between.converged or incremental or self._p.preset):
                 warnings.warn(
                     f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
@@ -387,8 +442,7 @@ class Estimator(BaseEstimator):
             net.params[:] = flat
             loss, gradient = evaluate()
             gradient *= k
-            for i, _, start, ld in net.layers:
-                here = slice(start, start + i * ld)
+            for here in self._decayed():
                 gradient[here] += (self._p.alpha / total) * flat[here]
             return loss * scale + shift + 0.5 * self._p.alpha / total * self._squares(), gradient
 
@@ -422,6 +476,21 @@ class Estimator(BaseEstimator):
         tags.input_tags.sparse = self.preset is None
         tags.input_tags.allow_nan = tags.input_tags.string = self.preset is not None
         return tags
+
+
+_ONE_FIT = ("sklearn.base", "sklearn.pipeline", "sklearn.compose._target")
+
+
+def _in_a_loop():
+    """Whether scikit-learn or joblib calls fit, as they do many times: a search, folds, an ensemble. Who
+    presses Ctrl-C there wants to leave it; otherwise the model keeps what it has, as scikit-learn's does."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name.startswith(("sklearn.", "joblib.")) and name not in _ONE_FIT:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @functools.cache

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..callbacks import Callback
+from ..engine import averages
 from ..optimizers import SGD
 from .tabular import coslog4
 
@@ -48,7 +49,7 @@ class BetweenEpochs(Callback):
         self.batches = -(-rows // trainer.batch_size)
         self.penalty, self.sum_of_squares = penalty * self.batches, squares
         self.squares = squares() if self.penalty else 0.0
-        self.best: Any = trainer.net.params.copy() if p.early_stopping else None
+        self.best: Any = averages.snapshot(trainer) if p.early_stopping else None
         estimator.n_iter_ = 0
         if p.preset is not None:
             self.cycle()
@@ -100,7 +101,7 @@ class BetweenEpochs(Callback):
         self.count(score >= best + p.tol)
         if score > best or (p.preset is not None and score == best):  # the preset: the last of equals
             estimator.best_validation_score_ = score
-            self.best[:] = self.trainer.net.params
+            self.best = averages.snapshot(self.trainer)
 
     def cycle(self) -> None:
         """The preset's learning rate for the epoch to come."""
@@ -133,4 +134,4 @@ class BetweenEpochs(Callback):
     def restore(self) -> None:
         """Early stopping ends with the weights of its best epoch."""
         if self.best is not None:
-            self.trainer.net.params[:] = self.best
+            averages.restore(self.trainer, self.best)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from .tabular import TabularPreprocessor
+
 
 def _number(low, high=np.inf, kind=Real, open_low=False, open_high=False):
     """(test, words) for a number in a range; bool is none."""
@@ -39,7 +41,10 @@ _WHOLE = _number(-np.inf, kind=Integral)[0]
 
 # name: (test, what it takes), scikit-learn's own ranges
 TAKES = {
-    "preset": _one_of(None, "tabular"),
+    "preset": (
+        lambda v: v is None or (isinstance(v, str) and v == "tabular") or isinstance(v, TabularPreprocessor),
+        "None, 'tabular' or a TabularPreprocessor",
+    ),
     "solver": _one_of("lbfgs", "sgd", "adam"),
     "alpha": _number(0),
     "batch_size": (lambda v: (isinstance(v, str) and v == "auto") or _COUNT[0](v), f"'auto' or {_COUNT[1]}"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..callbacks import Callback
     from ..losses.base import LossLike
     from ..optimizers import OptimizerLike
-    from ..types import Activation, Array, Device, Features, SampleWeight, Targets
+    from ..types import Activation, Array, Device, Features, Norm, SampleWeight, Targets
 
 _PARAMETERS = """
     Parameters
@@ -41,15 +41,24 @@ _PARAMETERS = """
 
     dropout : float, or one per hidden layer
         As fastbp.MLP has it; with solver="lbfgs" 0.
+    norm : None, "layer" or "batch", or one per hidden layer
+    residual : bool, or one per hidden layer
+        As fastbp.MLP has them; with solver="lbfgs" no batch norm.
+    embeddings : dict or None
+        Of each column to be embedded (categories, width), as fastbp.MLP has it; a column by its place, or,
+        of a frame, its name. It holds whole numbers from 0 to categories - 1.
+    ema : float or None
+        Predict, score and export by a moving average of the weights, as fastbp.Trainer keeps it; coefs_ and
+        intercepts_ are the weights themselves. With solver="lbfgs" None.
     optimizer : Optimizer, str or None
         One of fastbp's optimizers or its name, in place of solver, learning_rate_init, momentum, beta_1,
         beta_2, epsilon and alpha. learning_rate (the schedule), tol and the rest still hold.
     callbacks : list of fastbp.callbacks.Callback, or None
         Called between epochs by Trainer.fit.
-    preset : "tabular" or None
+    preset : "tabular", a TabularPreprocessor or None
         Defaults for tables, in the place of those left as they are, and a preparation of X that takes
-        frames with text, categories and missing values (TabularPreprocessor). Keeps the best epoch's
-        weights.
+        frames with text, dates, categories and missing values (TabularPreprocessor). Keeps the best
+        epoch's weights.
     dtype : "auto", "float32" or "float64"
         Of the network. "auto": float32 for float32 data, else float64, as scikit-learn. "float32" trains
         1.1 to 1.7 times as fast as float64.
@@ -122,9 +131,13 @@ class MLPClassifier(ClassifierMixin, Estimator):
         loss: LossLike = "log_loss",
         class_weight: dict[Any, float] | Literal["balanced"] | None = None,
         dropout: float | Sequence[float] = 0.0,
+        norm: Norm | Sequence[Norm | None] | None = None,
+        residual: bool | Sequence[bool] = False,
+        embeddings: Mapping[int | str, Sequence[int]] | None = None,
+        ema: float | None = None,
         optimizer: OptimizerLike | None = None,
         callbacks: Iterable[Callback] | None = None,
-        preset: Literal["tabular"] | None = None,
+        preset: Literal["tabular"] | tabular.TabularPreprocessor | None = None,
         dtype: Literal["auto", "float32", "float64"] = "auto",
         device: Device = "auto",
         threads: int | None = None,
@@ -339,9 +352,13 @@ class MLPRegressor(RegressorMixin, Estimator):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         dropout: float | Sequence[float] = 0.0,
+        norm: Norm | Sequence[Norm | None] | None = None,
+        residual: bool | Sequence[bool] = False,
+        embeddings: Mapping[int | str, Sequence[int]] | None = None,
+        ema: float | None = None,
         optimizer: OptimizerLike | None = None,
         callbacks: Iterable[Callback] | None = None,
-        preset: Literal["tabular"] | None = None,
+        preset: Literal["tabular"] | tabular.TabularPreprocessor | None = None,
         dtype: Literal["auto", "float32", "float64"] = "auto",
         device: Device = "auto",
         threads: int | None = None,

@@ -6,17 +6,28 @@ Tabular Data, NeurIPS 2024. Imports scikit-learn, so only the estimators import 
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import _check_feature_names, _check_n_features, check_array, check_is_fitted
 
+from ..data import columns, frames
+from ..data.columns import Dates
+from ..data.frames import Frame
+
 if TYPE_CHECKING:
-    from ..types import Array, Features
+    from collections.abc import Collection
+
+    from ..data.written import Written
+    from ..types import Array, Doubles, Features
 
 __all__ = ["TabularPreprocessor"]
 
+LIMIT = 3.0  # of what a column becomes
+_KEEP = "TabularPreprocessor(keep=...) takes a column all the same, as a preset too"
 MAX_CATEGORIES = 64  # of one column; the rarer ones together are a row of zeros, as are unknown ones
 
 
@@ -51,18 +62,24 @@ def coslog4(done: float) -> float:
 
 def smooth_clip(x: Array) -> Array:
     """x / sqrt(1 + (x / 3)**2): near x for small x, never beyond +-3."""
-    return x / np.sqrt(1 + (x / 3) ** 2)
+    return x / np.sqrt(1 + (x / LIMIT) ** 2)
 
 
 class TabularPreprocessor(TransformerMixin, BaseEstimator):
     """Columns of any kind -> (N, inputs) float32: what preset="tabular" puts before the network.
 
-    Columns of a frame whose dtype is text, category or bool become one-hot columns (missing, unknown and
-    rare values: zeros; of two categories, one column of -1 and 1); a missing number takes the column's
-    median, and an indicator column says so. Then every column loses its median and is divided by the
-    distance of its quartiles (by half its range where that is 0) and clipped smoothly to +-3.
+    Columns are what their values are, as in fastbp.preparation.Preparation: numbers in whatever type, as text
+    too ("$1,013"); dates, which become year, season, weekday, hour (sines and cosines) and age; other text
+    and declared categories, which become one-hot columns (missing, unknown and rare values: zeros; of two
+    categories, one column of -1 and 1). A missing number or date takes the column's median, and an indicator
+    column says so. Then every column loses its median and is divided by the distance of its quartiles (by
+    half its range where that is 0) and clipped smoothly to +-3.
 
-    X : pandas or polars frame, or array of numbers or objects. Raises ValueError or TypeError as
+    keep : list of str or int
+        Columns, by name or place, to take although they say nothing of other rows: those that number them,
+        or hold one value or names. Else they are left out, with a warning; left_out_ says why.
+
+    X : frame of pandas, polars or Arrow, or array of numbers or objects. Raises ValueError or TypeError as
     scikit-learn does. get_feature_names_out() names the columns.
 
     >>> import pandas
@@ -73,16 +90,30 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
     (['size', 'size_missing', 'kind_a', 'kind_b', 'kind_c'], (3, 5))
     """
 
+    def __init__(self, keep: Collection[str | int] = ()) -> None:
+        self.keep = keep
+
     def fit(self, X: Features, y: object = None) -> TabularPreprocessor:
         """Learn categories, medians and quartiles. Returns self."""
+        table, named = _table(X)
         _check_feature_names(self, X, reset=True)
-        columns = _columns(X)
-        self.n_features_in_ = len(columns)
-        self.categories_ = [_categories(c) if c.dtype.kind == "O" else None for c in columns]
-        self.missing_ = [
-            k is None and bool(np.isnan(c).any()) for c, k in zip(columns, self.categories_, strict=True)
-        ]
-        encoded = self._encode(columns)
+        self.n_features_in_ = len(table.names)
+        self.left_out_: dict[str, str] = {}
+        self.columns_: list[_Column] = []
+        for place, (name, raw) in enumerate(zip(table.names, table.columns, strict=True)):
+            column, way, dates = columns.learn(raw, name in table.declared)
+            _check_finite(name, column)
+            why = columns.says_nothing(name if named else None, column, len(table.names) == 1)
+            if why and not (columns.values_of(column).size and {name, place} & set(self.keep)):
+                self.left_out_[name] = why
+            else:
+                self.columns_.append(_Column.learn(place, name, column, way, dates))
+        said = "; ".join(f"{name!r} ({why})" for name, why in self.left_out_.items())
+        if not self.columns_:
+            raise ValueError(f"X: no column is left: {said}; {_KEEP}")
+        if said:
+            warnings.warn(f"X: left out {said}; {_KEEP}", stacklevel=2)
+        encoded = self._encode(table)
         self.center_ = np.zeros(encoded.shape[1])
         self.factor_ = np.zeros(encoded.shape[1])
         for j, column in enumerate(encoded.T):
@@ -98,37 +129,20 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
         """(N, inputs) float32, from -3 to 3."""
         check_is_fitted(self)
         _check_feature_names(self, X, reset=False)
-        columns = _columns(X)
-        if len(columns) != self.n_features_in_:
-            _check_n_features(self, np.empty((1, len(columns))), reset=False)
-        scaled = (self._encode(columns) - self.center_) * self.factor_
+        table, _ = _table(X)
+        if len(table.names) != self.n_features_in_:
+            _check_n_features(self, np.empty((1, len(table.names))), reset=False)
+        scaled = (self._encode(table) - self.center_) * self.factor_
         return smooth_clip(np.nan_to_num(scaled)).astype(np.float32)
 
-    def _encode(self, columns):
+    def _encode(self, table: Frame) -> Doubles:
         """(N, inputs) float64: numbers (NaN where missing), then an indicator; or one-hot columns."""
-        parts = []
-        for column, known, missing in zip(columns, self.categories_, self.missing_, strict=True):
-            if known is not None:
-                parts.append(_one_hot(column, known))
-                continue
-            number = _numbers(column)
-            parts.append(number)
-            if missing:
-                parts.append(np.isnan(number).astype(float))
-        return np.column_stack(parts)
+        return np.column_stack([column.encode(table.columns[column.place]) for column in self.columns_])
 
     def get_feature_names_out(self, input_features: object = None) -> Array:
-        """name, name_missing, or name_category, in the order of the columns."""
+        """name, name_part of a date, name_missing, or name_category, in the order of the columns."""
         check_is_fitted(self)
-        names = getattr(self, "feature_names_in_", None)
-        names = [f"x{i}" for i in range(self.n_features_in_)] if names is None else names
-        found = []
-        for name, known, missing in zip(names, self.categories_, self.missing_, strict=True):
-            if known is None:
-                found += [name, f"{name}_missing"] if missing else [name]
-            else:
-                found += [f"{name}_{k}" for k in (known[1:] if len(known) == 2 else known)]
-        return np.array(found, dtype=object)
+        return np.array([name for column in self.columns_ for name in column.outputs()], dtype=object)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -139,91 +153,75 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
         return tags
 
 
-def _columns(X):
-    """The columns of a frame or array: float64, or object (text or None) where they are categories."""
-    if hasattr(X, "columns") and hasattr(X, "__getitem__"):
-        columns = [_frame_column(X[name]) for name in X.columns]
-        if not columns or not len(columns[0]):
-            raise ValueError(
-                f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required."
-            )
-    else:
+@dataclass(frozen=True)
+class _Column:
+    """How one column becomes numbers: as ``columns.read`` needs it, categories or dates, else as it is."""
+
+    place: int
+    name: str
+    written: Written | None
+    known: list[str] | None
+    dates: Dates | None
+    missing: bool
+
+    @classmethod
+    def learn(cls, place: int, name: str, column: Array, way: Written | None, dates: bool) -> _Column:
+        there = columns.values_of(column)
+        if column.dtype.kind == "U":
+            return cls(place, name, way, columns.categories(there, MAX_CATEGORIES)[0], None, False)
+        parts = Dates.learn(column) if dates else None
+        return cls(place, name, way, None, parts, len(there) < len(column))
+
+    def encode(self, raw: Array) -> Doubles:
+        """(N, k) of the raw column: NaN where a number is missing."""
+        text, dates = self.known is not None, self.dates is not None
+        column = columns.read(raw, f"X: column {self.name!r}", text, dates, self.written)
+        _check_finite(self.name, column)
+        if self.known is not None:
+            return _one_hot(column, self.known)
+        number = column.astype(np.float64)
+        found = number[:, None] if self.dates is None else self.dates.encode(number)
+        return np.column_stack([found, np.isnan(number)]) if self.missing else found
+
+    def outputs(self) -> list[str]:
+        """The names of what ``encode`` gives."""
+        if self.known is not None:
+            return [f"{self.name}_{k}" for k in (self.known[1:] if len(self.known) == 2 else self.known)]
+        parts = [f"_{part.replace(' ', '_')}" for part in self.dates.parts] if self.dates else [""]
+        return [self.name + part for part in [*parts, *(["_missing"] if self.missing else [])]]
+
+
+def _table(X):
+    """(a Frame, whether its columns have names of their own) of a frame or array."""
+    table = frames.frame(X, mixed=True)
+    named = table is not None
+    if table is None and hasattr(X, "iloc"):  # pandas, whose names are no text
+        series = [X.iloc[:, j] for j in range(X.shape[1])]
+        names = [f"x{j}" for j in range(len(series))]
+        declared = [n for n, c in zip(names, series, strict=True) if frames.is_declared(c)]
+        table = Frame(
+            names, [frames.column_array(c, n, True) for n, c in zip(names, series, strict=True)], declared
+        )
+    if table is None:
         X = check_array(X, dtype=None, ensure_all_finite=False)
-        columns = [_array_column(X[:, j]) for j in range(X.shape[1])]
-    for column in columns:
-        if column.dtype.kind == "f" and np.isinf(column).any():
-            raise ValueError("Input X contains infinity; takes finite numbers, or NaN where one is missing")
-    return columns
+        names = [f"x{j}" for j in range(X.shape[1])]
+        table = Frame(names, [frames.column_array(X[:, j], n, True) for j, n in enumerate(names)])
+    if not table.columns or not len(table):
+        raise ValueError(f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required.")
+    return table, named
 
 
-def _frame_column(column):
-    """One column of a pandas or polars frame."""
-    numeric = column.dtype.is_numeric() if hasattr(column.dtype, "is_numeric") else _pandas_numeric(column)
-    if not numeric:
-        return _text(column.to_list())
-    if hasattr(column, "to_frame") and hasattr(column, "iloc"):  # pandas
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    return column.cast(float).to_numpy().astype(np.float64)  # polars: null is NaN
-
-
-def _pandas_numeric(column):
-    kind = getattr(column.dtype, "kind", "O")
-    return kind in "iuf" and type(column.dtype).__name__ != "CategoricalDtype"
-
-
-def _array_column(column):
-    if column.dtype.kind in "fiu":
-        return column.astype(np.float64)
-    try:
-        return column.astype(np.float64) if column.dtype.kind == "O" else _text(column.tolist())
-    except (TypeError, ValueError):
-        return _text(column.tolist())
-
-
-def _text(values):
-    """Categories as text, None where missing: for None, NaN, pandas.NA."""
-    found = np.empty(len(values), dtype=object)
-    found[:] = [None if v is None or not _equals_itself(v) else str(v) for v in values]
-    return found
-
-
-def _equals_itself(value):
-    try:
-        return bool(value == value)
-    except TypeError:  # pandas.NA
-        return False
-
-
-def _numbers(column):
-    """A column that was numeric in fit."""
-    if column.dtype.kind == "f":
-        return column
-    try:
-        return np.array([np.nan if v is None else float(v) for v in column])
-    except ValueError as error:
-        raise ValueError(f"X: a column of numbers in fit now has text ({error}), takes numbers") from None
-
-
-def _categories(column):
-    """Its values, sorted; of too many the most frequent ones."""
-    values, counts = np.unique([v for v in column if v is not None], return_counts=True)
-    if len(values) > MAX_CATEGORIES:
-        values = np.sort(values[np.argsort(-counts, kind="stable")[:MAX_CATEGORIES]])
-    return [str(v) for v in values]
+def _check_finite(name, column):
+    if column.dtype.kind == "f" and np.isinf(column).any():
+        raise ValueError(
+            f"Input X contains infinity in column {name!r}; takes finite numbers, or NaN where one is missing"
+        )
 
 
 def _one_hot(column, known):
     """(N, k) 0 or 1; for two categories (N, 1) -1 or 1; zeros where the value is none of them."""
-    place = {value: i for i, value in enumerate(known)}
-    index = np.array([place.get(v if v is None or isinstance(v, str) else _label(v), -1) for v in column])
+    index = columns.places(column, known)
     hot = np.zeros((len(column), len(known)))
     rows = np.flatnonzero(index >= 0)
     hot[rows, index[rows]] = 1.0
     return hot[:, 1:] - hot[:, :1] if len(known) == 2 else hot
-
-
-def _label(number):
-    """The category that a number in a text column stands for; None for NaN."""
-    if np.isnan(number):
-        return None
-    return str(int(number)) if number == int(number) else str(number)

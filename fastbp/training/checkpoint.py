@@ -11,30 +11,33 @@ Tensors, K being the layer (of embeddings the embedded column):
     average.weights.K, ...               where the trainer keeps an average
     preparation.NAME                     the numbers of a preparation, float64
 
-Metadata: {"fastbp": JSON of the configuration}. There is no code in it. What is promised: docs/policies.md.
+Metadata: {"fastbp": JSON of the configuration}, whose first key, "sha256", is a digest of the rest of it and
+of all arrays. There is no code in it. What is promised: docs/policies.md.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import tempfile
+import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ..engine.options import Options
-from ..errors import number
+from ..errors import number, whole
 from ..losses import loss as make_loss
 from ..network.mlp import MLP
 from ..optimizers import OPTIMIZERS
 from ..preparation import Preparation
 from ..schedules import schedule
+from ..writing import written
 
 if TYPE_CHECKING:
     from ..engine.anytrainer import AnyTrainer
-    from ..types import FilePath
+    from ..types import Array, FilePath
 
     Made = TypeVar("Made", bound=AnyTrainer)
 
@@ -62,8 +65,27 @@ def _views(trainer):
     return views
 
 
-def save(trainer: AnyTrainer, path: FilePath) -> None:
-    """Write a trainer to ``path``: a temporary file beside it, flushed to disk, then renamed."""
+class _Digest:
+    """Of a file's configuration and its arrays, in whatever order these come: of each bit."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.lines: list[str] = []
+
+    def add(self, name: str, array: Array) -> None:
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        content = hashlib.sha256(array.data.cast("B") if array.size else b"").hexdigest()
+        self.lines.append(f"{name} {array.dtype.name} {array.shape} {content}")
+
+    def hexdigest(self) -> str:
+        return hashlib.sha256("\n".join([self.text, *sorted(self.lines)]).encode()).hexdigest()
+
+
+def save(trainer: AnyTrainer, path: FilePath, more: dict[str, Any] | None = None) -> None:
+    """Write a trainer to ``path``, whole or not at all; ValueError for what ``load`` would refuse.
+
+    more : further keys of the configuration, such as an estimator's.
+    """
     from safetensors.numpy import save as to_bytes
 
     config = {
@@ -82,75 +104,133 @@ def save(trainer: AnyTrainer, path: FilePath) -> None:
         "epochs": trainer.epochs,
         "columns": trainer.columns,
     }
+    config |= more or {}
     tensors = _views(trainer)
     if trainer.preparation is not None:
         config["preparation"] = trainer.preparation.config()
         tensors |= {f"{_PREPARATION}{name}": a for name, a in trainer.preparation.tensors().items()}
     # safetensors 0.8 takes an array's memory as it lies, whatever its strides
     tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    content = to_bytes(tensors, {"fastbp": json.dumps(config)})
-    path = os.fspath(path)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".fastbp-")
     try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)  # mkstemp leaves 0600: others may read a model
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        text = json.dumps(config)
+        parts = _Parts(json.loads(text))
+        _preparation(tensors, parts)
+        for name, array in tensors.items():
+            _check_finite(name, array)
+    except _UNUSABLE as e:
+        raise ValueError(f"save: {e}; load would refuse that, so nothing was written") from None
+    digest = _Digest(text)
+    for name, array in tensors.items():
+        digest.add(name, array)
+    # one key: safetensors 0.8 writes several in any order, and the same trainer would give other bytes
+    content = to_bytes(tensors, {"fastbp": f'{{"sha256": "{digest.hexdigest()}", {text[1:]}'})
+    with written(path) as file:
+        file.write(content)
+
+
+_UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
+
+
+class _Parts:
+    """The objects of a configuration, all checked; nothing of the network's size is made.
+
+    Raises one of _UNUSABLE for a configuration that is none.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        if config["format"] != FORMAT:
+            raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
+        self.net, self.shapes = config["net"], MLP.shapes(**config["net"])
+        optimizer, loss = dict(config["optimizer"]), dict(config["loss"])
+        self.optimizer = OPTIMIZERS[optimizer.pop("name")](**optimizer)
+        self.loss = make_loss(loss.pop("name"), **loss)
+        options = Options(**config["options"])
+        options.check(len(self.net["sizes"]) - 1)
+        self.options, self.prefixes = config["options"], _prefixes(self.optimizer, options)
+        self.schedule = config["schedule"]
+        if self.schedule is not None:
+            given = dict(self.schedule)
+            self.schedule = schedule(given.pop("name"), **given)
+        self.batch_size, self.seed = (
+            whole("batch_size", config["batch_size"]),
+            whole("seed", config["seed"], 0),
+        )
+        self.frozen = config.get("frozen", ())
+        self.lr_scale = _factor(config.get("lr_scale", 1.0))
+        self.schedule_state = _state(config["schedule_state"])
+        self.steps, self.epochs = (_count(config[name]) for name in ("steps", "epochs"))
+        self.columns = _names(config.get("columns"))
+        self.preparation = config.get("preparation")
+
+    def trainer(self, make: Callable[..., Made], device: str, threads: int | None) -> Made:
+        trainer = make(
+            MLP(**self.net, seed=0), loss=self.loss, optimizer=self.optimizer, batch_size=self.batch_size,
+            seed=self.seed, schedule=self.schedule, **self.options, device=device, threads=threads,
+        )  # fmt: skip
+        trainer.net.freeze(*self.frozen)
+        for name in ("lr_scale", "schedule_state", "steps", "epochs", "columns"):
+            setattr(trainer, name, getattr(self, name))
+        return trainer
 
 
 def load(make: Callable[..., Made], path: FilePath, device: str, threads: int | None) -> Made:
     """make(net, loss=..., ...), a Trainer, as ``save`` wrote it; see trainer.load."""
+    return load_all(make, path, device, threads)[0]
+
+
+def load_all(
+    make: Callable[..., Made], path: FilePath, device: str, threads: int | None
+) -> tuple[Made, dict[str, Any]]:
+    """(the Trainer, the whole configuration) of a file."""
     from safetensors import SafetensorError, safe_open
 
+    path = os.fsdecode(path)
+    open(path, "rb").close()  # raises what Python does where there is none, or a folder
     try:
-        file = safe_open(os.fspath(path), "numpy")
+        file = safe_open(path, "numpy")
     except SafetensorError as e:
         raise ValueError(f"{path}: is no safetensors file ({e})") from None
     with file:
         try:
-            config = json.loads((file.metadata() or {})["fastbp"])
-            if config["format"] != FORMAT:
-                raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
-            optimizer = dict(config["optimizer"])
-            optimizer = OPTIMIZERS[optimizer.pop("name")](**optimizer)
-            options = Options(**config["options"])
-            options.check(len(config["net"]["sizes"]) - 1)
-            _check_shapes(file, config["net"], _prefixes(optimizer, options))
-            trainer = make(
-                MLP(**config["net"], seed=0),
-                loss=make_loss(config["loss"].pop("name"), **config["loss"]),
-                optimizer=optimizer,
-                batch_size=config["batch_size"],
-                seed=config["seed"],
-                schedule=config["schedule"]
-                and schedule(config["schedule"].pop("name"), **config["schedule"]),
-                **config["options"],
-                device=device,
-                threads=threads,
-            )
-            trainer.net.freeze(*config.get("frozen", ()))
-            trainer.lr_scale = _factor(config.get("lr_scale", 1.0))
-            trainer.schedule_state = _state(config["schedule_state"])
-            trainer.steps, trainer.epochs = (_count(config[name]) for name in ("steps", "epochs"))
-            trainer.columns = _names(config.get("columns"))
-            trainer.preparation = _preparation(file, config.get("preparation"), trainer)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+            text, written_digest = _metadata(file.metadata())
+            config = json.loads(text)
+            parts = _Parts(config)
+            _check_arrays(file, parts)
+            digest = _Digest(text)
+            found = {n: file.get_tensor(n) for n in file.keys() if n.startswith(_PREPARATION)}
+            preparation = _preparation(found, parts)
+            trainer = parts.trainer(make, device, threads)
+        except _UNUSABLE as e:
             raise ValueError(f"{path}: has no usable fastbp configuration ({e})") from None
-        for name, view in _views(trainer).items():
+        trainer.preparation = preparation
+        for name, array in found.items():
+            digest.add(name, array)
+        views = _views(trainer)
+        for name, view in views.items():
             tensor = file.get_tensor(name)
-            if tensor.dtype != view.dtype:
-                raise ValueError(f"{path}: {name} is {tensor.dtype}, takes {view.dtype}")
-            if not np.isfinite(tensor).all():
-                raise ValueError(f"{path}: {name} has NaN or inf")
+            digest.add(name, tensor)
             view[:] = tensor
-    return trainer
+    if written_digest is not None and digest.hexdigest() != written_digest:
+        raise ValueError(f"{path}: is damaged: its checksum is not that of what it holds")
+    for name, view in views.items():
+        _check_finite(f"{path}: {name}", view)
+    return trainer, config
+
+
+def _metadata(metadata: dict[str, str] | None) -> tuple[str, str | None]:
+    """(configuration, digest or None: files of before there was one)."""
+    metadata = metadata or {}
+    text, odd = metadata["fastbp"], metadata.keys() - {"fastbp"}
+    found = re.match(r'{"sha256": "(.{64})", ', text)
+    text, digest = ("{" + text[found.end() :], found[1]) if found else (text, None)
+    if odd or not text.startswith('{"format": '):  # damaged, or of a newer version
+        raise ValueError(f"got {text[:20]!r}{''.join(f' and {n!r}' for n in sorted(odd))}")
+    return text, digest
+
+
+def _check_finite(name: str, array: Array) -> None:
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} has NaN or inf")
 
 
 def _names(names):
@@ -159,16 +239,16 @@ def _names(names):
     return names
 
 
-def _preparation(file, config, trainer):
-    if config is None:
+def _preparation(tensors, parts):
+    if parts.preparation is None:
         return None
-    tensors = {
-        name.removeprefix(_PREPARATION): file.get_tensor(name)
-        for name in file.keys()
+    found = {
+        name.removeprefix(_PREPARATION): array
+        for name, array in tensors.items()
         if name.startswith(_PREPARATION)
     }
-    sizes = trainer.net.sizes
-    return Preparation.restore(config, tensors, sizes[0], trainer.loss.width(sizes[-1]))
+    inputs, *_, outputs = parts.net["sizes"]
+    return Preparation.restore(parts.preparation, found, inputs, parts.loss.width(outputs))
 
 
 def _count(number):
@@ -190,12 +270,20 @@ def _state(values):
     return {str(k): v if type(v) is int else number(k, v, np.isfinite, "a number") for k, v in values.items()}
 
 
-def _check_shapes(file, net, prefixes):
+_CODES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
+
+
+def _check_arrays(file, parts):
     """The arrays in the file are those of the configuration: before anything of their size is made."""
-    trained, state = MLP.shapes(**net)
-    shapes = {prefix + name: shape for prefix in prefixes for name, shape in trained.items()} | state
-    known = [_PREPARATION + name for name in Preparation.TENSORS]  # checked when it is restored
-    found = {name: list(file.get_slice(name).get_shape()) for name in file.keys() if name not in known}
-    if found != shapes:
-        odd = sorted(n for n in found.keys() | shapes.keys() if found.get(n) != shapes.get(n))[:3]
-        raise ValueError(f"its arrays are not those of its sizes: {', '.join(odd)}")
+    trained, state = parts.shapes
+    shapes = {prefix + name: shape for prefix in parts.prefixes for name, shape in trained.items()} | state
+    known = [_PREPARATION + name for name in Preparation.TENSORS]  # their shapes: when it is restored
+    found = {name: file.get_slice(name) for name in file.keys()}
+    odd = {n for n in found.keys() - known | shapes.keys()
+           if n not in found or n not in shapes or list(found[n].get_shape()) != shapes[n]}  # fmt: skip
+    if odd:
+        raise ValueError(f"its arrays are not those of its sizes: {', '.join(sorted(odd)[:3])}")
+    for name, array in found.items():
+        got, takes = array.get_dtype(), "float64" if name in known else parts.net["dtype"]
+        if _CODES.get(got) != takes:
+            raise ValueError(f"{name} is {_CODES.get(got, got)}, takes {takes}")

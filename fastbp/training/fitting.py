@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,21 @@ if TYPE_CHECKING:
     from ..types import Batch, Logs, MetricsLike, SampleWeight, Verbose
 
 PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
+TWICE = 1.0  # seconds within which a second Ctrl-C is meant for what calls fit, too
+
+_last_interrupt = [-np.inf]
+
+
+def interrupted(history: History, steps: int, write: Callable[[str], object]) -> None:
+    """A Ctrl-C ends a fit, says so, and the program goes on; called while KeyboardInterrupt is handled.
+
+    One that comes soon after another is raised: who stands in a loop of fits wants to leave the loop.
+    """
+    history.stopped, before = "Ctrl-C", _last_interrupt[0]
+    _last_interrupt[0] = time.monotonic()
+    if _last_interrupt[0] - before < TWICE:
+        raise
+    write(f"fit: stopped by Ctrl-C after {steps:,} steps in all; the model keeps what it has learned")
 
 
 @dataclass
@@ -76,9 +92,7 @@ class Fit:
                 self.tell("on_train_begin")
                 self.way(session)
             except KeyboardInterrupt:
-                self.history.stopped = "Ctrl-C"
-                where = f"after {trainer.steps:,} steps in all"
-                self.progress.write(f"fit: stopped by Ctrl-C {where}; the model keeps what it has learned")
+                interrupted(self.history, trainer.steps, self.progress.write)
             finally:
                 session.release()
             if last:
@@ -295,15 +309,18 @@ def _callbacks(callbacks: Any, early_stopping: Any, validation: Samples | None) 
 
 
 class Progress:
-    """A tqdm bar over all samples of a fit, or over its seconds; or nothing."""
+    """A tqdm bar over all samples of a fit, or over its seconds; or nothing. In a notebook a widget."""
 
     def __init__(self, epochs: int | None, rows: int, seconds: float | None, verbose: Verbose) -> None:
-        show = sys.stderr.isatty() if verbose == "auto" else bool(verbose)
+        show = sys.stderr.isatty() or _notebook() if verbose == "auto" else bool(verbose)
         self.epochs, self.rows, self.next = epochs, rows, 0.0
         self.bar: Any = None
+        self.last: Any = None  # what is known of the fit, drawn or not
         self.timed = time.monotonic() if epochs is None else None
         if show and epochs != 0:
-            from tqdm import tqdm
+            with warnings.catch_warnings():  # in a notebook without ipywidgets the bar is text
+                warnings.simplefilter("ignore")
+                from tqdm.auto import tqdm
 
             if epochs is None:
                 form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
@@ -316,12 +333,14 @@ class Progress:
 
     def update(self, epoch: int, rows: int, loss: float, accuracy: float | None) -> None:
         """``rows`` of this epoch are done; draws at most ten times a second, and at the end."""
-        if self.bar is None:
-            return
+        self.last = epoch, rows, loss, accuracy
+        if self.bar is not None and time.monotonic() >= self.next:
+            self._draw()
+
+    def _draw(self):
+        epoch, rows, loss, accuracy = self.last
         now = time.monotonic()
         done = epoch * self.rows + rows if self.timed is None else min(now - self.timed, self.bar.total)
-        if now < self.next and done < self.bar.total:
-            return
         self.next = now + 0.1
         text = f"epoch {epoch + 1}" + (f"/{self.epochs}" if self.epochs else "")
         values = f"loss {loss:.4f}" + ("" if accuracy is None else f", accuracy {accuracy:.4f}")
@@ -337,4 +356,14 @@ class Progress:
 
     def __exit__(self, *error):
         if self.bar is not None:
+            if self.last is not None:
+                self._draw()
+            if hasattr(self.bar, "container") and not any(error):
+                self.bar.total = self.bar.n  # or a widget turns red where a fit ended early, as it should
             self.bar.close()
+
+
+def _notebook() -> bool:
+    """Whether a notebook's kernel runs this: what is written is seen, though stderr is no terminal."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return "IPKernelApp" in getattr(shell, "config", ())

@@ -55,6 +55,8 @@ def prepare(fit: Any) -> Callable[[Any], object]:
         raise ValueError(f"{given[0]}: got {getattr(trainer, given[0])!r} with LBFGS, which takes none")
     if fit.drop_last:
         raise ValueError("drop_last: got True with LBFGS, which takes all samples at once")
+    if "batch" in trainer.net.norms:  # no step of it sees the running statistics, which predict takes
+        raise ValueError("norm: got 'batch' with LBFGS, takes None or 'layer'")
     if fit.seconds is not None:
         raise ValueError(f"seconds: got {fit.seconds} with LBFGS, which takes epochs")
     if trainer.net.frozen:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..data import read_ahead
+from ..engine import backend
 from ..engine.history import History
 from ..errors import whole
-from .fitting import check_weights
+from .fitting import check_weights, interrupted
 
 if TYPE_CHECKING:
     from ..engine.anytrainer import AnyTrainer
@@ -42,6 +44,16 @@ def fit(
     each epoch. others : fit's other arguments, None where not given. Raises ValueError for one that
     is, and for an iterator that ends before ``epochs`` epochs.
     """
+    history = History()
+    try:
+        _epochs(trainer, batches, epochs, validation_data, verbose, others, ahead, history)
+    except KeyboardInterrupt:  # while a batch was made; fit sees those that come while it trains
+        interrupted(history, trainer.steps, lambda text: print(text, file=sys.stderr))
+    trainer.history = history
+    return history
+
+
+def _epochs(trainer, batches, epochs, validation_data, verbose, others, ahead, history):
     for name, value in others.items():
         if value is not None:
             raise ValueError(f"{name}: got {value!r} with a stream of batches, takes None there")
@@ -50,7 +62,8 @@ def fit(
         raise ValueError(
             f"epochs: got {epochs} for an iterator, which ends once; takes 1, or a function that returns one"
         )
-    history, first = History(), trainer.epochs
+    backend.ready(trainer.device, trainer.net.dtype, tell=bool(verbose))
+    first = trainer.epochs
     for epoch in range(epochs):
         began, rows = time.perf_counter(), 0
         sums = {"loss": 0.0}
@@ -79,8 +92,6 @@ def fit(
         history.append(**record, seconds=time.perf_counter() - began)
         if verbose is True or verbose == 1:
             print(f"epoch {epoch + 1}/{epochs}: {rows:,} samples, loss {record['loss']:.4f}")
-    trainer.history = history
-    return history
 
 
 def _fed(trainer, made):

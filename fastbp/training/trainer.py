@@ -19,14 +19,16 @@ from ..engine.options import Options
 from ..engine.rates import Rates
 from ..engine.samples import features, in_own_units, samples
 from ..engine.turns import Turns
-from ..errors import distinct, whole
+from ..errors import whole
 from ..kernels import codes
 from ..losses import loss as make_loss
 from ..network.gradients import Gradients
 from ..network.layout import arena
 from ..network.mlp import MLP
 from ..optimizers import optimizer as make_optimizer
+from ..printing import call, html_table
 from ..schedules import schedule as make_schedule
+from ..writing import written
 from . import backwards, checkpoint, fitting, stream
 
 if TYPE_CHECKING:
@@ -216,12 +218,12 @@ class Trainer:
         so many epochs (True: 10), with the best weights; or an EarlyStopping. sample_weight : weights >= 0
         of samples (N,) or of their targets (N, targets), or None; a batch's loss is the weighted mean.
         Targets that are NaN are refused, or left out by a loss with ignore_nan=True. verbose : 0 quiet,
-        1 progress bar, "auto" a bar where stderr is a terminal.
+        1 progress bar, "auto" a bar in a notebook and where stderr is a terminal.
 
         Returns History. Ctrl-C ends the fit, says so and returns what there is: weights, counters and
-        history belong together (``history.stopped``). Raises ValueError or TypeError before anything
-        changes if the data does not fit; FloatingPointError, with the weights as they were before that
-        step, when the loss is no longer finite.
+        history belong together (``history.stopped``); a second one within a second is raised. Raises
+        ValueError or TypeError before anything changes if the data does not fit; FloatingPointError, with
+        the weights as they were before that step, when the loss is no longer finite.
 
         >>> history = trainer.fit(X, y, epochs=3, validation_data=(X, y), metrics=["f1"])
         >>> list(history.history)
@@ -247,6 +249,7 @@ class Trainer:
                 except BaseException:
                     self.columns = before
                     raise
+                backend.ready(self.device, self.net.dtype, tell=bool(verbose))
                 with turns.state:
                     session = self._session("train", fit.batch, fit.samples.by_output)
                 return fit.run(session, self._evaluate, self._measured, not outer[1])
@@ -321,9 +324,7 @@ class Trainer:
         """The names of the columns that it is trained on: those of the first rows, where these have names."""
         if isinstance(X, np.ndarray) or (self.columns is not None and self.steps):
             return self.columns
-        names = names_of(X)
-        distinct("X", names or (), "columns whose names differ")
-        return names
+        return names_of(X)
 
     # --- using
 
@@ -387,8 +388,8 @@ class Trainer:
     def predict(self, X: Features, *, samples: int | None = None, ema: bool | None = None) -> Floats:
         """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
         bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
-        else the outputs themselves; in the network's dtype. X as in fit; raises as it does. X that lies on
-        the GPU gives an array there, of X's library.
+        else the outputs themselves; in the network's dtype, a prepared target's own unit in float64. X as in
+        fit; raises as it does. X that lies on the GPU gives an array there, of X's library.
 
         samples : so many predictions with dropout left on, (samples, N, outputs), each row of each with masks
         of its own: Monte Carlo dropout (Gal and Ghahramani, ICML 2016). Their mean over axis 0 is the
@@ -569,7 +570,9 @@ class Trainer:
     def save(self, path: FilePath) -> None:
         """Write network, optimizer state, counters and seed to one .safetensors file: whole or not at all.
 
-        Arrays and a JSON configuration, no code; ``load`` goes on bit for bit. Raises OSError.
+        Arrays, a JSON configuration and a checksum of both, no code; ``load`` goes on bit for bit. Raises
+        OSError, naming ``path``, and ValueError for what ``load`` would refuse, such as weights that are not
+        finite: a good file that is there stays.
 
         >>> trainer.save("model.safetensors")
         >>> again = fb.load("model.safetensors")
@@ -582,8 +585,9 @@ class Trainer:
     def to_torch(self, link: bool = False) -> torch.nn.Sequential:
         """The network as a torch.nn.Sequential of its dtype: forward's outputs, or, with link, predict's.
 
-        "0.weight" (fan_out, fan_in), "0.bias", "2.weight", ...; a stored scaling is folded in. Raises
-        ImportError without torch, ValueError for what torch.nn has no module for.
+        "0.weight" (fan_out, fan_in), "0.bias", "2.weight", ...; in eval() mode, without Dropout. A stored
+        scaling is folded in, and makes it float64. Raises ImportError without torch, ValueError for what
+        torch.nn has no module for and for weights that are not finite.
         """
         from ..export import to_torch
 
@@ -594,8 +598,9 @@ class Trainer:
         """Write the network as ONNX, opset 13, float32: X (N, inputs) to Y (N, outputs).
 
         link : Y is what ``predict`` gives, else ``forward``. A stored preparation's scaling is part of
-        it; its one-hot columns are inputs of their own. Raises ImportError without onnx, ValueError
-        for what has no export.
+        it; its one-hot columns are inputs of their own. Raw X and Y are double then: numbers far from 0
+        have their differences in digits that float32 does not hold. Raises ImportError without onnx,
+        ValueError for what has no export, OSError.
         """
         from ..export import described, onnxfile
 
@@ -607,8 +612,10 @@ class Trainer:
         """Write the network as one C99 file without dependencies: ``void name(const float *x, float *y)``.
 
         x : one row of inputs, y : what ``predict`` gives for it, or, without link, ``forward``; double
-        for a float64 network. The same to about 1e-6 (1e-14) of the largest output. Raises ValueError
-        for what has no export and for a name that is no C identifier.
+        for a float64 network, and where a stored preparation scales raw x and y, as in ``to_onnx``. The
+        same to about 1e-6 (1e-14) of the largest output. All names begin with ``name``: files of several
+        models go into one program. Raises ValueError for what has no export and for a name that C or C++
+        does not take, OSError.
 
         >>> trainer.to_c("model.c", name="digits")
         >>> "void digits(const float *x, float *y)" in open("model.c").read()
@@ -619,7 +626,7 @@ class Trainer:
         with self.turns.state:
             model = described(self, link)
         text = cfile.source(model, name)
-        with open(path, "w", encoding="utf-8") as file:
+        with written(path, "w", encoding="utf-8") as file:
             file.write(text)
 
     # --- inside
@@ -662,6 +669,21 @@ class Trainer:
             )
         return session
 
+    def _trained(self) -> str:
+        return f"{self.steps:,} steps, {self.epochs:,} epochs"
+
+    def __repr__(self) -> str:
+        return call(self, "batch_size") + (f" after {self._trained()}" if self.steps else "")
+
+    def _repr_html_(self) -> str:
+        shown = {"loss": self.loss, "optimizer": self.optimizer, "batch size": self.batch_size}
+        shown |= {} if self.schedule is None else {"schedule": self.schedule}
+        shown |= {name.replace("_", " "): value for name, value in Options.of(self).config().items()}
+        shown |= {} if self.preparation is None else {"preparation": self.preparation}
+        shown |= {"device": self.device, "trained": self._trained() if self.steps else "not yet"}
+        rows = [("Trainer", ""), *shown.items()]
+        return html_table(rows, left=2) + self.net._repr_html_()
+
     def __getstate__(self):
         """For copy and pickle: sessions are opened anew."""
         return {**self.__dict__, "_sessions": {}, "turns": None}
@@ -676,7 +698,8 @@ class Trainer:
 def load(path: FilePath, *, device: Device = "auto", threads: int | None = None) -> Trainer:
     """The Trainer that ``Trainer.save`` wrote; training goes on exactly where it stopped.
 
-    Raises ValueError for a file that is not such a checkpoint, or whose arrays do not fit.
+    Raises ValueError for a file that is not such a checkpoint, whose arrays do not fit, or whose checksum
+    says that it is not as it was written; OSError for one that cannot be read.
 
     >>> trainer.save("model.safetensors")
     >>> trainer = fb.load("model.safetensors")  # in any other process

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .. import custom
+from .. import custom, disk
 from ..jit import program
 from .dense import ACTIVATE, write_activation
 from .losses import LOSS_ROWS, write_losses
@@ -76,6 +76,7 @@ def address(text, dtype):
     exec(compile(f"def {name}(table, like):\n    emit(table, like)\n", __file__, "exec"), space)
     compiled = program(parallel=False)(space[name])
     table = np.zeros(1, np.int64)
-    compiled(table, np.empty(0, dtype))
+    with disk.alone():
+        compiled(table, np.empty(0, dtype))
     COMPILED.append(compiled)
     return int(table[0])

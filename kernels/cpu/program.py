@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 
 from .. import codes
 from ..codes import S_ONE, S_TILE
-from ..jit import address_of, helped, jit, on_disk, program
+from ..jit import address_of, compiling, helped, jit, on_disk, program
 from ..random import shuffle
 from .data import convert_row, fetch, read_row
 from .dense import (
@@ -684,21 +684,27 @@ def _signatures(floats):
     return (net, types.CPointer(int64), int64, int64), arguments
 
 
+def compiled(dtype):
+    """Whether what takes longest lies on the disk for a numpy dtype; None where nothing can be kept."""
+    return on_disk(worker, _signatures(from_dtype(dtype))[0])
+
+
 @functools.cache
 def load(dtype):
     """Compile, or load from the disk cache, what networks of one numpy dtype need: (run, K_WORKER for it).
 
-    Where worker, the longest, must be compiled and can be kept, another process does that meanwhile. It calls
-    the functions written as IR by their symbols, so they are there first.
+    Where worker, the longest, must be compiled and can be kept, another process does that meanwhile, and all
+    others wait. It calls the functions written as IR by their symbols, so they are there first.
     """
     floats = from_dtype(dtype)
     table = np.empty(len(LEAVES), np.int64)
     of_worker, of_run = _signatures(floats)
-    with helped(__name__, dtype) if on_disk(worker, of_worker) is False else nullcontext():
-        leaves(table, np.empty(0, dtype))
-        run.compile(of_run)
-    bind_leaves(table, floats)
-    return run, address_of(worker, of_worker)
+    with compiling(worker, of_worker) as anew:
+        with helped(__name__, dtype) if anew else nullcontext():
+            leaves(table, np.empty(0, dtype))
+            run.compile(of_run)
+        bind_leaves(table, floats)
+        return run, address_of(worker, of_worker)
 
 
 def compile_to_disk(dtype):

@@ -7,6 +7,7 @@ a change in another file, and hit no kernel whose closure holds other functions.
 from numba.cuda.core import caching
 from numba.cuda.dispatcher import CUDACache, CUDACacheImpl
 
+from .. import disk
 from ..jit import source_digest
 
 
@@ -31,8 +32,12 @@ class _Impl(CUDACacheImpl):
     _locator_classes = [_UserProvided, _InTree, _UserWide]
 
 
-class _Cache(CUDACache):
-    _impl_class = _Impl
+class _File(disk.Checked, caching.IndexDataCacheFile):
+    pass
+
+
+class _Cache(disk.Kept, CUDACache):
+    _impl_class, file_class = _Impl, _File
     more = ""
 
     def _index_key(self, sig, codegen):

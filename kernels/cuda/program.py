@@ -323,12 +323,15 @@ class Run:
         self.numbers[place : place + content.size].copy_to_device(content, stream=self.stream)
 
     def exchange(self, gradient, change):
-        """The gradient arena onto the host, ``change`` called, and back."""
-        there = self.mem[self.kept_at : self.kept_at + gradient.size]
-        there.copy_to_host(gradient, stream=self.stream)
+        """The gradient arena and the parameters onto the host, ``change`` called, which may look at both, and
+        back."""
+        there = self.mem[self.kept_at : self.kept_at + gradient.size], self.mem[: self.params.size]
+        for device, host in zip(there, (gradient, self.params), strict=True):
+            device.copy_to_host(host, stream=self.stream)
         self.stream.synchronize()
         change()
-        there.copy_to_device(gradient, stream=self.stream)
+        for device, host in zip(there, (gradient, self.params), strict=True):
+            device.copy_to_device(host, stream=self.stream)
         self.stream.synchronize()
 
     def layer_rows(self, layer, rows):

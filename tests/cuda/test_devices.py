@@ -264,3 +264,20 @@ def test_gradient_hook_and_activations(rng, device):
     assert h.relative(flat(params64(net)), flat(exact)) < 1e-12
     hidden = ref.forward(params64(net), X, ["tanh"])[0][1]
     assert h.relative(trainer.activations(X), hidden) < 1e-12
+    seen = []
+
+    def decay(pairs):  # by the weights of this step, not those of the epoch's beginning
+        seen.append(trainer.predict(X))
+        for (gw, gb), w, b in zip(pairs, net.weights, net.biases, strict=True):
+            gw += 0.1 * w
+            gb += 0.1 * b
+
+    trainer = fb.Trainer(net, "mse", fb.SGD(0.5), batch_size=5, device=device)
+    trainer.gradient_hook, start = decay, params64(net)
+    trainer.fit(X, y, shuffle=False)
+    for step, rows in enumerate((slice(5), slice(5, 10))):
+        assert h.relative(seen[step], ref.forward(start, X, ["tanh"])[-1][0]) < 1e-12
+        _, grads = ref.gradients(start, X[rows], y[rows], ["tanh"], "mse")
+        start = [(w - 0.5 * (gw + 0.1 * w), b - 0.5 * (gb + 0.1 * b))
+                 for (w, b), (gw, gb) in zip(start, grads, strict=True)]  # fmt: skip
+    assert h.relative(flat(params64(net)), flat(start)) < 1e-12

@@ -295,3 +295,18 @@ def test_input_gradients(rng, device, case):
         down[:, column] -= step
         exact = (Oracle(net).outputs(up) - Oracle(net).outputs(down)) / (2 * step)
         assert h.relative(found[:, :, column], exact) < 1e-6
+
+
+@pytest.mark.parametrize("of", [np.asarray, "sparse"], ids=["array", "sparse"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_dropped_last_batch_is_not_trained_on(rng, device, of, accumulate):
+    """An epoch of the whole batches, in its order: as if the rows behind them were not there."""
+    of = pytest.importorskip("scipy.sparse").csr_array if of == "sparse" else of
+    X, y = rng.standard_normal((11, 3)).astype("f4"), rng.integers(0, 2, 11)
+    options = {"batch_size": 3, "seed": 1, "device": device, "accumulate": accumulate}
+    whole, part = (fb.Trainer(fb.MLP([3, 4, 2], "tanh", seed=0), **options) for _ in range(2))
+    for _ in range(2):  # the second session is the first one's
+        loss = whole.fit(of(X), y, drop_last=True).history["loss"]
+        rows = whole._sessions["train"].order[:9]
+        assert loss == part.fit(of(X[rows]), y[rows], shuffle=False).history["loss"]
+        assert np.array_equal(whole.net.params, part.net.params) and whole.steps == part.steps

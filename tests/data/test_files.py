@@ -2,18 +2,25 @@
 
 import gzip
 import pickle
-import sys
 import time
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
 
-from fastbp.files import csvfile, features, read
+from fastbp import files
+from fastbp.files import Dialect, Wanted, csvfile, features
+from fastbp.preparation import Preparation
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng()
+
+
+def read(path, target=None, dialect=None, **rest):
+    return files.read(path, Wanted(target, **rest), dialect)
 
 
 def write(path, text):
@@ -82,7 +89,7 @@ def test_csv_target_by_name_and_index(tmp_path):
     bare = write(tmp_path / "bare.csv", "1,2,3\n4,5,6\n")
     refuses(bare, "no header line", "0 to 2", target="price")
     twice = write(tmp_path / "twice.csv", "a,a,b\n1,2,3\n")
-    refuses(twice, "names 2 columns", target="a")
+    refuses(twice, "2 columns named 'a'", target="a")
 
 
 def test_csv_target_types(tmp_path):
@@ -101,10 +108,12 @@ def test_csv_target_types(tmp_path):
         target("1.5", '"1,5"')
 
 
-def test_csv_leaves_out_the_row_numbers_of_pandas(tmp_path):
+def test_csv_calls_columns_without_a_name_as_pandas_does(tmp_path):
+    """So a Preparation leaves row numbers out."""
     table = read(write(tmp_path / "t.csv", ",a,b\n0,5,1\n1,6,0\n2,7,1\n"))
-    assert table.feature_names == ["a"] and table.X.tolist() == [[5], [6], [7]]
-    assert "row numbers left out" in table.source
+    assert table.feature_names == ["Unnamed: 0", "a"]
+    with pytest.warns(UserWarning, match="'Unnamed: 0' .numbers the rows"):
+        assert Preparation.fit(table.X, names=table.feature_names).needed == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -112,8 +121,17 @@ def test_csv_leaves_out_the_row_numbers_of_pandas(tmp_path):
     [
         ("a,colour,y\n1,2,3\n1,red,3\n", ["'colour'", "line 3", "'red' is not a number"]),
         ("1,2,3\n1,1_000,3\n", ["column 1", "line 2", "'1_000' is not a number"]),
-        ('a;b;y\n"1,5";2;3\n', ["column 'a'", "'1,5'", "decimals with a point"]),
-        ("a,b,y\n1,2,3\n\n1,5,\n", ["'y' (the target)", "line 4", "missing value ('')", "in every line"]),
+        (
+            "a,b,y\n1.5,2,3\nx,2,3\n2,2,4\n",
+            ["line 3", "'x' is not a number as most", "--na", "--text"],
+        ),
+        ("a,y\n$1,3\nfree,2\n$3,4\n", ["'a'", "line 3", "'free' is not a number", "written alike"]),
+        ("a,y\n2020-05-01,3\n2020-05-02,2\nMay,4\n", ["'a'", "line 4", "'May' is not a date"]),
+        ("a,y\n01/02/2020,3\n03/04/2020,2\n", ["'a'", "'01/02/2020' may begin with the day", "--dates"]),
+        (
+            "a,b,y\n1,2,3\n\n1,5,\n",
+            ["'y' (the target)", "line 4", "missing value ('')", "1 of 2 rows", "--drop-"],
+        ),
         ("a,b,y\n1,2,x\n1,2,NaN\n", ["'y' (the target)", "line 3", "missing value ('NaN')"]),
         ("a,b,y\n1,2,?\n", ["'y' (the target)", "line 2", "missing value"]),
         ("a,b,y\n1,inf,3\n", ["'b'", "line 2", "'inf'; takes finite numbers"]),
@@ -136,13 +154,187 @@ def test_csv_line_numbers_count_lines_within_quotes(tmp_path):
 def test_a_column_that_the_model_knows_as_text_stays_text(tmp_path):
     path = write(tmp_path / "t.csv", "k,x\n3,1\n4+,2\n")
     refuses(path, "'4+' is not a number", target="x")
-    assert features(path, ["x", "k"], 2, text=["k"]).columns[1].tolist() == ["3", "4+"]
+    assert features(path, Wanted(only=["x", "k"], text=["k"])).X.columns[1].tolist() == ["3", "4+"]
 
 
 def test_csv_in_another_encoding(tmp_path):
     path = tmp_path / "latin.csv"
     path.write_bytes("größe,y\n1,2\n".encode("latin-1"))
-    refuses(path, "not UTF-8", "save it as UTF-8")
+    refuses(path, "line 1 is not UTF-8 text (byte f6)", "--encoding")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252", "utf-16-le"])
+def test_csv_in_any_encoding(tmp_path, encoding):
+    """The marks of the first are seen; of the others --encoding says it."""
+    path = tmp_path / "t.csv"
+    path.write_bytes("größe,y\n1,Köln\n2,Oslo\n".encode(encoding))
+    named = encoding in ("cp1252", "utf-16-le")
+    table = read(path, dialect=Dialect(encoding=encoding if named else None))
+    assert table.feature_names == ["größe"] and table.classes == ["Köln", "Oslo"]
+    if named:
+        refuses(path, "--encoding")
+
+
+@pytest.mark.parametrize("encoding", ["utf-9", "zlib", ""])
+def test_encodings_that_are_none(tmp_path, encoding):
+    path = write(tmp_path / "t.csv", "a,y\n1,2\n")
+    with pytest.raises(ValueError, match=f"--encoding: got '{encoding}'; takes a text encoding's name"):
+        read(path, dialect=Dialect(encoding=encoding))
+
+
+@pytest.mark.parametrize(
+    "delimiter, given", [("|", None), (" ", "space"), ("\t", "tab"), ("~", "~"), (" ", " ")]
+)
+def test_csv_cut_by_anything(tmp_path, delimiter, given):
+    path = write(tmp_path / "t.csv", "a,b,y\n1,2,3\n4,5,6\n".replace(",", delimiter))
+    table = read(path, dialect=Dialect(delimiter=given))
+    assert table.X.tolist() == [[1, 2], [4, 5]] and table.y.tolist() == [3, 6]
+    if delimiter == " ":
+        write(path, "  a   b y \n 1  2   3\n4 5  6   \n")
+        assert read(path, dialect=Dialect(delimiter=given)).X.tolist() == [[1, 2], [4, 5]]
+    for bad in ("ab", "", '"'):
+        with pytest.raises(ValueError, match="--delimiter: got"):
+            read(path, dialect=Dialect(delimiter=bad))
+
+
+def test_csv_with_comments(tmp_path):
+    path = write(tmp_path / "t.csv", "# made by hand\n#\na,b,y\n1,2,3\n# so far\n4,5,x\n4,5,7.5\n")
+    refuses(path, "one column only", "--comment '#'")
+    with pytest.raises(ValueError, match="line 6: 'x' among numbers"):
+        read(path, dialect=Dialect(comment="#"))
+    write(path, path.read_text().replace("x", "6"))
+    assert read(path, dialect=Dialect(comment="#")).y.tolist() == [3, 6, 7.5]
+    write(path, "a,b,y\n#1,2\n1,2,3\n")
+    refuses(path, "line 2 has 2 columns", "--comment '#'")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,b,y,\n1,2,3,\n4,5,6,\n",
+        "a,b,y\n1,2,3,\n4,5,6,\n",
+        "a,b,y,\n1,2,3\n4,5,6\n",
+        "a,b,y,,\n1,2,3\n4,5,6,, ,\n",
+        "a,b,y\n1,2,3\n4,5,6,",
+        "1,2,3\n4,5,6,\n",
+    ],
+)
+@pytest.mark.parametrize("large", [0, 1 << 30])
+def test_empty_cells_at_the_ends_of_lines_are_none(tmp_path, monkeypatch, text, large):
+    monkeypatch.setattr(csvfile, "LARGE", large)
+    table = read(write(tmp_path / "t.csv", text))
+    assert table.X.tolist() == [[1, 2], [4, 5]] and table.y.tolist() == [3, 6]
+    write(tmp_path / "t.csv", text + "\n7,8,9,10\n")
+    refuses(tmp_path / "t.csv")
+
+
+def test_csv_columns_without_a_name(tmp_path):
+    path = write(tmp_path / "t.csv", "a,,y,\n1,2,3,x\n4,5,6,\n")
+    assert read(path, "y").feature_names == ["a", "Unnamed: 1", "Unnamed: 3"]
+    assert read(path, "y", drop=["Unnamed: 3"]).X.tolist() == [[1, 2], [4, 5]]
+    refuses(path, "'Unnamed: 3' (the target), line 3: missing")
+
+
+def test_csv_of_text_without_a_header(tmp_path):
+    """Names that come again below, each in its column, are data."""
+    text = "x,s,e\nb,s,e\nx,y,p\nb,y,e\n"
+    table = read(write(tmp_path / "t.csv", text))
+    assert table.feature_names is None and len(table.y) == 4 and table.classes == ["e", "p"]
+    path = write(tmp_path / "t.csv", "p,x,e\nb,s,e\nx,y,p\n")
+    assert read(path).feature_names == ["p", "x"]
+    table = read(path, dialect=Dialect(header=False))
+    assert table.feature_names is None and len(table.y) == 3
+
+
+@pytest.mark.parametrize("large", [0, 1 << 30])
+def test_columns_of_one_name_are_refused_by_it(tmp_path, monkeypatch, large):
+    """Wherever a name is looked up; where it is not, others may be called alike."""
+    monkeypatch.setattr(csvfile, "LARGE", large)
+    path = write(tmp_path / "t.csv", "a,b,a ,y\n1,2,3,0\n4,5,6,1\n")
+    refuses(path, "columns 0, 2 are all named 'a'", "--no-header")
+    for wanted in (dict(drop=["a"]), dict(target="a"), dict(ids=["a"]), dict(only=["b", "a"])):
+        with pytest.raises(ValueError, match="2 columns named 'a'"):
+            read(path, **{"target": "y", **wanted})
+    assert features(path, Wanted(only=["b"])).X.tolist() == [[2], [5]]
+    with pytest.raises(ValueError, match="2 columns named 'a'"):
+        features(path, Wanted(only=["b", "a"]))
+
+
+@pytest.mark.parametrize("large", [0, 1 << 30])
+def test_rows_without_a_target_are_left_out(tmp_path, monkeypatch, large):
+    monkeypatch.setattr(csvfile, "LARGE", large)
+    path = write(tmp_path / "t.csv", "id,x,y\na,1,7\nb,2,\nc,NA,9\nd,4,?\n")
+    table = read(path, drop_missing=True, ids=["id"])
+    assert np.array_equal(table.X, [[1], [np.nan]], equal_nan=True) and table.y.tolist() == [7, 9]
+    assert table.y.dtype == np.int64 and table.ids.columns[0].tolist() == ["a", "c"]
+    assert "2 rows without a target left out" in table.source and table.place(1) == "line 4"
+    refuses(path, "line 3: missing value ('')", "in 2 of 4 rows", "--drop-missing")
+    refuses(write(tmp_path / "t.csv", "x,y\n1,\n2,NA\n"), "line 2: missing")
+    with pytest.raises(ValueError, match="is missing in every row"):
+        read(tmp_path / "t.csv", drop_missing=True)
+
+
+@pytest.mark.parametrize("large", [0, 1 << 30])
+def test_what_means_missing(tmp_path, monkeypatch, large):
+    monkeypatch.setattr(csvfile, "LARGE", large)
+    path = write(tmp_path / "t.csv", "alley,x,y\nNA,1,None\nPave,-,Some\n,3,None\n")
+    refuses(write(tmp_path / "n.csv", "x,y\n1,None\n2,a\n"), "line 2: missing value ('None')", "--na ''")
+    table = read(path, dialect=Dialect(absent=("-",)))
+    assert table.classes == ["None", "Some"] and table.X.columns[0].tolist() == ["NA", "Pave", ""]
+    assert np.array_equal(table.X.columns[1], [1, np.nan, 3], equal_nan=True)
+
+
+def test_codes_and_labels_that_look_like_numbers(tmp_path):
+    path = write(tmp_path / "t.csv", "zip,x,y\n01234,1,1\n1234,2,2\n01234,3,1\n")
+    table = read(path, text=["zip", "y"])
+    assert table.X.columns[0].tolist() == ["01234", "1234", "01234"] and table.classes == ["1", "2"]
+
+
+@pytest.mark.parametrize("large", [0, 1 << 30])
+def test_decimal_commas(tmp_path, monkeypatch, large):
+    """One column that shows them says it of all: 1.234 is a thousand there, and 1,234 is not."""
+    monkeypatch.setattr(csvfile, "LARGE", large)
+    monkeypatch.setattr(csvfile, "_CHUNK", 3)
+    rows = ["1,5;1.234;1,234;x;7;2.500", "2;950;2,500;y;8;1.000", "-0,25;1.000.000;;y;9;10"]
+    rows.append("3;1;9,999;x;1;3")
+    path = write(tmp_path / "t.csv", "a;b;c;d;e;y\n" + "".join(f"{row}\n" for row in rows))
+    table = read(path)
+    assert table.decimal == "," and "decimal commas" in table.source
+    texts = [c.tolist() for c in table.X.columns]
+    assert texts[0] == ["1.5", "2", "-0.25", "3"] and texts[1] == ["1234", "950", "1000000", "1"]
+    assert texts[2] == ["1.234", "2.5", "", "9.999"] and texts[3] == list("xyyx") and texts[4] == [7, 8, 9, 1]
+    assert [table.classes[i] for i in table.y] == ["2500", "1000", "10", "3"]
+    plain = read(path, dialect=Dialect(decimal="."))
+    assert plain.X.columns[1].tolist() == ["1.234", "950", "1.000.000", "1"]
+    write(path, "b;y\n1.234;1\n2.345;2\n")
+    assert read(path).X.tolist() == [[1.234], [2.345]]
+    assert read(path, dialect=Dialect(decimal=",")).X.columns[0].tolist() == ["1234", "2345"]
+    write(path, "a;b;c;y\n1,5;1.234;0.5;1\n2,5;2.345;0.25;2\n")  # both marks in one file: as it stands
+    assert read(path).decimal is None and read(path).X.columns[1].tolist() == [1.234, 2.345]
+
+
+@pytest.mark.parametrize("large", [0, 1 << 30])
+def test_columns_that_turn_out_to_be_text(tmp_path, monkeypatch, large):
+    """Plain numbers for the first 20,000 rows."""
+    monkeypatch.setattr(csvfile, "LARGE", large)
+    monkeypatch.setattr(csvfile, "_CHUNK", 2)
+    path = write(
+        tmp_path / "t.csv",
+        "a,zip,d,y\n1,1,1,1\n2,2,2,2\n3,3,3,3\n$4,04,4,4\n",
+    )
+    table = read(path, drop=["a"])
+    assert [c.tolist() for c in table.X.columns] == [["1", "2", "3", "04"], [1, 2, 3, 4]]
+    with pytest.raises(ValueError, match="'d'.*line 6: 'five' is not a number"):
+        write(path, path.read_text() + "$5,5,five,5\n")
+        read(path, drop=["a", "zip"])
+
+
+def test_dates_in_the_order_that_is_said(tmp_path):
+    path = write(tmp_path / "t.csv", "d,y\n01/02/2020,1\n03/04/2020 10:30,2\n,3\n")
+    column = read(path, dialect=Dialect(dates="mdy")).X.columns[0].tolist()
+    assert column == ["2020-01-02T00:00:00", "2020-03-04T10:30:00", ""]
+    assert read(path, dialect=Dialect(dates="dmy")).X.columns[0][0] == "2020-02-01T00:00:00"
+    assert read(path, text=["d"]).X.columns[0].tolist()[0] == "01/02/2020"
 
 
 def test_csv_larger_than_a_chunk_and_fast(tmp_path, rng):
@@ -200,14 +392,6 @@ def test_csv_by_either_reader(reader, tmp_path, rng, packed):
     assert table.y.dtype == np.int64 and table.feature_names == ["a", "town", "b"]
 
 
-def test_an_empty_cell_too_many_where_the_file_ends(tmp_path, monkeypatch):
-    """polars passes over it in a last line without an end."""
-    monkeypatch.setattr(csvfile, "LARGE", 0)
-    (tmp_path / "t.csv").write_bytes(b"1,2,3\n4,5,6,")
-    with pytest.raises(ValueError, match="line 2 has 4 columns, the first line has 3"):
-        read(tmp_path / "t.csv")
-
-
 def test_both_readers_give_the_same_of_any_file(tmp_path, rng, monkeypatch):
     """Files of odd cells, quotes and lines: the same table, or the same error."""
     pytest.importorskip("polars")
@@ -244,20 +428,16 @@ def test_both_readers_give_the_same_of_any_file(tmp_path, rng, monkeypatch):
     assert by_polars > 50
 
 
-@pytest.mark.parametrize("library", ["polars", "pyarrow"])
-def test_parquet_values_that_are_missing(tmp_path, monkeypatch, library):
-    polars = pytest.importorskip("polars")
+def test_parquet_values_that_are_missing(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "t.parquet"
     columns = {"n": [1, None, 3], "x": [0.5, float("nan"), None], "k": ["u", None, "v"], "y": ["p", "q", "p"]}
-    polars.DataFrame(columns).write_parquet(path)
-    if library == "pyarrow":
-        pytest.importorskip("pyarrow")
-        monkeypatch.setitem(sys.modules, "polars", None)
+    parquet.write_table(pyarrow.table(columns), path)
     n, x, k = read(path).X.columns
     assert np.array_equal(n, [1, np.nan, 3], equal_nan=True) and k.tolist() == ["u", "", "v"]
     assert np.array_equal(x, [0.5, np.nan, np.nan], equal_nan=True)
     refuses(path, "column 'k' (the target)", "missing value at row 1", target="k")
-    refuses(path, "y is nan at row 1", target="n")
+    refuses(path, "column 'n' (the target)", "missing value at row 1", target="n")
 
 
 # --- NumPy ---
@@ -403,6 +583,28 @@ def test_any_damage_to_an_archive_is_a_plain_error(tmp_path, rng):
             assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
             refused += 1
     assert refused > 100
+
+
+def test_members_of_an_archive_that_are_no_arrays(tmp_path):
+    path = tmp_path / "t.npz"
+    for X, y in ((b"text", b"text"), (None, b"text"), (b"", None)):
+        np.savez(path, **{k: np.zeros((3, 2)) for k, v in (("X", X), ("y", y)) if v is None})
+        with zipfile.ZipFile(path, "a") as archive:
+            for name, content in (("X.npy", X), ("y", y)):
+                if content is not None:
+                    archive.writestr(name, content)
+        refuses(path)
+        with pytest.raises(ValueError, match="t.npz"):
+            features(path) if X is not None else read(path)
+
+
+def test_arrays_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "t.npz"
+    np.savez(path, X=np.zeros((3, 2)), y=np.zeros(3))
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile's own
+        archive.writestr("X.npy", archive.read("X.npy"))
+    refuses(path, "holds 'X' more than once")
 
 
 # --- idx ---

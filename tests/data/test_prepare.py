@@ -78,6 +78,37 @@ def test_standardizer_leaves_constant_columns_finite():
     assert scaler.scale[0] == 1 and (scaler.transform(X)[:, 0] == 0).all()
 
 
+@pytest.mark.parametrize("size", [1e-308, 1e-200, 1e-160, 1e154, 1e200, 1.7e308 / 2])
+@pytest.mark.parametrize("common", [False, True])
+def test_standardizer_of_numbers_of_any_size(size, common):
+    """Squares overflow from 1e154 on and vanish below 1e-162; the scale is still that of smaller numbers."""
+    X = np.array([[0.5, 0.25], [1.0, -0.5], [-0.75, 1.0], [0.125, 0.125]])
+    small, found = Standardizer(X, common), Standardizer(X * size, common)
+    assert np.allclose(found.mean / size, small.mean, rtol=1e-7)
+    assert np.allclose(found.scale / size, small.scale, rtol=1e-7)
+    assert np.allclose(found.transform(X * size), small.transform(X), rtol=1e-6)
+
+
+def test_standardizer_beside_columns_of_usual_size():
+    """And the usual ones keep their bits."""
+    X = rng().standard_normal((200, 3)) * 7 + 3
+    wide = np.c_[X, X[:, 0] * 1e200, np.full(200, 1e300)]
+    usual, found = Standardizer(X), Standardizer(wide)
+    assert np.array_equal(found.mean[:3], usual.mean) and np.array_equal(found.scale[:3], usual.scale)
+    assert found.scale[3] == pytest.approx(usual.scale[0] * 1e200) and found.scale[4] == 1
+    assert np.isfinite(found.transform(wide)).all() and (found.transform(wide)[:, 4] == 0).all()
+    singles = np.array([[3e38], [-3e38], [1e38]], np.float32)
+    assert Standardizer(singles).scale[0] == pytest.approx(2.494438e38)
+
+
+@pytest.mark.parametrize("bad", [[1.7e308, -1.7e308], [np.inf, 1.0], [np.nan, 1.0]])
+def test_standardizer_refuses_what_no_scale_fits(bad):
+    with pytest.raises(ValueError, match="X: column 1 reaches from .* takes finite numbers"):
+        Standardizer(np.c_[[1.0, 2.0], bad])
+    with pytest.raises(ValueError, match="speed reaches from"):
+        Standardizer(np.c_[[1.0, 2.0], bad], labels=["mass", "speed"])
+
+
 def test_common_scale_keeps_rare_pixels_small():
     X = rng().integers(0, 200, (400, 6)).astype(np.uint8)
     X[:, 0] = 0

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import re
 import shutil
 import subprocess
 
@@ -59,12 +60,13 @@ def compiled(tmp_path):
         flags = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-O1", "-shared", "-fPIC"]
         done = subprocess.run([CC, *flags, source, "-o", library], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        kind = ctypes.c_double if t.net.dtype == np.float64 else ctypes.c_float
+        kinds = re.search(rf"^void {name}\(const (\w+) \*x, (\w+) \*y\);", source.read_text(), re.M).groups()
         function = getattr(ctypes.CDLL(str(library)), name)
         function.restype = None
-        X, out = np.ascontiguousarray(X, t.net.dtype), np.full((len(X), t.net.sizes[-1]), np.nan, t.net.dtype)
+        taken, given = ({"float": "f4", "double": "f8"}[kind] for kind in kinds)
+        X, out = np.ascontiguousarray(X, taken), np.full((len(X), t.net.sizes[-1]), np.nan, given)
         for row, y in zip(X, out, strict=True):
-            function(row.ctypes.data_as(ctypes.POINTER(kind)), y.ctypes.data_as(ctypes.POINTER(kind)))
+            function(row.ctypes.data_as(ctypes.c_void_p), y.ctypes.data_as(ctypes.c_void_p))
         return out
 
     return run
@@ -119,6 +121,7 @@ def test_c_has_all_of_the_formulas_maths(tmp_path, rng, dtype):
         ["#include <stdint.h>\nstatic const float zero = 0;\n#define INFINITE (1 / zero)"],
         cfile._TYPES,
     )
+    types = {d: {**fields, "p": ""} for d, fields in types.items()}
     built = {name: cfile._function(name, dtype, f) for name, (f, _, _) in formula.items()}
     helpers = sorted(set().union(*(needs for _, needs in built.values())))
     real = types[np.dtype(dtype)]["r"]
@@ -155,7 +158,27 @@ def test_c_names(rng, tmp_path):
     for name in ("2x", "a b", "", None, "x;", "f(x)"):
         with pytest.raises(ValueError, match="takes a C identifier"):
             t.to_c(tmp_path / "x.c", name)
+    for name in ("int", "for", "double", "_Bool", "inline", "class", "new", "main", "exp", "sqrtf", "printf",
+                 "int32_t", "uint_fast8_t", "INT64_C", "_Model", "a__b", "NULL"):  # fmt: skip
+        with pytest.raises(ValueError, match="which C or C[+][+] has for itself"):
+            t.to_c(tmp_path / "x.c", name)
     assert not (tmp_path / "x.c").exists()
+
+
+@pytest.mark.parametrize("compiler", [("cc", "-std=c99"), ("c++", "-x", "c++")])
+def test_two_models_go_into_one_file(rng, tmp_path, compiler):
+    """As an Arduino sketch includes them; every helper, constant and macro has its model's name."""
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"needs {compiler[0]}")
+    t = trainer(rng, [11, *rng.integers(1, 9, len(ACTIVATIONS)), 7], ACTIVATIONS)
+    other, _ = rich(rng, loss="gaussian_nll")
+    for name, model in {"p": t, "q": t, "x": other, "i": other}.items():
+        model.to_c(tmp_path / f"{name}.c", name)
+    both = tmp_path / "all.c"
+    both.write_text("".join(f'#include "{name}.c"\n' for name in "pqxi"))
+    flags = ["-Wall", "-Wextra", "-Werror", "-c", "-o", tmp_path / "all.o"]
+    done = subprocess.run([*compiler, *flags, both], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @needs_cc
@@ -165,10 +188,77 @@ def test_c_of_a_prepared_model_takes_raw_inputs_and_names_things(rng, compiled, 
     assert error(compiled(t, encoded), t.predict(X)) < 1e-6
     text = (tmp_path / "predict.c").read_text()
     assert "x[0] size * / evil" in text
-    t.preparation = Preparation(2, classes=['a"b', "c\\d\n"])
-    t.loss = fb.losses.CrossEntropy()
+
+
+@needs_cc
+def test_c_labels_hold_any_character(rng, compiled, tmp_path):
+    """Read back from the compiled file. Names of columns stand in a comment, and stay in it."""
+    t, X = trainer(rng, [2, 7]), rng.standard_normal((1, 2))
+    labels = ['a"b', "c\\d\n", "%d ?" + "?/ ??=", "\a\x7f1", "é中", "\U0001f600f", ""]
+    names = ["*\\ void evil(", "/" + "*\r\n\0??/ \ud800é*" + "/"]
+    t.preparation = Preparation(2, names, classes=labels)
     compiled(t, X, "classes")
-    assert '"a\\"b"' in (tmp_path / "classes.c").read_text()
+    table = (ctypes.c_char_p * 7).in_dll(ctypes.CDLL(str(tmp_path / "classes.so")), "classes_classes")
+    assert [text.decode() for text in table] == labels
+
+
+@pytest.fixture(params=[(2010, 1), (1e6, 1), (1e9, 0.5), (-3e4, 1e-3), (1e-3, 1e-9)], ids=str)
+def far(request, rng):
+    """(a trained regression of columns far from 0 in their own deviations, X, what it should predict)."""
+    mean, deviation = request.param
+    X = mean + deviation * rng.standard_normal((200, 3))
+    X[::9, 1] = np.nan
+    y = (np.nan_to_num(X, nan=mean) - mean) @ rng.standard_normal((3, 2))
+    t = fb.Trainer(fb.MLP([3, 16, 2], "tanh", seed=0), "mse", fb.Adam(0.01), seed=0)
+    t.preparation = Preparation.fit(X, 1e6 + y / deviation)
+    t.fit(X, 1e6 + y / deviation, epochs=20)
+    X = X[np.isfinite(X).all(axis=1)]
+    p = t.preparation
+    net = t.net
+    hidden = np.tanh((X - p.mean) / p.scale @ net.weights[0].astype(float) + net.biases[0])
+    return t, X, (hidden @ net.weights[1].astype(float) + net.biases[1]) * p.y_scale + p.y_mean
+
+
+def near(got, wanted):
+    """The largest difference, of the wanted values' deviation: of values far from 0 the size hides it."""
+    assert got.shape == wanted.shape
+    return (np.abs(got - wanted) / wanted.std(axis=0)).max()
+
+
+def test_columns_far_from_0_are_predicted_right(far):
+    t, X, wanted = far
+    assert t.predict(X).dtype == np.float64 and near(t.predict(X), wanted) < 2e-6
+
+
+@needs_cc
+def test_columns_far_from_0_in_c(far, compiled):
+    t, X, wanted = far
+    assert near(compiled(t, X), wanted) < 2e-6
+
+
+def test_columns_far_from_0_in_onnx(far, tmp_path):
+    pytest.importorskip("onnx")
+    t, X, wanted = far
+    t.to_onnx(tmp_path / "m.onnx")
+    assert near(onnx_run(tmp_path / "m.onnx", X), wanted) < 2e-6
+
+
+def test_columns_far_from_0_in_torch(far):
+    torch = pytest.importorskip("torch")
+    t, X, wanted = far
+    module = t.to_torch()
+    assert {parameter.dtype for parameter in module.parameters()} == {torch.float64}
+    assert near(module(torch.from_numpy(X)).detach().numpy(), wanted) < 2e-6
+    assert near(fb.Trainer(fb.from_torch(module), "mse").predict(X), wanted) < 2e-6
+
+
+def test_exports_refuse_weights_that_are_not_finite(rng, tmp_path):
+    t = trainer(rng, [3, 4, 2])
+    t.net.biases[1][0] = np.inf
+    for export in (t.to_torch, lambda: t.to_onnx(tmp_path / "m"), lambda: t.to_c(tmp_path / "m")):
+        with pytest.raises(ValueError, match="net: got NaN or inf in biases.1, an export takes finite"):
+            export()
+    assert not list(tmp_path.iterdir())
 
 
 def prepared(rng):
@@ -187,7 +277,8 @@ def prepared(rng):
 def onnx_run(path, X):
     runtime = pytest.importorskip("onnxruntime")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(["Y"], {"X": np.asarray(X, "f4")})[0]
+    kind = {"tensor(float)": "f4", "tensor(double)": "f8"}[session.get_inputs()[0].type]
+    return session.run(["Y"], {"X": np.asarray(X, kind)})[0]
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -355,7 +446,7 @@ def test_to_torch_folds_a_preparation(rng):
     torch = pytest.importorskip("torch")
     t, X = prepared(rng)
     t.net.weights[1][:] = rng.standard_normal(t.net.weights[1].shape)
-    assert error(t.to_torch()(torch.from_numpy(X)).detach(), t.predict(X)) < 1e-5  # x ~ 700 deviations from 0
+    assert error(t.to_torch()(torch.from_numpy(X.astype(float))).detach(), t.predict(X)) < 1e-6
 
 
 def test_from_torch_modules():
@@ -397,6 +488,96 @@ def test_from_torch_refuses_what_is_no_mlp():
     ]:
         with pytest.raises(ValueError, match=says):
             fb.from_torch(module)
+
+
+@pytest.mark.parametrize(
+    "shared", ["activation", "norm", "dropout", "linear", "block", "block in a block", "prelu"]
+)
+def test_from_torch_reads_a_module_as_often_as_it_stands_there(rng, shared):
+    """Module.children() names a module once, however often it is run."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+    torch.manual_seed(0)
+    first, last, more = nn.Linear(5, 8), nn.Linear(8, 3), [nn.Linear(8, 8) for _ in range(2)]
+    act, norm, drop = nn.Tanh(), nn.LayerNorm(8), nn.Dropout(0.25)
+    block = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU())
+    slope = nn.PReLU(8)
+    with torch.no_grad():
+        for array in (norm.weight, norm.bias, block[1].weight, block[1].running_mean, slope.weight):
+            array.normal_()
+    steps = {
+        "activation": [first, act, more[0], act, more[1], act, last],
+        "norm": [first, norm, act, more[0], norm, nn.ReLU(), last],
+        "dropout": [drop, first, act, drop, more[0], nn.ReLU(), drop, last],
+        "linear": [first, act, more[0], act, more[0], nn.ReLU(), last],
+        "block": [first, nn.ReLU(), block, block, last],
+        "block in a block": [first, nn.ReLU(), nn.Sequential(block, nn.Sequential(block), block), last],
+        "prelu": [first, slope, more[0], slope, last],
+    }[shared]  # fmt: skip
+    module = nn.Sequential(*steps).double().eval()
+    net = fb.from_torch(module)
+    X = rng.standard_normal((20, 5))
+    assert error(fb.Trainer(net, "mse").predict(X), module(torch.from_numpy(X)).detach()) < 1e-12
+    if shared == "dropout":
+        assert net.input_dropout == 0.25 and net.dropouts == [0.25, 0.25]
+
+
+def test_from_torch_reads_a_subclass_that_runs_as_a_sequential_does(rng):
+    torch = pytest.importorskip("torch")
+
+    class Named(torch.nn.Sequential):
+        pass
+
+    class Other(torch.nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) + x
+
+    layers = torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)
+    assert fb.from_torch(Named(*layers)).activations == ["tanh"]
+    with pytest.raises(ValueError, match="module: got 'Other'"):
+        fb.from_torch(Other(*layers))
+
+
+def test_from_torch_refuses_what_it_would_read_half():
+    """A class of torch's name with another forward, hooks, what training alone does, wrong arrays."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    class Linear(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    def patched(change):
+        layer = nn.Linear(4, 4)
+        return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), change(layer) or layer)
+
+    def own_forward(layer):
+        layer.forward = lambda x: x
+
+    norms, prune = torch.nn.utils, pytest.importorskip("torch.nn.utils.prune")
+    for module, says in [
+        (nn.Sequential(Linear(4, 4)), r"got '.*test_export.*Linear'"),
+        (patched(lambda layer: prune.l1_unstructured(layer, "weight", 0.5)), "with hooks"),
+        (patched(lambda layer: norms.spectral_norm(layer)), "with hooks"),
+        (patched(lambda layer: norms.parametrizations.weight_norm(layer)), "got 'ParametrizedLinear'"),
+        (patched(lambda layer: layer.register_forward_hook(lambda m, x, y: y + 1) and None), "with hooks"),
+        (patched(own_forward), "with a forward of its own"),
+        (nn.Sequential(nn.Flatten(0), nn.Linear(4, 4)), "takes start_dim=1"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5)), "Dropout behind the last"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.LayerNorm(4), nn.Linear(4, 4)), "behind Dropout"),
+        (nn.ModuleList([nn.Linear(4, 4)]), "ModuleList"),
+        (nn.Linear(4, 4, device="meta"), "meta"),
+        (nn.Linear(4, 4, dtype=torch.complex64), "complex64, takes floats"),
+        ({"0.weight": np.zeros((5, 3)), "0.bias": np.zeros(1)}, r"got bias \(1,\), takes \(5,\)"),
+        ({"0.weight": np.zeros((5, 3), np.int8)}, "got dtype int8"),
+        ({"0.weight": [["a"]]}, "dtype <U1"),
+        ({"e.weight": np.zeros(3), "0.weight": np.zeros((5, 3))}, "e.weight"),
+        ({"0.weight": np.zeros((5, 3)), "0.scale": np.zeros(5)}, "0.scale"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            fb.from_torch(module)
+    eight = {"0.weight": torch.ones(5, 3, dtype=torch.float8_e4m3fn)}
+    assert fb.from_torch(eight).weights[0].tolist() == [[1.0] * 5] * 3
 
 
 def test_from_a_state_dict_of_arrays(rng):

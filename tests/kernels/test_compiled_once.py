@@ -9,6 +9,7 @@ import pkgutil
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -229,7 +230,10 @@ def runs(tmp_path_factory):
     (blocked.root / "kernels" / "cpu" / "__pycache__").write_text("")
     nowhere = {"NUMBA_CACHE_DIR": str(file / "cache"), "XDG_CACHE_HOME": str(file), "HOME": str(file)}
     processes = checkout.start(), blocked.start(**nowhere)
+    time.sleep(3)
+    waiting = checkout.start()
     result = {"first": checkout.end(processes[0]), "uncached": blocked.end(processes[1])}
+    result["waiting"] = checkout.end(waiting)
     result["second"], result["backwards"] = checkout.run(), checkout.run("backwards")
     checkout.append("formulas.py", "\nACTIVATION[codes.RELU] = lambda m, z: z * 0.0\n")
     changed = checkout.start("alone")
@@ -258,9 +262,10 @@ def test_the_first_process_compiles_and_keeps(runs):
     assert runs["first"]["misses"] == {"run": 1, "leaves": 1}
 
 
-@pytest.mark.parametrize("which", ["second", "backwards"])
+@pytest.mark.parametrize("which", ["waiting", "second", "backwards"])
 def test_the_next_process_loads_everything(runs, which):
-    """Also one that imported the kernels in another order: what is bound to what must not depend on it."""
+    """Also one that came while the first one compiled, and one that imported the kernels in another order:
+    what is bound to what must not depend on it."""
     first, second = runs["first"], runs[which]
     assert second["compiled"] == []
     assert second["hits"] == {"run": 1, "leaves": 1}
@@ -289,7 +294,7 @@ def test_the_digest_sees_every_kernel_file(tmp_path):
     """Edited, added, renamed or removed."""
     kernels = tmp_path / "kernels"
     shutil.copytree(ROOT / "kernels", kernels, ignore=shutil.ignore_patterns("__pycache__"))
-    spec = importlib.util.spec_from_file_location("fastbp_jit_copy", kernels / "jit.py")
+    spec = importlib.util.spec_from_file_location("fastbp.kernels.jit_copy", kernels / "jit.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Drawing and exporting are below what offers them, History and Trainer; only __init__ is above cli's
 # reach, which asks it for the version. dev is a command, no import path.
 FLOORS = (
-    "errors math printing types",
+    "errors math printing types writing",
     "initializers metrics prepare datasets",
     "network drawing",
     "data pictures",
@@ -28,6 +28,7 @@ FLOORS = (
     "training",
     "models sklearn",
     "cli dev",
+    "__main__",
 )
 PUBLIC = set(
     "optimizers losses schedules initializers callbacks metrics data prepare preparation datasets "
@@ -156,7 +157,7 @@ def test_every_room_has_one_floor_and_the_top_folder_is_what_users_import():
     rooms = [name.split(".")[1] for name in REST if name.count(".") == 1]
     assert sorted(rooms) == sorted(" ".join(FLOORS).split())
     files = {path.stem for path in (ROOT / "fastbp").glob("*.py")}
-    assert files - {"__init__", "errors", "printing", "dev"} == PUBLIC - {
+    assert files - {"__init__", "__main__", "errors", "printing", "writing", "dev"} == PUBLIC - {
         "data",
         "datasets",
         "losses",

@@ -340,7 +340,8 @@ else:
     from types import SimpleNamespace
     from fastbp.cli import command, train
     args = command._parser().parse_args(["train", "digits", "--max-norm", "1.5"])
-    assert train._trainer(args, 6, SimpleNamespace(loss="mse", n_out=3), y, 8).max_norm == 1.5
+    run = SimpleNamespace(task=SimpleNamespace(loss="mse", n_out=3), train=(X, y), batch=8)
+    assert train._trainer(args, 6, run).max_norm == 1.5
 """
 
 

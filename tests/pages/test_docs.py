@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
 
 import fastbp
@@ -78,30 +79,37 @@ def test_the_api_page_is_up_to_date():
         assert f"fb.{name}" in heads or f"fastbp.{name}" in heads, name
 
 
-def run(page, names):
-    """The Python examples of a page, one after the other; returns the names that they made."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(encoding="utf-8"), re.M | re.S)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, f"docs/{page}", "exec"), names)
-    return names
-
-
-def test_guide(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("sklearn")
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """run(page): what its Python left, and what its commands printed; as pasted into an empty folder."""
     monkeypatch.chdir(tmp_path)
-    names = run("guide.md", {})
+    return pages.run
+
+
+def test_every_page_with_code_is_run():
+    """By the tests below, the README's in test_readme.py; two need what is not everywhere."""
+    coded = [page for page in pages.PAGES if "python" in dict(pages.blocks(page))]
+    here = {f"docs/{name}" for name in (*OTHERS, "guide.md", "fitting.md", "sklearn.md", "gpu.md")}
+    elsewhere = {"README.md", "docs/maths.md", "fastbp/datasets/README.md"}
+    assert {page.relative_to(ROOT).as_posix() for page in coded} == here | elsewhere
+
+
+def test_guide(run, tmp_path):
+    pytest.importorskip("sklearn")
+    names, printed = run(DOCS / "guide.md")
     X, y, test = names["X"], names["y"], names["test"]
     assert np.mean(names["digit"] == y[test]) > 0.88 and names["model"].score(X[test], y[test]) > 0.94
     assert names["trainer"].evaluate(X[test], y[test])["accuracy"] > 0.94
     assert names["regression"].evaluate(names["Z"][test], names["centre"][test], metrics=["r2"])["r2"] > 0.7
-    assert {p.name for p in tmp_path.iterdir()} == {"log.csv", "digits.safetensors", "digits.c"}
-    assert "layer 0 forward" in capsys.readouterr().out
+    made = {"log.csv", "digits.safetensors", "digits.c", "houses.csv", "new.csv", "prices.csv"}
+    assert {p.name for p in tmp_path.iterdir()} >= made
+    assert float(re.search(r"^test R2 +(\S+)", printed, re.M)[1]) > 0.98
+    prices = np.loadtxt("prices.csv", skiprows=1, delimiter=",")
+    assert prices == pytest.approx([3000 * 80 - 1500 * 5, 3000 * 120 - 1500 * 40], rel=0.1)
 
 
-def test_fitting(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    names = run("fitting.md", {})
+def test_fitting(run, tmp_path, capsys):
+    names, _ = run(DOCS / "fitting.md")
     assert {p.name for p in tmp_path.iterdir()} >= {"best.safetensors", "log.csv", "logs", "layers.png"}
     assert names["codes"].shape == (1797, 8)
     assert np.mean((names["again"] - names["X"]) ** 2) < 0.5 * names["X"].var()
@@ -110,18 +118,31 @@ def test_fitting(tmp_path, monkeypatch, capsys):
     assert "worst_class" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "page", ["training.md", "layers.md", "functions.md", "sklearn.md", "speed.md", "reproduce.md"]
-)
-def test_other_pages(page, tmp_path, monkeypatch, capsys, rng):
-    """What these leave out: the data."""
-    monkeypatch.chdir(tmp_path)
-    if page == "sklearn.md":
-        pytest.importorskip("sklearn")
-    X, y = rng.standard_normal((256, 784)), rng.integers(0, 10, 256)
-    names = run(page, {"fb": fastbp, "X": X, "y": y, "Xt": X, "yt": y, "frame": X[:, :5]})
+def test_sklearn(run):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("pandas")
+    names, _ = run(DOCS / "sklearn.md")
+    assert names["model"].score(names["X"], names["y"]) > 0.95
+
+
+def test_gpu(run):
+    """Read, at least: it runs where torch finds a GPU."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        assert run(DOCS / "gpu.md")[0]["out"].is_cuda
+    for language, text in pages.blocks(DOCS / "gpu.md"):
+        assert language != "python" or compile(text, "gpu.md", "exec")
+
+
+OTHERS = ("api.md", "training.md", "layers.md", "functions.md", "speed.md", "reproduce.md")
+
+
+@pytest.mark.parametrize("page", OTHERS)
+def test_other_pages(page, run, tmp_path, capsys):
+    names, _ = run(DOCS / page)
     if page == "training.md":
-        assert names["trainer"].steps == 20 * 2 and (tmp_path / "model.safetensors").exists()
+        assert names["trainer"].steps == 20 * 12 and (tmp_path / "model.safetensors").exists()
+        assert names["trainer"].evaluate(names["Xt"], names["yt"])["accuracy"] > 0.9
     if page == "layers.md":
         assert names["net"].embeddings[0].shape == (50, 8) and names["net"].norms == ["layer"] * 3
     if page == "speed.md":
@@ -129,6 +150,28 @@ def test_other_pages(page, tmp_path, monkeypatch, capsys, rng):
     if page == "reproduce.md":
         activation, loss = re.findall(r"^(?:activation|loss) (.+)$", capsys.readouterr().out, re.M)
         assert 0 < float(activation) < 5 and 0 < float(loss) < 5  # seconds: compiled, not loaded
+
+
+def test_the_data_sets_page(run):
+    assert run(ROOT / "fastbp" / "datasets" / "README.md")[0]["X"].shape == (1797, 64)
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_commands_name_what_is_there(page):
+    """Files, modules and extras; the options of fastbp are tried by those that run."""
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    commands = [w for language, text in pages.blocks(page) if language == "bash" for w in pages.lines(text)]
+    for words in commands:
+        assert pages.lacking(words, project["optional-dependencies"]) == [], words
+
+
+def test_the_reader_of_commands():
+    text = "pip install '.[plot,x]' && fastbp train a.csv  # a && b\npython -m bench.nothing tests/no.py\n"
+    found = list(pages.lines(text))
+    assert found[1] == ["fastbp", "train", "a.csv"] and len(found) == 3
+    lacking = [pages.lacking(words, {"plot"}) for words in found]
+    assert lacking == [["x"], [], ["bench.nothing", "tests/no.py"]]
 
 
 PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md"), ROOT / "kernels" / "README.md"])

@@ -82,3 +82,13 @@ def test_pre_commit_runs_what_is_here():
     assert len(set(re.findall(r"\[(ruff==[\d.]+)\]", hooks))) == 1
     tests = re.findall(r"\btests/[\w/.]+", hooks)
     assert tests and all((ROOT / path).exists() for path in tests)
+
+
+def test_what_is_said_of_systems_is_what_the_hosts_are_to_run():
+    """A row for each host of the workflow; none of it is called run before a host has run it."""
+    flow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    table = POLICIES.split("### Where it runs")[1].split("\n\n")[0]
+    hosts = set(re.findall(r"runs-on: (\S+)", flow)) - {"ubuntu-latest"}
+    assert hosts and all(f"`{host}`" in table for host in hosts)
+    for path in re.findall(r"(?:tests|\.github)/[\w/.-]+\w", table):
+        assert (ROOT / path).exists(), path

@@ -35,7 +35,7 @@ def test_the_python_example(tmp_path, monkeypatch):
 def test_ci_runs_the_commands_as_they_stand_here():
     stated = [block.strip() for block in blocks("bash")]
     assert stated == [
-        "pip install . && fastbp train digits",
+        "pip install '.[plot]' && fastbp train digits",
         "pip install '.[test]' && pytest -n 2 --dist loadfile",
     ]
     done = subprocess.run(["bash", ROOT / ".ci" / "run", "commands"], capture_output=True, text=True)

@@ -14,14 +14,6 @@ import fastbp
 
 ROOT = Path(__file__).resolve().parents[2]
 WHERE = Path(fastbp.__file__).resolve().parents[1]  # of a checkout, or site-packages
-# what pages leave out that speak of data and a trainer that the reader has
-BEFORE = """\
-import numpy as np
-import fastbp as fb
-X, y = np.zeros((256, 784)), np.zeros(256, dtype=np.int64)
-Xt, yt, frame = X, y, X[:, :5]
-trainer = fb.Trainer(fb.MLP([784, 10]))
-"""
 CALLBACK = """\
 import fastbp as fb
 class Mine(fb.Callback):
@@ -52,9 +44,7 @@ def write(folder):
         text = page.read_text(encoding="utf-8")
         code = "".join(re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S))
         if code:
-            before = "" if re.search(r"^X, y = ", code, re.M) else BEFORE
-            more = "import torch\n" if page.stem == "gpu" else ""
-            (folder / f"page_{page.stem.lower()}.py").write_text(before + more + code, encoding="utf-8")
+            (folder / f"page_{page.stem.lower()}.py").write_text(code, encoding="utf-8")
     (folder / "callback.py").write_text(CALLBACK, encoding="utf-8")
     for path in (ROOT / "examples").glob("[a-z]*.py"):
         (folder / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")

@@ -393,7 +393,7 @@ BAD = [
     ({"dtype": "float16"}, "dtype: got 'float16'"),
     ({"dropout": 1.0}, "dropout: got 1.0"),
     ({"dropout": 0.5, "solver": "lbfgs"}, "dropout: got 0.5 with solver='lbfgs'"),
-    ({"device": "gpu"}, "device: got 'gpu'"),
+    ({"device": "tpu"}, "device: got 'tpu'"),
     ({"n_jobs": 0}, "n_jobs: got 0, takes a whole number but 0, or None"),
     ({"n_jobs": 1, "threads": 1}, "n_jobs: got 1 beside threads=1"),
     ({"loss": "log_los"}, "loss: got 'log_los'; did you mean 'log_loss'"),

@@ -1,5 +1,7 @@
 """preset="tabular": any columns in, sensible scores out."""
 
+import decimal
+
 import numpy as np
 import pytest
 
@@ -32,20 +34,20 @@ def people(rows=120, seed=0):
 
 def test_columns_become_numbers():
     frame = people()
-    prepared = TabularPreprocessor().fit(frame)
+    with pytest.warns(UserWarning, match="left out 'constant' .one value, 1.; TabularPreprocessor.keep="):
+        prepared = TabularPreprocessor().fit(frame)
     names = [
         "age",
         "age_missing",
         "town_Bonn",
         "town_Oslo",
         "town_Rome",
-        "member_True",
+        "member",
         "children",
-        "constant",
     ]
     assert list(prepared.get_feature_names_out()) == names
     out = prepared.transform(frame)
-    assert out.dtype == np.float32 and out.shape == (120, 8) and np.abs(out).max() < 3
+    assert out.dtype == np.float32 and out.shape == (120, 7) and np.abs(out).max() < 3
     age = frame["age"].to_numpy()
     known = ~np.isnan(age)
     low, middle, high = np.quantile(age[known], (0.25, 0.5, 0.75))
@@ -55,7 +57,10 @@ def test_columns_become_numbers():
     assert len(np.unique(out[known, 1])) == 1 and (out[~known, 1] > out[known, 1][0]).all()
     assert (out[3, 2:5] == out[:, 2:5].min(axis=0)).all()  # no town: no column is on
     assert set(np.sign(out[:, 5])) <= {-1.0, 0.0, 1.0} and len(np.unique(out[:, 5])) == 2
-    assert (out[:, 7] == 0).all()
+    assert prepared.left_out_ == {"constant": "one value, 1"}
+    kept = TabularPreprocessor(keep=["constant"]).fit(frame)
+    assert list(kept.get_feature_names_out()) == [*names, "constant"]
+    assert (kept.transform(frame)[:, 7] == 0).all()
 
 
 def test_what_is_new_and_what_is_wrong():
@@ -66,7 +71,7 @@ def test_what_is_new_and_what_is_wrong():
     assert (prepared.transform(new)[:, 2:5] == prepared.transform(frame)[3, 2:5]).all()
     with pytest.raises(ValueError, match="feature names should match"):
         prepared.transform(frame.drop(columns="town"))
-    with pytest.raises(ValueError, match="a column of numbers in fit now has text"):
+    with pytest.raises(ValueError, match="column 'age' has 'old' in row 0, takes numbers"):
         prepared.transform(frame.assign(age="old"))
     with pytest.raises(ValueError, match="infinity"):
         prepared.transform(frame.assign(age=np.inf))
@@ -138,3 +143,75 @@ def test_regression_in_the_targets_own_units():
     assert model.predict(Xt).min() >= y.min() and model.predict(Xt).max() <= y.max()
     both = MLPRegressor(preset="tabular", max_iter=60, random_state=0).fit(X, np.c_[y, -y])
     assert both.predict(Xt).shape == (len(Xt), 2) and both.score(Xt, np.c_[yt, -yt]) > 0.2
+
+
+def types_of(x):
+    """(name, X) with the same column of numbers, or of days in their order, in every type."""
+    polars, pyarrow = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    days = pandas.Timestamp("2020-06-01") + pandas.to_timedelta(np.round(x * 100), "D")
+    values = [None, *np.round(x, 3).tolist()[1:]]
+    exact = [None if v is None else decimal.Decimal(str(v)) for v in values]
+    frame = {
+        "float64": x,
+        "objects": pandas.Series(x, dtype=object),
+        "objects, one None": pandas.Series(values, dtype=object),
+        "Decimal": exact,
+        "text": [None if v is None else f"{v:.3f}%" for v in values],
+        "nullable": pandas.array(values, dtype="Float64"),
+        "Arrow": pandas.array(values, dtype="double[pyarrow]"),
+        "days": days,
+        "days, one missing": [None, *days[1:]],
+        "days with a zone": days.tz_localize("Europe/Oslo"),
+        "days as text": days.astype(str),
+        "spans": days - days[0],
+    }
+    yield from ((name, pandas.DataFrame({"x": column})) for name, column in frame.items())
+    yield "numpy objects", x[:, None].astype(object)
+    yield "numpy days", days.to_numpy()[:, None]
+    yield "names that are no text", pandas.DataFrame({0: pandas.Series(x, dtype=object)})
+    yield "polars Decimal", polars.DataFrame({"x": exact})
+    yield "polars days", polars.DataFrame({"x": days.to_pydatetime().tolist()})
+    yield "Arrow table", pyarrow.table({"x": exact})
+
+
+def test_numbers_and_dates_of_every_type_teach_alike(rng):
+    """Objects and dates were one-hot, so that nothing was learned: 0.4 for 0.98."""
+    x = rng.normal(size=200)
+    y = (x > 0).astype(int)
+    for name, X in types_of(x):
+        prepared = TabularPreprocessor().fit(X)
+        assert len(prepared.get_feature_names_out()) <= 9, name
+        rows = prepared.transform(X)
+        kept, held = np.arange(200) < 150, np.arange(200) >= 150
+        model = MLPClassifier(preset="tabular", max_iter=20, random_state=0)
+        cut = (lambda index: X.iloc[index]) if hasattr(X, "iloc") else lambda index: X.filter(index)  # noqa: B023
+        if isinstance(X, np.ndarray):
+            cut = lambda index: X[index]  # noqa: B023, E731
+        assert model.fit(cut(kept), y[kept]).score(cut(held), y[held]) > 0.9, name
+        assert np.array_equal(prepared.transform(cut(held)), rows[held]), name
+
+
+def test_names_of_what_a_date_becomes(rng):
+    days = pandas.Timestamp("2020-06-01") + pandas.to_timedelta(rng.integers(0, 900, 60), "D")
+    frame = pandas.DataFrame({"d": [None, *days[1:]], "x": rng.random(60)})
+    assert TabularPreprocessor().fit(frame).get_feature_names_out().tolist() == [
+        "d_year", "d_season_sine", "d_season_cosine", "d_weekday_sine", "d_weekday_cosine", "d_age",
+        "d_missing", "x",
+    ]  # fmt: skip
+
+
+def test_columns_that_say_nothing_are_left_out_unless_they_are_to_be_kept(rng):
+    frame = pandas.DataFrame({"row": range(80), "x": rng.random(80), "who": [f"name {i}" for i in range(80)]})
+    y = (frame.x > 0.5).astype(int)
+    with pytest.warns(UserWarning, match="left out 'row' .numbers the rows, 0 to 79.; 'who' .80 different"):
+        model = MLPClassifier(preset="tabular", max_iter=2).fit(frame, y)
+    assert model.coefs_[0].shape[0] == 1 and model.n_features_in_ == 3
+    with pytest.warns(UserWarning, match="left out 'who'"):
+        model = clone(MLPClassifier(preset=TabularPreprocessor(keep=["row"]), max_iter=2)).fit(frame, y)
+    assert model.coefs_[0].shape[0] == 2 and model.predict(frame).shape == (80,)
+    with pytest.raises(ValueError, match="no column is left: 'who' .*keep"):
+        TabularPreprocessor().fit(frame[["who"]])
+    with pytest.raises(ValueError, match="preset: got 'table', takes None, 'tabular' or a TabularPreproc"):
+        MLPClassifier(preset="table").fit(frame, y)
+    with pytest.raises(ValueError, match="got two named 'x'"):
+        TabularPreprocessor().fit(frame.set_axis(["x", "y", "x"], axis=1))

@@ -213,6 +213,25 @@ def test_texts_and_missing_numbers_have_none(rng):
     assert h.relative(found[:, 0], (at(1e-5) - at(-1e-5)) / 2e-5) < 1e-7
 
 
+def test_dates_have_none_and_what_is_left_out_counts_for_nothing(rng):
+    pd = pytest.importorskip("pandas")
+    table = pd.DataFrame(
+        {
+            "when": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, 40), unit="D"),
+            "same": np.ones(40),
+            "size": rng.standard_normal(40),
+        }
+    )
+    with pytest.warns(UserWarning, match="left out"):
+        prepared = preparation.Preparation.fit(table, rng.standard_normal((40, 1)))
+    trainer = fb.Trainer(fb.MLP([prepared.inputs, 8, 1], "tanh", seed=0, dtype="float64"), "mse")
+    trainer.preparation = prepared
+    found = trainer.input_gradients(table, 0)
+    assert np.isnan(found[:, 0]).all() and (found[:, 1] == 0).all()
+    parts = [trainer.predict(table.assign(size=table["size"] + d))[:, 0] for d in (1e-5, -1e-5)]
+    assert h.relative(found[:, 2], (parts[0] - parts[1]) / 2e-5) < 1e-6
+
+
 def test_gradients_from_a_gradient_in_the_targets_unit(rng):
     """The gradient of a loss of raw predictions, by central differences in a weight."""
     X, y = 5 + rng.standard_normal((20, 3)), 100 + 30 * rng.standard_normal((20, 2))

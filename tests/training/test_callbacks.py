@@ -29,7 +29,8 @@ def trainer(lr=0.01, **options):
 def stopped_after(values, **options):
     """Epochs until an EarlyStopping ends a fit whose val_loss takes these values; the callback."""
     params = np.zeros(1)
-    fake = SimpleNamespace(stop_training=False, net=SimpleNamespace(params=params), ema=None, turns=Turns())
+    net, history = SimpleNamespace(params=params), fb.History()
+    fake = SimpleNamespace(stop_training=False, net=net, history=history, ema=None, turns=Turns())
     stopping = cb.EarlyStopping(**options)
     stopping.trainer = fake
     stopping.on_train_begin()

@@ -121,8 +121,8 @@ def test_table_and_picture(rng, tmp_path):
     ]  # fmt: skip
     assert "frozen" in lines[3] and len(set(map(len, lines[1:5]))) == 1
     pytest.importorskip("matplotlib")
-    path = d.plot(tmp_path / "layers.png")
-    assert path.stat().st_size > 20_000
+    picture = d.plot(tmp_path / "layers.png")
+    assert picture.path.stat().st_size > 20_000
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def to_onnx(p, tmp_path):
     reference = pytest.importorskip("onnx.reference")
     for link in (True, False):
         p.raw.to_onnx(tmp_path / "m.onnx", link=link)
-        [out] = reference.ReferenceEvaluator(str(tmp_path / "m.onnx")).run(None, {"X": p.X.astype("f4")})
+        [out] = reference.ReferenceEvaluator(str(tmp_path / "m.onnx")).run(None, {"X": p.X.astype("f8")})
         assert np.allclose(out, (p.raw.predict if link else p.raw.forward)(p.X), rtol=1e-4)
 
 

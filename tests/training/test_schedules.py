@@ -321,7 +321,7 @@ def test_lr_find(rng, tmp_path):
     assert 10 < len(found.lr) <= 60 and len(found.losses) == len(found.smoothed) == len(found.lr)
     assert np.allclose(found.lr, np.geomspace(1e-3, 1e4, 60)[: len(found.lr)])
     assert 1e-3 < found.suggestion < 30
-    assert found.plot(tmp_path / "range.png").stat().st_size > 5_000
+    assert found.plot(tmp_path / "range.png").path.stat().st_size > 5_000
     # its losses are those of training with these rates
     rates = np.geomspace(1e-3, 1e4, 60)
     trainer.schedule = lambda step: rates[step - 10]

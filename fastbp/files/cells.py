@@ -1,0 +1,176 @@
+"""Cells of text as columns: plain numbers at once; the rest is text, which a Preparation reads by its values.
+
+What looks like a slip is said with its line: a word among numbers, a number among dates.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ..data.frames import MISSING
+from ..data.written import Written, doubtful, written
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from ..types import Array
+
+    Lines: TypeAlias = Any  # lines[row] is its line in the file
+
+ABSENT = ("na", "n/a", "n.a.", "#n/a", "nan", "null", "none", "?")  # beside empty cells; --na says otherwise
+CODE = r"[+-]?0\d+"  # 00501 is a name, as in data/written.py
+_CODE, _CODES = re.compile(CODE), re.compile(rf"(?m)^\s*{CODE}\s*$")
+_LOOKED_AT = 1000  # of a column's different texts, to see what most of them are
+
+
+def is_missing(cell: str, absent: Collection[str] = ABSENT) -> bool:
+    cell = cell.strip()
+    return not cell or cell.casefold() in absent
+
+
+def number(cell: str) -> float | None:
+    """A cell as a float, or None. Python takes 1_000 for a number; in data it is a name."""
+    try:
+        return None if "_" in cell else float(cell)
+    except ValueError:
+        return None
+
+
+def texts(cells: Iterable[str], absent: Collection[str]) -> Array:
+    """The cells as text without surrounding blanks, MISSING for those that are."""
+    return np.array([MISSING if is_missing(cell, absent) else cell.strip() for cell in cells])
+
+
+def numbers(
+    where: str, cells: Sequence[str], lines: Lines, absent: Collection[str], commas: bool = False
+) -> Array | None:
+    """The cells as float64, NaN where missing; None where one is no plain number.
+
+    commas: in this file points part thousands, so that a number with one is not plain. Raises ValueError for
+    an infinite one, with its line."""
+    fast = _floats(cells, commas)
+    if fast is not None:
+        return fast
+    found = np.full(len(cells), np.nan)
+    for i, cell in enumerate(cells):
+        if is_missing(cell, absent):
+            continue
+        value = number(cell)
+        if value is None or (commas and "." in cell) or _CODE.fullmatch(cell.strip()):
+            return None
+        if not math.isfinite(value):
+            raise ValueError(f"{where}, line {lines[i]}: {_short(cell)}; takes finite numbers")
+        found[i] = value
+    return found
+
+
+def _floats(cells: Sequence[str], commas: bool) -> Array | None:
+    """The cells where all are plain finite numbers, at once; else None."""
+    text = "\n".join(cells)
+    if "_" in text or (commas and "." in text) or _CODES.search(text):
+        return None
+    try:
+        found = np.array(list(map(float, cells)))
+    except ValueError:
+        return None
+    return found if np.isfinite(found).all() else None
+
+
+# --- columns of text
+
+
+def has_commas(columns: Sequence[Sequence[str]], absent: Collection[str]) -> bool:
+    """Whether a file writes decimal commas: in one column or more points would not do, in none commas.
+
+    Then a point parts thousands, in columns too that do not show it."""
+    seen = False
+    for column in columns:
+        values = {cell.strip() for cell in column if not is_missing(cell, absent)}
+        points = [value for value in values if "." in value and number(value) is not None]
+        if any(written([value], ",") is None for value in points):
+            return False
+        if not seen and any("," in value for value in values):
+            way = written(values)
+            seen = way is not None and not way.order and way.decimal == ","
+    return seen
+
+
+def read_as_told(column: Array, commas: bool, dates: str | None) -> Array:
+    """A column of text, rewritten for who knows no more of the file: decimal commas where that is how it
+    writes numbers, dates in the order that the user says."""
+    values = [value for value in np.unique(column).tolist() if value != MISSING]
+    ways = ([written(values, ",")] if commas else []) + ([Written(dates)] if dates else [])
+    for way in ways:
+        if values and way is not None and (way.order == (dates or "")) and all(map(way.knows, values)):
+            made: dict[str, str] = {value: _said(way, value) for value in values}
+            return np.array([made.get(text, MISSING) for text in column.tolist()])
+    return column
+
+
+def _said(way: Written, value: str) -> str:
+    found = way.value(value)
+    assert found is not None
+    if way.order:
+        return str(np.datetime64("1970-01-01T00:00:00") + np.timedelta64(round(found), "s"))
+    return repr(found).removesuffix(".0") + way.sign
+
+
+def check_text(where: str, column: Array, lines: Lines) -> None:
+    """Raises ValueError for dates of which nobody can say what is the day, and for a column of which most is
+    numbers, or dates, but not all."""
+    values = [value for value in np.unique(column).tolist() if value != MISSING]
+    if not values or written(values) is not None or any(map(_CODE.fullmatch, values)):
+        return
+    if doubtful(values):
+        raise ValueError(
+            f"{where}: {values[0]!r} may begin with the day or the month; takes --dates dmy or mdy, or --text"
+        )
+    some = values[:: -(-len(values) // _LOOKED_AT)]
+    for kind in ("number", "date"):
+        if 2 * sum(_kind(value) == kind for value in some) >= len(some):
+            row = next(i for i, v in enumerate(column.tolist()) if v != MISSING and _kind(v) != kind)
+            raise ValueError(
+                f"{where}, line {lines[row]}: {_short(column[row].item())} is not a {kind} as most of the "
+                f"column is; takes {kind}s written alike (--na: what means missing; --text: categories)"
+            )
+
+
+def _kind(value: str) -> str:
+    way = written([value])
+    if number(value) is not None or (way is not None and not way.order):
+        return "number"
+    return "date" if way is not None or doubtful([value]) else ""
+
+
+# --- the target
+
+
+def target(where: str, cells: Sequence[str], lines: Lines, commas: bool) -> Array:
+    """The target's cells, none of them missing: int64 if every one is written as an integer, else float64,
+    else text, which may be numbers written otherwise."""
+    found = _floats(cells, commas)
+    if found is not None:
+        whole = all(cell.strip().lstrip("+-").isdigit() for cell in cells)
+        return found.astype(np.int64) if whole and np.abs(found).max() < 2**53 else found
+    column, where = texts(cells, ()), f"{where} (the target)"
+    read = [number(cell) for cell in cells]
+    for i, value in enumerate(read):
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{where}, line {lines[i]}: {_short(cells[i])}; takes finite numbers")
+    # Labels may look like whole numbers (1, 2, 3a); a fraction among text is a slip of the pen.
+    fractions = any(value is not None and not value.is_integer() for value in read)
+    if None in read and fractions and written(np.unique(column).tolist()) is None:
+        bad = read.index(None)
+        raise ValueError(
+            f"{where}, line {lines[bad]}: {_short(cells[bad])} among numbers; takes numbers or labels "
+            "throughout (--na: what means missing; --text: labels)"
+        )
+    return read_as_told(column, commas, None)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
