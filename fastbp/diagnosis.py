@@ -111,10 +111,11 @@ def diagnose(
         raise ValueError("X: got 1 row, takes two or more: a unit that never changes is dead")
     if given.rows > rows:
         given = given.part(np.linspace(0, given.rows - 1, rows).astype(np.int64))
-        given = given._replace(weight=checks.weights(given.weight, rows, net.dtype))
+        weight = checks.weights(given.weight, rows, net.dtype, given.y.shape[1])
+        given = given._replace(weight=weight)
     rows = given.rows
     grads = arena(net.params.size, net.dtype)
-    session = open_session(trainer, rows, given.code, grads)
+    session = open_session(trainer, rows, given.loss_code, grads)
     bind(trainer, session, given)
     with np.errstate(all="ignore"):  # a broken network is what this is for
         [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
@@ -134,7 +135,7 @@ def _updates(trainer, given):
     params, slots = (arena(a.size, net.dtype) for a in (net.params, trainer.slots))
     params[:], slots[:] = net.params, trainer.slots
     second = Options.of(trainer).stores or trainer.gradient_hook is not None
-    session = open_session(trainer, given.rows, given.code, slots, second, net.frozen, params)
+    session = open_session(trainer, given.rows, given.loss_code, slots, second, net.frozen, params)
     bind(trainer, session, given)
     [(done, *_)] = training_windows(trainer, session, 1, trainer.steps)
     if not done:

@@ -469,6 +469,28 @@ class Preparation:
         self._warn(new, rows)
         return out
 
+    def input_gradients(self, gradient: Array, X: Features) -> Array:
+        """Derivatives by raw columns, (N, ..., columns), from those by the network's inputs.
+
+        Columns in the order of the training. Text and dates have none, nor has a number that is missing:
+        NaN. By those that are left out it is 0.
+        """
+        table, places = self._table(X), self._places()
+        found = np.zeros((*gradient.shape[:-1], self.columns))
+        for k, i in enumerate(self.kept):
+            if i in self.categories or i in self.dates:
+                found[..., i] = np.nan
+                continue
+            found[..., i] = gradient[..., places[i].start] / (
+                1.0 if self.scale is None else self.scale[places[i]]
+            )
+            if not hasattr(table, "tocsr"):  # of sparse rows nothing is missing
+                column = np.asarray(
+                    table.columns[k] if isinstance(table, frames.Frame) else table[:, k], float
+                )
+                found[np.isnan(column), ..., i] = np.nan
+        return found.astype(gradient.dtype)
+
     def encode(self, X: Features) -> Doubles:
         """(N, inputs) float64 before the scaling, what exports to ONNX and C take: one-hot categories, parts
         of dates, NaN where a number is missing. Warns and raises as ``transform`` does."""

@@ -129,7 +129,10 @@ P_LOWEST = P(COUNT, "The lowest layer that trains; no delta is needed below it."
 P_NUMBERS = P(WORK, "The loss's own numbers: LOSS_SCALARS, then one for each output.", PLAN, BOTH)
 P_MEETS = P(FLAG, "Whether a layer has a batch norm, where all rows meet.", PLAN, BOTH)
 P_DROPOUT = P(SHARE, "Share of the inputs that is dropped.", PLAN, BOTH)
-P_DX = P(WORK, "The gradient of the embedded columns, (batch, their number).", PLAN, BOTH)
+P_SOUGHT = P(
+    COUNT, "First of layer 0's inputs whose gradient is wanted; where none is, their number.", PLAN, BOTH
+)
+P_DX = P(WORK, "The gradient of the inputs from there on, (batch, their number).", PLAN, BOTH)
 P_LDDX = P(FLOATS, "Leading dimension of that gradient.", PLAN, BOTH)
 P_CODES = P(WORK, "The batch's categories, (embeddings, batch).", PLAN, BOTH)
 P_RUNS = P(
@@ -218,7 +221,12 @@ K_COLUMNS = K(COUNT, "Groups that share the columns of each layer; a divisor of 
 K_FIRST = K(COUNT, "First step of the window, of the epoch's.", SESSION, CPU)
 K_LAST = K(COUNT, "The step behind its last one.", SESSION, CPU)
 K_SAMPLES = K(COUNT, "Samples of the data.", SESSION, CPU)
-K_STEP = K(COUNT, "Updates made before the epoch.", SESSION, CPU)
+K_STEP = K(
+    COUNT,
+    "Updates made before the epoch; of predictions the number that step 0 drops by, 0: nothing is dropped.",
+    SESSION,
+    CPU,
+)
 K_ORDER = K(FLAG, "Whether samples come in the order of the array ``order``.", SESSION, CPU)
 K_X = K(ADDRESS, "X; of sparse rows the N + 1 row starts.", SESSION, CPU)
 K_X_TYPE = K(CODE, "Its dtype, see codes.DTYPES, plus codes.SPARSE or SHARDED.", SESSION, CPU)
@@ -318,7 +326,12 @@ G_MODE = G(CODE, "What a step is: codes.TRAIN and what follows it.", SESSION, GP
 G_STEP = G(COUNT, "Steps done since step 0.", GPU, GPU)
 G_ROWS = G(COUNT, "Rows of the step's batch.", GPU, GPU)
 G_SAMPLES = G(COUNT, "Samples of the data.", SESSION, GPU)
-G_NUMBER = G(COUNT, "Updates made so far.", GPU, GPU)
+G_NUMBER = G(
+    COUNT,
+    "Updates made so far; of predictions the number that step 0 drops by, 0: nothing is dropped.",
+    GPU,
+    GPU,
+)
 G_HITS = G(COUNT, "Right answers; of predictions, numbers of inputs that are not finite.", GPU, PYTHON)
 G_STOPPED = G(FLAG, "Whether a loss was not finite: nothing changes any more.", GPU, GPU)
 G_ORDERED = G(FLAG, "Whether samples come in a shuffled order.", SESSION, GPU)
@@ -331,7 +344,7 @@ G_PARTS = G(COUNT, "Parts of the batch that weight tiles are summed in.", SESSIO
 G_STORE = G(PARAMS, "Where gradients go that are not used at once.", SESSION, GPU)
 G_SEED = G(NUMBER, "Seed of what training steps drop.", SESSION, GPU)
 G_EVERY = G(COUNT, "Batches of an update.", SESSION, GPU)
-G_DROPS = G(COUNT, "Number of the batch, for what is dropped.", GPU, GPU)
+G_DROPS = G(COUNT, "Number of the batch, for what is dropped; 0: nothing is.", GPU, GPU)
 G_PART = G(COUNT, "Which of an update's batches this is.", GPU, GPU)
 G_UPDATES = G(FLAG, "Whether the update is made with this batch.", GPU, GPU)
 G_KEEPS = G(CODE, "What is done with gradients that are kept: STORE or ADD.", GPU, GPU)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..custom import functions
 from ..data import checks
 from ..kernels import codes
 from ..network.gradients import Gradients
@@ -30,14 +31,18 @@ def open_session(
     frozen: Sequence[int] = (),
     params: Floats | None = None,
     threads: int | None = None,
+    seeks: bool = False,
 ) -> Any:
-    """A new session: on net.params or a copy, with ``threads`` or as many as the trainer takes."""
+    """A new session: on net.params or a copy, with ``threads`` or as many as the trainer takes.
+
+    seeks: whether the gradient of the inputs is wanted.
+    """
     net, options = trainer.net, Options.of(trainer)
     fixed = threads is not None or trainer.threads is not None
     threads = threads or parallel.most_threads(net, batch, trainer.threads)
     plan = Plan(
         net, code, options.code(trainer.optimizer), batch, threads, second, frozen,
-        trainer.loss.numbers(net.sizes[-1]), options.ema is not None,
+        trainer.loss.numbers(net.sizes[-1]), options.ema is not None, 1 + functions.is_weighed(code), seeks,
     )  # fmt: skip
     session = backend.open_session(
         trainer.device, net.params if params is None else params, slots, plan, hyper(trainer), threads,
@@ -53,8 +58,13 @@ def hyper(trainer: AnyTrainer) -> Doubles:
 
 
 def bind(trainer: AnyTrainer, session: Any, samples: Samples) -> float:
-    """Bind samples, weights as the loss has them; returns the share of those whose weight is not 0."""
-    session.set_loss(samples.code)
+    """Bind samples, weights as the loss has them; returns the share of those whose weight is not 0, or, where
+    targets have weights, of these."""
+    session.set_loss(samples.loss_code)
+    if samples.by_output:
+        counted: Any = samples.weight
+        session.bind(samples.X, *samples.weighed(trainer.net.sizes[-1], trainer.net.dtype))
+        return np.count_nonzero(counted) / counted.size
     made = trainer.loss.weights(samples.weight, samples.y, samples.code)
     if made is not samples.weight:
         made = checks.weights(made, samples.rows, trainer.net.dtype)

@@ -23,6 +23,7 @@ _LINKS = {
     "sigmoid": (codes.BCE_WITH_LOGITS, codes.WEIGHTED_BCE, codes.FOCAL),
     "exp": (codes.POISSON_NLL, codes.GAMMA_NLL),
     "gaussian": (codes.GAUSSIAN_NLL,),
+    "ordered": (codes.ORDERED_QUANTILE,),
     None: (codes.MSE, codes.MAE, codes.HUBER, codes.LOG_COSH, codes.QUANTILE, codes.HINGE,
            codes.LABEL_HINGE, codes.COSINE),
 }  # fmt: skip

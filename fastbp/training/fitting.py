@@ -150,7 +150,7 @@ class Fit:
             for done, loss, mass, hits in sessions.training_windows(trainer, session, self.steps, before):
                 seen = min(done * self.batch, rows)
                 # before an epoch's end a guess where samples of weight 0 do not count
-                answers = self.samples.answers(round(self.share * seen), trainer.net.sizes[-1])
+                answers = self.samples.answers(self.share * seen, trainer.net.sizes[-1])
                 right = hits / max(1, answers) if scores and seen else None
                 self.progress.update(epoch, seen, loss / mass if mass else 0.0, right)
                 if self.seconds is not None and np.isfinite(loss):
@@ -170,10 +170,12 @@ class Fit:
 
     def _share(self, session):
         """Of the samples of this epoch, the share whose weight is not 0."""
-        X, code, y, weight = self.samples
-        made = self.trainer.loss.weights(weight, y, code)
-        rows = session.order[: self.rows] if self.shuffle else slice(self.rows)
-        return 1.0 if made is None else np.count_nonzero(made[rows]) / self.rows
+        given = self.samples
+        made = self.trainer.loss.weights(given.weight, given.y, given.code)
+        if made is None:
+            return 1.0
+        made = made[session.order[: self.rows] if self.shuffle else slice(self.rows)]
+        return np.count_nonzero(made) / made.size
 
     def _set_rates(self, session: Any) -> None:
         """The optimizer's numbers as they are now: callbacks, and what is planned, may change them."""
@@ -259,7 +261,7 @@ def prepare(
         validation = _validation(trainer, validation_data)
     if verbose not in (0, 1, True, False, "auto"):
         raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
-    functions = metrics.table(metric_names)
+    functions = metrics.table(metric_names, getattr(trainer.loss, "quantiles", None))
     told = _callbacks(callbacks, early_stopping, validation)
     batch = min(whole("batch_size", trainer.batch_size), given.rows)
     used = given.rows // batch * batch if flag("drop_last", drop_last) else given.rows

@@ -78,7 +78,7 @@ def _run(fit, minimize):
         logs = {"loss": objective.loss}
         samples = fit.samples
         if samples.scored:
-            rows = round(objective.evaluate.share * samples.rows)
+            rows = objective.evaluate.share * samples.rows
             logs["accuracy"] = objective.evaluate.hits / samples.answers(rows, trainer.net.sizes[-1])
         fit.progress.update(epoch, samples.rows, objective.loss, logs.get("accuracy"))
         state.release()  # as between the epochs of other optimizers

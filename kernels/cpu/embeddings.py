@@ -7,7 +7,7 @@ from ..jit import jit
 from .data import convert_row
 from .dense import slots_at, update
 from .layers import dropout
-from .plan import call_of, embedded_from, embedding_at, header_of, layer_at, run_at, share_of, whole_vectors
+from .plan import call_of, embedding_at, header_of, layer_at, run_at, share_of, whole_vectors
 from .records import Draw, Matrix, Origin
 from .simd import emitted, get, lanes_of, put, shift
 
@@ -67,11 +67,11 @@ def gather_mixed(net, source, row):
 @jit
 def drop_input_gradients(net, drops, rows):
     """The gradient of the embedded columns, some rows, through the inputs' dropout."""
-    head, column = header_of(net.plan), embedded_from(net.plan)
+    head = header_of(net.plan)
     dx = Matrix(shift(net.work, head.dx + rows.begin * head.lddx), head.lddx)
-    vectors = whole_vectors(net.work, layer_at(net.plan, np.int64(0)).fan_in - column)
+    vectors = whole_vectors(net.work, layer_at(net.plan, np.int64(0)).fan_in - head.sought)
     draw = Draw(call_of(net.call).seed, drops, 0, head.dropout)
-    dropout(rows.end - rows.begin, vectors, dx, dx.pointer, Origin(rows.begin, column), draw)
+    dropout(rows.end - rows.begin, vectors, dx, dx.pointer, Origin(rows.begin, head.sought), draw)
 
 
 @jit
@@ -81,7 +81,7 @@ def embedding_update(net, rule, batch, stored, crew):
     The gradient of a category is the sum over the batch's rows that have it, in their order; where no
     row has it, 0: that too is a step of the optimizer, as in torch. stored: the gradient stays in slots.
     """
-    work, head, numeric = net.work, header_of(net.plan), embedded_from(net.plan)
+    work, head = net.work, header_of(net.plan)
     for index in range(head.embeddings):
         this = embedding_at(net.plan, index)
         first, last = share_of(this.categories, crew.thread, crew.threads)
@@ -92,7 +92,7 @@ def embedding_update(net, rule, batch, stored, crew):
         if rule.code != codes.ADD:
             clear(vectors, shift(gradient, first * this.ld))
         kept = shift(work, head.codes + index * head.batch)
-        dx = shift(work, head.dx + this.place - numeric)
+        dx = shift(work, head.dx + this.place - head.sought)
         for row in range(batch):
             category = np.int64(get(kept, row))
             if first <= category < last:

@@ -42,7 +42,8 @@ def loss_rows(e, code, rows, outputs, numbers, z, targets, delta, sums):
 
     z (rows, outputs), delta laid out as z; targets: the class as a float, or numbers; numbers: the loss's
     own. Right: the largest output is the class (the largest target, if soft), or each output is on its
-    target's side. Rows of weight 0 are never right.
+    target's side. Rows of weight 0 are never right. A code from codes.USER on is the address of such a
+    function, compiled apart: the user's, or one whose outputs have weights.
     """
     args = (code, rows, outputs, numbers, z, targets, delta, sums)
     result = e.room(I64)
@@ -54,19 +55,22 @@ def loss_rows(e, code, rows, outputs, numbers, z, targets, delta, sums):
     return e.b.load(result)
 
 
-def write_losses(e, cases, arguments):
-    """The body of ``loss_rows``, given its arguments; cases: by code, or one loss whatever the code."""
+def write_losses(e, cases, arguments, weighed=False):
+    """The body of ``loss_rows``, given its arguments; cases: by code, or one loss whatever the code.
+
+    weighed: whether an output's weight stands n_out numbers behind its target.
+    """
     code, rows, outputs, numbers, z, targets, delta, sums = arguments
     hits = e.room(I64)
     e.b.store(e.int(0), hits)
-    _each_view(e, cases, Rows(code, rows, outputs, numbers, z, delta), targets, sums, hits)
+    _each_view(e, cases, Rows(code, rows, outputs, numbers, z, delta), targets, sums, hits, 1 + weighed)
     return e.b.load(hits)
 
 
-def _each_view(e, cases, rows, targets=None, sums=None, hits=None):
+def _each_view(e, cases, rows, targets=None, sums=None, hits=None, size=1):
     """Run the code's case, or the only one, on every view of the rows.
 
-    targets, sums, hits: what losses take beside the outputs.
+    targets, sums, hits: what losses take beside the outputs; size: of a target, in outputs.
     """
     b, (_, count, n_out, numbers, z, delta) = e.b, rows
 
@@ -78,8 +82,9 @@ def _each_view(e, cases, rows, targets=None, sums=None, hits=None):
 
     with b.if_else(b.icmp_signed("<=", n_out, e.int(DOWN_VECTORS * e.lanes))) as (narrow, wide):
         with narrow:
-            room = e.int(DOWN_VECTORS * e.lanes + PIECE)  # vectors: a piece may reach beyond the columns
-            outputs, gradients, wanted = (b.bitcast(e.room(e.vector, room), delta.type) for _ in range(3))
+            # vectors: a piece may reach beyond the columns
+            rooms = [e.int(times * DOWN_VECTORS * e.lanes + PIECE) for times in (1, 1, size)]
+            outputs, gradients, wanted = (b.bitcast(e.room(e.vector, room), delta.type) for room in rooms)
             spare = b.bitcast(e.room(e.vector, e.int(DOWN_VECTORS + 1)), delta.type)
             for j in range(PIECE - 1):
                 e.store(e.constant(0.0), gradients, b.mul(b.add(n_out, e.int(j)), e.int(e.lanes)))

@@ -47,7 +47,6 @@ from .norms import batch_statistics, norm_backward, track_running
 from .plan import (
     call_of,
     cut,
-    embedded_from,
     header_of,
     layer_at,
     rows_from,
@@ -204,7 +203,7 @@ def room_of(net, crew):
 
 @jit
 def backward(net, crew, batch, share):
-    """The deltas of the hidden layers down to the lowest that trains, and of embedded inputs.
+    """The deltas of the hidden layers down to the lowest that trains; the gradient of what inputs want one.
 
     Rows and columns are those of ``forward``.
     """
@@ -224,18 +223,17 @@ def backward(net, crew, batch, share):
             norm_backward(net, below, batch.rows, share.own, crew)
             lap(crew.trace, place)
             meet(crew)
-    if head.embeddings != 0 and head.lowest == 0:
-        embedded_backward(net, crew, batch, share)
+    if head.sought < layer_at(net.plan, np.int64(0)).fan_in:
+        inputs_backward(net, crew, batch, share)
 
 
 @jit
-def embedded_backward(net, crew, batch, share):
-    """The gradient of the embedded columns, which are the last of layer 0's inputs."""
+def inputs_backward(net, crew, batch, share):
+    """The gradient of layer 0's inputs from P_SOUGHT on: all of them, or the embedded columns."""
     work, head, this = net.work, header_of(net.plan), layer_at(net.plan, np.int64(0))
-    numeric = embedded_from(net.plan)
-    width = this.fan_in - numeric
-    w = Weights(shift(net.params, this.w + numeric * this.ldw), this.ldw, width, this.fan_out)
-    past = Matrix(shift(work, this.total + numeric), this.lda)
+    width = this.fan_in - head.sought
+    w = Weights(shift(net.params, this.w + head.sought * this.ldw), this.ldw, width, this.fan_out)
+    past = Matrix(shift(work, this.total + head.sought), this.lda)
     delta, area = (
         Matrix(shift(work, this.delta), this.lda),
         Area(share.group, group_columns(work, crew, width)),
@@ -453,7 +451,7 @@ def change_weights(net, crew, task, batch, update):
     """
     head, rule = header_of(net.plan), rule_of(net, crew, task, task.trains and update.part > 0)
     weight_gradients(net, crew, rule, batch)
-    if head.embeddings != 0 and head.lowest == 0:
+    if head.embeddings != 0 and layer_at(net.plan, np.int64(0)).frozen == 0:
         of_tables = layer_constants(crew.scratch, net.hyper, np.int64(0), np.int64(1))
         own = Rule(rule.code, rule.slots, rule.arrays, of_tables, rule.bias_constants)
         embedding_update(net, own, batch.rows, task.stores, crew)
@@ -532,6 +530,8 @@ def batch_of(net, crew, task, step, update):
     first, last = share_of(end - begin, crew.group, crew.groups)
     # counts batches, also of several an update
     drops = (update.number - 1) * task.every + update.part + 1 if task.learns else 0
+    if task.predicts and call.step > 0:
+        drops = call.step + step
     return Batch(start, rows, drops, Share(Slice(begin, end), Slice(begin + first, begin + last)))
 
 

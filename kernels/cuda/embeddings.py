@@ -60,8 +60,8 @@ def build(names):
         if category >= table[this + codes.E_CATEGORIES]:
             return
         kept = table[DEVICE + codes.P_CODES] + index * table[DEVICE + codes.P_BATCH]
-        numeric = table[embedding(table, 0) + codes.E_PLACE]
-        dx = table[DEVICE + codes.P_DX] + table[this + codes.E_PLACE] - numeric + c
+        first = table[this + codes.E_PLACE] - table[DEVICE + codes.P_SOUGHT]
+        dx = table[DEVICE + codes.P_DX] + first + c
         ld = table[DEVICE + codes.P_LDDX]
         wanted, g = real(category), zero
         for row in range(table[codes.G_ROWS]):

@@ -9,7 +9,7 @@ import math
 from .. import codes, loss_formulas
 from ..codes import DEVICE
 from .device import cuda, device, kernel
-from .folds import ROW_THREADS, fold_largest, fold_sum, lanes_of_row
+from .folds import ROW_THREADS, fold_largest, fold_sum, lanes_of_row, meet
 from .views import row_functions
 
 
@@ -19,7 +19,7 @@ def build(names):
     update_constants = names["update_constants"]
     zero, one = real(0), real(1)
 
-    names |= {"fold_sum": fold_sum, "fold_largest": fold_largest, "least": real(-math.inf)}
+    names |= {"fold_sum": fold_sum, "fold_largest": fold_largest, "least": real(-math.inf), "meet": meet}
     names |= {"batch_weight": weighing(names)}
     row_functions("link_row", loss_formulas.LINK, "0", names)
     link_row, batch_weight = names["link_row"], names["batch_weight"]

@@ -149,6 +149,7 @@ class PassOptions(NamedTuple):
     """What a pass asks for beside the plain step: each launches something, so a graph knows it."""
 
     mode: int
+    drops: bool
     clips: bool
     per_layer: bool
     limits: bool
@@ -278,7 +279,8 @@ class Run:
         asks = [codes.H_CLIP_NORM, codes.H_CLIP_LAYER, codes.H_PER_LAYER, codes.H_MAX_NORM]
         norm, layer, *rest = ((hyper[asks] > 0) & trains).tolist()
         average = plan[codes.P_SLOTS] > codes.SLOTS[int(plan[codes.P_OPTIMIZER])]
-        self.options = PassOptions(mode, norm or layer, *rest, bool(average) and trains)
+        drops = trains or (mode in (codes.PREDICT, codes.FORWARD) and number > 0)
+        self.options = PassOptions(mode, drops, norm or layer, *rest, bool(average) and trains)
         state[codes.G_APART] = codes.CONSTANTS * self.options.per_layer
         # where a gradient is kept that is not used at once
         second = self.options.clips or stored or every > 1
@@ -344,6 +346,13 @@ class Run:
             found.append(block.reshape(rows, ld)[:, :width])
         return tuple(found)
 
+    def input_rows(self, rows):
+        """The gradient of the inputs, (rows, their number), as the last step left it."""
+        start, ld = self.work + int(self.plan[codes.P_DX]), int(self.plan[codes.P_LDDX])
+        block = self.mem[start : start + rows * ld].copy_to_host(stream=self.stream)
+        self.stream.synchronize()
+        return block.reshape(rows, ld)[:, : self.layers[0][0] - int(self.plan[codes.P_SOUGHT])]
+
     def download(self, mode):
         """After it: what a pass has changed, back on the host."""
         size = self.params.size
@@ -396,7 +405,7 @@ class Run:
         else:
             width = max(self.layers[0][0], int(self.state[codes.G_TARGETED]))
             add("gather", (batch, over(width, GATHER_THREADS)), GATHER_THREADS, *given)
-        drops = mode == codes.TRAIN and self.plan[codes.P_DROPOUT] > 0
+        drops = self.options.drops and self.plan[codes.P_DROPOUT] > 0
         if drops:
             add("drop_inputs", (batch, inputs), GATHER_THREADS, mem, table)
         for i, (_, o) in enumerate(self.layers):
@@ -429,9 +438,8 @@ class Run:
                 by_rows("finish_delta", i - 1)
             if self.normed[i - 1] == codes.BATCH_NORM:
                 by_columns("batch_norm_backward", i - 1)
-        embeds = self.embedded and self.lowest == 0
-        if embeds:  # before the update changes W
-            width = sum(w for _, w in self.embedded)
+        width = self.layers[0][0] - int(self.plan[codes.P_SOUGHT])
+        if width:  # before the update changes W
             shape = shape_for(self.params.dtype.itemsize, [(self.batch, width)])
             product("dense_backward", shape, width, self.layout.inputs)
             if drops or layer_rows(self.plan)[0, codes.L_SKIP]:
@@ -442,7 +450,7 @@ class Run:
         for i, norm in enumerate(self.normed):
             if self.trains[i] and (norm or self.late_codes[i] == codes.PRELU):
                 by_columns("vector_update", i)
-        if embeds:
+        if self.embedded and self.trains[0]:
             most = max(c * w for c, w in self.embedded)
             grid = over(most, embeddings.NUMBER_THREADS), len(self.embedded)
             add("embedding_update", grid, embeddings.NUMBER_THREADS, mem, table)

@@ -251,6 +251,52 @@ def test_users_loss(rng, device):
         assert h.relative(trainer.predict(X), 1 / (1 + np.exp(-out)) if mine is square else out) < 1e-12
 
 
+@pytest.mark.parametrize("case", [case for case in MORE if "dropout" in str(MORE[case])])
+def test_predictions_with_dropout(rng, device, case):
+    """The reference's masks, a number for each sample; and nothing stays dropped."""
+    net = network(rng, ("relu", "prelu", "silu"), **MORE[case])
+    X, seed = mixed(rng, 5, net.sizes[0], net.embedded, float), int(rng.integers(2**62))
+    trainer = fb.Trainer(net, "mse", seed=seed, device=device)
+    plain, found = trainer.predict(X), trainer.predict(X, samples=2)
+    exact = np.array([Oracle(net).outputs(X, seed, k + 1 << 32) for k in range(2)])
+    assert h.relative(found, exact) < 1e-11
+    assert np.array_equal(trainer.predict(X), plain)
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy", "bce_with_logits", "poisson_nll", "gaussian_nll"])
+def test_gradients_through_links(rng, device, loss):
+    """Of the inputs, and of parameters: central differences along a direction."""
+    net = fb.MLP([3, 5, 4], "tanh", seed=1, dtype="float64")
+    X, g = rng.standard_normal((5, 3)), rng.standard_normal((5, 4))
+    trainer, step = fb.Trainer(net, loss, device=device), 1e-5
+    along = rng.standard_normal(X.shape)
+    found = trainer.input_gradients(X, g)
+    up, down = ((g * trainer.predict(X + d * along)).sum() for d in (step, -step))
+    assert (found * along).sum() == pytest.approx((up - down) / (2 * step), rel=1e-6)
+    grads, start = trainer.gradients_from(X, g), net.weights[0].copy()
+    along, sums = rng.standard_normal(start.shape), []
+    for d in (step, -step):
+        net.weights[0][:] = start + d * along
+        sums.append((g * trainer.predict(X)).sum())
+    assert (grads[0][0] * along).sum() == pytest.approx((sums[0] - sums[1]) / (2 * step), rel=1e-6)
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_input_gradients(rng, device, case):
+    """With everything that layers have, by running statistics; NaN where columns are embedded."""
+    net = network(rng, ("gelu", "prelu", "silu"), **MORE[case])
+    X = mixed(rng, 5, net.sizes[0], net.embedded, float)
+    trainer, embedded = fb.Trainer(net, "mse", device=device), [c for c, _, _ in net.embedded]
+    found, step = trainer.input_gradients(X), 1e-5
+    assert np.isnan(found[:, :, embedded]).all()
+    for column in set(range(net.sizes[0])) - set(embedded):
+        up, down = X.copy(), X.copy()
+        up[:, column] += step
+        down[:, column] -= step
+        exact = (Oracle(net).outputs(up) - Oracle(net).outputs(down)) / (2 * step)
+        assert h.relative(found[:, :, column], exact) < 1e-6
+
+
 @pytest.mark.parametrize("of", [np.asarray, "sparse"], ids=["array", "sparse"])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_dropped_last_batch_is_not_trained_on(rng, device, of, accumulate):
