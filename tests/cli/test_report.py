@@ -63,7 +63,17 @@ def report(tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", FIXED)
 
     def make(data, *options):
-        argv = ["train", data, "--hidden", "16", "--quiet", "--report", "deep/run.html", *options]
+        argv = [
+            "train",
+            data,
+            "--hidden",
+            "16",
+            "--quiet",
+            "--overwrite",
+            "--report",
+            "deep/run.html",
+            *options,
+        ]
         assert cli.main(argv) == 0
         make.source = (tmp_path / "deep" / "run.html").read_text(encoding="utf-8")
         return Page(make.source)
