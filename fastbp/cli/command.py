@@ -220,8 +220,8 @@ def _parser():
         "--epochs",
         type=_count,
         metavar="E",
-        help="at most (default: 100, or 3000 steps where that is more; 20 where none are held out; "
-        "or as many as --seconds allow)",
+        help="at most (default: 100, or 3000 steps where that is more; 20 where none are held out to stop "
+        "by; or as many as --seconds allow)",
     )
     fit.add_argument("--seconds", type=_positive, metavar="S", help="stop after so much training")
     fit.add_argument(

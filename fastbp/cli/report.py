@@ -137,7 +137,8 @@ def _curves(trainer: Trainer) -> Iterator[str]:
 
 def _on_test(trainer: Trainer, X: Any, y: Any) -> Iterator[str]:
     """Sections of what the model says of the test samples."""
-    preparation, outputs = trainer.preparation, trainer.predict(X)
+    preparation: Any = trainer.preparation
+    outputs = trainer.predict(X)
     classes = preparation.classes
     if classes is not None:
         yield from _of_classes(trainer, X, preparation.targets(y), outputs)

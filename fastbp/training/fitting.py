@@ -36,13 +36,15 @@ _last_interrupt = [-np.inf]
 def interrupted(history: History, steps: int, write: Callable[[str], object]) -> None:
     """A Ctrl-C ends a fit, says so, and the program goes on; called while KeyboardInterrupt is handled.
 
-    One that comes soon after another is raised: who stands in a loop of fits wants to leave the loop.
+    A KeyboardInterrupt("SIGTERM") is said by that name. One that comes soon after another is raised: who
+    stands in a loop of fits wants to leave the loop.
     """
     history.stopped, before = "Ctrl-C", _last_interrupt[0]
     _last_interrupt[0] = time.monotonic()
     if _last_interrupt[0] - before < TWICE:
         raise
-    write(f"fit: stopped by Ctrl-C after {steps:,} steps in all; the model keeps what it has learned")
+    name = str(sys.exc_info()[1]) or "Ctrl-C"
+    write(f"fit: stopped by {name} after {steps:,} steps in all; the model keeps what it has learned")
 
 
 @dataclass
