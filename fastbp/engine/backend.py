@@ -277,8 +277,9 @@ class Session:
         """Run steps [0, steps) of the bound data in windows of about WINDOW seconds.
 
         number : updates made before step 0, or what predictions drop by. Yields (steps done, loss sum, weight
-        sum, right answers) so far after each window, and ends early, with fewer steps done, when a loss is
-        not finite. ``done`` is kept up to date, so that who is interrupted knows.
+        sum, right answers) so far after each window, and ends early, with fewer steps done, when a loss or
+        its gradient is not finite, or what an update has made of them (``lost``). ``done`` is kept up to
+        date, so that who is interrupted knows.
         """
         call, team, results = self.call, self.team, self.results
         self.done = hits = 0
@@ -339,6 +340,11 @@ class Session:
             yield self.done, sums[0] if ran else np.nan, sums[1], hits
             if not ran:
                 return
+
+    @property
+    def lost(self) -> bool:
+        """Whether the last update has left parameters or slots that are not finite."""
+        return bool(self.results[codes.RESULT_LOST])
 
     @property
     def gradient(self) -> Floats:

@@ -11,6 +11,7 @@ from ..custom import functions
 from ..data import checks
 from ..kernels import codes
 from ..network.gradients import Gradients
+from ..schedules import schedule
 from . import backend, parallel
 from .options import Options
 from .plan import Plan
@@ -41,7 +42,7 @@ def open_session(
     fixed = threads is not None or trainer.threads is not None
     threads = threads or parallel.most_threads(net, batch, trainer.threads)
     plan = Plan(
-        net, code, options.code(trainer.optimizer), batch, threads, second, frozen,
+        net, code, update_code(trainer), batch, threads, second, frozen,
         trainer.loss.numbers(net.sizes[-1]), options.ema is not None, 1 + functions.is_weighed(code), seeks,
     )  # fmt: skip
     session = backend.open_session(
@@ -50,6 +51,11 @@ def open_session(
     )  # fmt: skip
     session.updates = Updates.of(trainer)
     return session
+
+
+def update_code(trainer: AnyTrainer) -> int:
+    """The code of a trainer's update."""
+    return Options.of(trainer).code(trainer.optimizer, schedule(trainer.schedule))
 
 
 def hyper(trainer: AnyTrainer) -> Doubles:
@@ -92,3 +98,17 @@ def training_windows(
             turns.place = outer
 
     return session.combined(steps, before, combine)
+
+
+def divergence(trainer: AnyTrainer, session: Any, loss: float, step: str) -> FloatingPointError:
+    """What to raise where a pass of training has ended early, with this loss, in ``step`` (in words)."""
+    advice = f"try a lower lr (now {trainer.optimizer.lr}), standardised inputs, clip_norm, or float64"
+    if session.lost:
+        return FloatingPointError(
+            f"weights: {step} made numbers that are not finite of them, or of what the optimizer keeps; "
+            f"what they were before is lost: go on from a saved model, and {advice}"
+        )
+    return FloatingPointError(
+        f"loss: became {loss} (it or its gradient) in {step}; the weights are as before that step. Takes a "
+        f"finite loss: {advice}"
+    )

@@ -162,7 +162,8 @@ class Fit:
                         break
             else:
                 if done < self.steps:
-                    return self.diverged(loss, epoch, done)
+                    where = f"step {done + 1} of epoch {epoch + 1} of this fit"
+                    return self.diverged(sessions.divergence(trainer, session, loss, where))
         finally:
             trainer.steps = before + options.updates(session.done, self.steps)
         logs = {"loss": float(loss / mass) if mass else 0.0}
@@ -198,13 +199,10 @@ class Fit:
             most = likely if most is None else min(most, likely)
         self.trainer.first_step, self.trainer.planned_steps = self.first, most
 
-    def diverged(self, loss: float, epoch: int, step: int) -> Logs:
+    def diverged(self, error: FloatingPointError) -> Logs:
         if self.quiet:
             return {"loss": float("nan")}
-        raise FloatingPointError(
-            f"loss: became {loss} (it or its gradient's norm) in step {step + 1} of epoch {epoch + 1} of "
-            f"this fit; the weights are as before that step. Takes a finite loss: {_remedies(self.trainer)}"
-        )
+        raise error
 
     def tell(self, what: str, *arguments: Any) -> None:
         for callback in self.callbacks:

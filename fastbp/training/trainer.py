@@ -315,9 +315,7 @@ class Trainer:
             self.steps = before + updates(session.done, steps)
             session.release()
         if done < steps:
-            raise FloatingPointError(
-                f"loss: became {loss} in step {done + 1} of these rows; the weights are as before that step"
-            )
+            raise sessions.divergence(self, session, loss, f"step {done + 1} of these rows")
         return float(loss / mass) if mass else 0.0
 
     def _names(self, X):
@@ -648,7 +646,7 @@ class Trainer:
         if hook and options.accumulate > 1:
             raise ValueError(f"accumulate: got {options.accumulate} beside a gradient_hook, takes 1")
         second = not infers and (options.stores or hook)
-        shape = (batch, options.code(self.optimizer), second, self.net.frozen, slots, by_output)
+        shape = (batch, sessions.update_code(self), second, self.net.frozen, slots, by_output)
         session = self._sessions.get(use)
         if session is None or session.shape != shape:
             if self.slots.size != slots * self.net.params.size:
