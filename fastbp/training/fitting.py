@@ -36,7 +36,8 @@ _last_interrupt = [-np.inf]
 def interrupted(history: History, steps: int, write: Callable[[str], object]) -> None:
     """A Ctrl-C ends a fit, says so, and the program goes on; called while KeyboardInterrupt is handled.
 
-    A KeyboardInterrupt("SIGTERM") is said by that name. One that comes soon after another is raised: who stands in a loop of fits wants to leave the loop.
+    A KeyboardInterrupt("SIGTERM") is said by that name. One that comes soon after another is raised: who
+    stands in a loop of fits wants to leave the loop.
     """
     history.stopped, before = "Ctrl-C", _last_interrupt[0]
     _last_interrupt[0] = time.monotonic()
