@@ -61,11 +61,6 @@ def compile_seconds() -> float:
     return sum(_seconds.values())
 
 
-def _tell(kept: bool) -> None:
-    often = "once" if kept else "in each process, as no folder for machine code can be written"
-    print(f"fastbp: compiling for this machine, {often}: some 10 to 20 s ...", file=sys.stderr, flush=True)
-
-
 def ready(name: str, dtype: np.dtype[Any], tell: bool) -> None:
     """Have the program of device ``name`` there: nothing is compiled later. tell : say that it is now."""
     if name == "cpu" and dtype not in _seconds:
@@ -87,7 +82,12 @@ def load(dtype: np.dtype[Any], tell: bool = True) -> tuple[Any, int]:
     start = time.perf_counter()
     from ..kernels.cpu import program
 
-    found = program.load(dtype, _tell if tell else None)
+    if tell and dtype not in _seconds and not (there := program.compiled(dtype)):
+        often = "in each process, as no folder for machine code can be written" if there is None else "once"
+        print(
+            f"fastbp: compiling for this machine, {often}: some 10 to 20 s ...", file=sys.stderr, flush=True
+        )
+    found = program.load(dtype)
     _seconds.setdefault(dtype, time.perf_counter() - start)
     return found
 

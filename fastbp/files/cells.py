@@ -138,8 +138,8 @@ def check_text(where: str, column: Array, lines: Lines) -> None:
             (way, _), *_ = alike.most_common(1)
             row = next(i for i, v in enumerate(column.tolist()) if v != MISSING and not way.knows(v))
             raise ValueError(
-                f"{where}, line {lines[row]}: {_short(column[row].item())} among {way}; takes them written alike "
-                "throughout (--na: what means missing; --text: categories)"
+                f"{where}, line {lines[row]}: {_short(column[row].item())} among {way}; takes them written "
+                "alike throughout (--na: what means missing; --text: categories)"
             )
 
 

@@ -744,30 +744,27 @@ def _signatures(floats):
     return (net, types.CPointer(int64), int64, int64), arguments
 
 
-_loaded = {}  # numpy dtype -> what ``load`` found
+def compiled(dtype):
+    """Whether what takes longest lies on the disk for a numpy dtype; None where nothing can be kept."""
+    return on_disk(worker, _signatures(from_dtype(dtype))[0])
 
 
-def load(dtype, tell=None):
+@functools.cache
+def load(dtype):
     """Compile, or load from the disk cache, what networks of one numpy dtype need: (run, K_WORKER for it).
 
-    tell(kept) is called before this process compiles; kept: whether the next one will find it on the disk.
     Where worker, the longest, must be compiled and can be kept, another process does that meanwhile, and all
     others wait. It calls the functions written as IR by their symbols, so they are there first.
     """
-    if dtype in _loaded:
-        return _loaded[dtype]
     floats = from_dtype(dtype)
     table = np.empty(len(LEAVES), np.int64)
     of_worker, of_run = _signatures(floats)
     with compiling(worker, of_worker) as anew:
-        if tell is not None and (anew or on_disk(worker, of_worker) is None):
-            tell(anew)
         with helped(__name__, dtype) if anew else nullcontext():
             leaves(table, np.empty(0, dtype))
             run.compile(of_run)
         bind_leaves(table, floats)
-        _loaded[dtype] = run, address_of(worker, of_worker)
-    return _loaded[dtype]
+        return run, address_of(worker, of_worker)
 
 
 def compile_to_disk(dtype):
