@@ -227,7 +227,7 @@ K_LAST = K(COUNT, "The step behind its last one.", SESSION, CPU)
 K_SAMPLES = K(COUNT, "Samples of the data.", SESSION, CPU)
 K_STEP = K(
     COUNT,
-    "Updates made before the epoch; of predictions the number that step 0 drops by, 0: nothing is dropped.",
+    "Updates made before the epoch; of predictions what step 0 drops by, 0: nothing is dropped.",
     SESSION,
     CPU,
 )

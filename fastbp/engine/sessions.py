@@ -58,6 +58,12 @@ def update_code(trainer: AnyTrainer) -> int:
     return Options.of(trainer).code(trainer.optimizer, schedule(trainer.schedule))
 
 
+def frozen(trainer: AnyTrainer) -> tuple[int, ...]:
+    """Numbers of the layers that stay as they are: frozen ones, and those whose factor of the rate is 0."""
+    factors = Options.of(trainer).lr_factors or ()
+    return tuple(sorted({*trainer.net.frozen, *(k for k, factor in enumerate(factors) if factor == 0)}))
+
+
 def hyper(trainer: AnyTrainer) -> Doubles:
     """The options' numbers, as they are now."""
     return Options.of(trainer).hyper(len(trainer.net.layers))

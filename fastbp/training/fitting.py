@@ -88,7 +88,7 @@ class Fit:
             callback.trainer = trainer
         with Progress(self.epochs, self.rows, self.seconds, self.verbose) as self.progress:
             try:
-                self.share = sessions.bind(trainer, session, self.samples)
+                self.share = self.history.counted = sessions.bind(trainer, session, self.samples)
                 self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
                 self._plan(trainer.steps)
                 self.tell("on_train_begin")
@@ -142,7 +142,7 @@ class Fit:
             session.shuffle(trainer.seed, trainer.epochs)
         session.limit(rows)
         if self.drop_last:
-            self.share = self._share(session)
+            self.share = self.history.counted = self._share(session)
         trainer.epochs += 1
         self._set_rates(session)
         before, session.done, scores = trainer.steps, 0, self.samples.scored
@@ -270,6 +270,18 @@ def prepare(
     return Fit(
         trainer, given, batch, epochs, seconds, validation, functions, told, shuffle, drop_last, verbose
     )
+
+
+def check_counted(fit: Fit) -> None:
+    """Raises ValueError where no sample of a fit counts."""
+    given = fit.samples
+    if given.weight is not None and not given.weight.any():
+        raise ValueError("sample_weight: got only zeros, takes at least one above 0")
+    if given.by_output:
+        return
+    made = fit.trainer.loss.weights(given.weight, given.y, given.code)
+    if made is not None and not np.any(made):
+        raise ValueError("y: got only labels that count for nothing, takes some that have a weight")
 
 
 def split(share: float, rows: int) -> int:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         Verbose,
     )
 
+ROOM = 4096  # rows that a session has room for, where batches are so large, before so many come
 INFERENCE_BATCH = 256  # rows at once in evaluate and predict; the results do not depend on it
 
 
@@ -246,6 +247,8 @@ class Trainer:
                         self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
                         early_stopping, shuffle, drop_last, sample_weight, verbose,
                     )  # fmt: skip
+                    if not outer[1]:  # an item of a stream may count for nothing
+                        fitting.check_counted(fit)
                 except BaseException:
                     self.columns = before
                     raise
@@ -289,10 +292,10 @@ class Trainer:
                 before, self.columns = self.columns, self._names(X)
                 try:
                     given = samples(self, X, y, sample_weight)
-                    batch = self.batch_size
-                    if method == "train_on_batch":  # a session with room for all that came so far
-                        kept = self._sessions.get(method)
-                        batch = max(given.rows, batch, kept.shape[0] if kept else 0)
+                    # a session with room for all that came so far, however large a batch may be
+                    kept = self._sessions.get(method)
+                    room = max(given.rows, min(self.batch_size, ROOM), kept.shape[0] if kept else 0)
+                    batch = room if method == "train_on_batch" else min(self.batch_size, room)
                     checks.check_batches(self.net.norms, batch, given.rows)
                 except BaseException:
                     self.columns = before
@@ -375,7 +378,7 @@ class Trainer:
             session.release()
         result = {"loss": float(loss / mass) if mass else 0.0}
         if given.scored:
-            result["accuracy"] = hits / given.answers(share * given.rows, self.net.sizes[-1])
+            result["accuracy"] = hits / max(1, given.answers(share * given.rows, self.net.sizes[-1]))
         return result | self._measured(given, functions, ema) if functions else result
 
     def _measured(self, given, functions, ema=None):
@@ -470,7 +473,7 @@ class Trainer:
             session = sessions.open_session(self, given.rows, given.loss_code, grads)
             sessions.bind(self, session, given)
             [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
-        return float(loss / mass), Gradients(self.net, grads)
+        return float(loss / mass) if mass else 0.0, Gradients(self.net, grads)
 
     def gradients_from(self, X: Features, output_gradient: Targets, *, link: bool = True) -> Gradients:
         """[(dW, db), ...] of a loss of your own, of which you have the gradient at the outputs.
@@ -639,14 +642,15 @@ class Trainer:
             use = "infer by output"
         if infers and use in self._sessions:  # no option changes it, and a row is predicted in 5 us
             return self._sessions[use]
-        if not infers and len(self.net.frozen) == len(self.net.layers):
+        frozen = () if infers else sessions.frozen(self)
+        if len(frozen) == len(self.net.layers):
             raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
         options = Options.of(self)
         slots, hook = options.slots(self.optimizer), self.gradient_hook is not None
         if hook and options.accumulate > 1:
             raise ValueError(f"accumulate: got {options.accumulate} beside a gradient_hook, takes 1")
         second = not infers and (options.stores or hook)
-        shape = (batch, sessions.update_code(self), second, self.net.frozen, slots, by_output)
+        shape = (batch, sessions.update_code(self), second, frozen, slots, by_output)
         session = self._sessions.get(use)
         if session is None or session.shape != shape:
             if self.slots.size != slots * self.net.params.size:
@@ -657,14 +661,12 @@ class Trainer:
             code = self.loss.code(self.net.sizes[-1])
             session = self._sessions[use] = sessions.open_session(
                 self, batch, functions.weighed(code) if by_output else code, self.slots, second,
-                self.net.frozen,
+                frozen,
             )  # fmt: skip
             session.shape = shape
         session.seed(self.seed)
         if not infers and self.steps == 0 and self.ema is not None:
-            averages.copy_to_average(
-                self, lambda name, k: (0 if name == "embeddings" else k) in self.net.frozen
-            )
+            averages.copy_to_average(self, lambda name, k: (0 if name == "embeddings" else k) in frozen)
         return session
 
     def _trained(self) -> str:

@@ -154,7 +154,7 @@ def test_csv_line_numbers_count_lines_within_quotes(tmp_path):
 
 def test_a_column_that_the_model_knows_as_text_stays_text(tmp_path):
     path = write(tmp_path / "t.csv", "k,x\n3,1\n4+,2\n")
-    refuses(path, "'4+' is not a number", target="x")
+    refuses(path, "line 3: '4+' among numbers", target="x")
     assert features(path, Wanted(only=["x", "k"], text=["k"])).X.columns[1].tolist() == ["3", "4+"]
 
 
