@@ -419,6 +419,20 @@ def test_options_say_how_a_file_is_written(run, rng, tmp_path):
     assert code == 0 and len(out.splitlines()) == 61
 
 
+def test_options_say_what_a_file_does_not_show(run, tmp_path):
+    """--decimal, --dates: what 01/02/2020 begins with; kept in the model, which is used without them."""
+    rows = [f"0{1 + i % 9}/0{1 + i % 7}/20{10 + i % 10};{i % 10},{i}5;{i % 3},5" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["day;a;y", *rows, ""]))
+    code, _, err = run("train", "t.csv", "--target", "y", *SMALL)
+    assert code == 2 and "takes --dates dmy or mdy, or --text" in err
+    code, out, err = run(
+        "train", "t.csv", "--target", "y", "--decimal", ",", "--dates", "dmy", *SMALL, "--json"
+    )
+    assert code == 0, err
+    assert "'day': dates" in json.loads(out)["features"] and "0.5 to 2.5" in json.loads(out)["target"]
+    assert run("evaluate", "fastbp-t.safetensors", "t.csv")[0] == 0
+
+
 def test_the_names_of_what_is_written(run, rng, tmp_path):
     columns = [rng.standard_normal(30).round(3).tolist() for _ in range(3)]
     for name in ("t.csv", "t.v2.csv", "t.csv.gz"):
