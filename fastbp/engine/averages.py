@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import flag
@@ -27,10 +27,9 @@ def weights(trainer: AnyTrainer, ema: bool | None = None) -> Floats:
     return average(trainer)
 
 
-def begin(trainer: AnyTrainer) -> None:
-    """Before the first step: the average, if one is kept, of what is frozen."""
+def begin(trainer: AnyTrainer, frozen: Sequence[int]) -> None:
+    """Before the first step: the average, if one is kept, of the layers that are frozen."""
     if trainer.steps == 0 and trainer.ema is not None:
-        frozen = trainer.net.frozen
         copy_to_average(trainer, lambda name, k: (0 if name == "embeddings" else k) in frozen)
 
 

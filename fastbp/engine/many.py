@@ -54,8 +54,8 @@ class Pass:
     def _plan(trainer, samples, batch, mode, known):
         """The plan, made once for networks that have the same."""
         net, options, trains = trainer.net, Options.of(trainer), mode == codes.TRAIN
-        second, frozen = (options.stores, net.frozen) if trains else (False, ())
-        numbers, code = trainer.loss.numbers(net.sizes[-1]), options.code(trainer.optimizer)
+        second, frozen = (options.stores, sessions.frozen(trainer)) if trains else (False, ())
+        numbers, code = trainer.loss.numbers(net.sizes[-1]), sessions.update_code(trainer)
         width = samples.y.shape[1]
         key = (
             str(net.dtype), *map(repr, (net.sizes, net.activations, net.norms, net.dropouts, net.skips,

@@ -14,7 +14,7 @@ from .. import metrics as measures
 from ..callbacks import EarlyStopping
 from ..data import checks
 from ..data.frames import names_of
-from ..engine import averages, parallel, sessions
+from ..engine import averages, backend, parallel, sessions
 from ..engine.many import Job, Many, Pass
 from ..engine.samples import Samples, in_own_units, samples
 from ..errors import ABOVE_0, flag, number, whole
@@ -85,12 +85,13 @@ def fit_many(
     taken = _rows("rows", rows, data, trainers)
     held_out = _held_out(data, trainers, validation_data, validation_rows)
     own = _each("callbacks", callbacks, count)
-    networks, functions, shuffle = [], measures.table(metrics), flag("shuffle", shuffle)
+    networks, shuffle = [], flag("shuffle", shuffle)
     for i, trainer in enumerate(trainers):
         given = data.of(trainer)._replace(places=taken[i])
         told = callbacks_of(own[i], copy.deepcopy(early_stopping), held_out[i])
         batch = min(whole("batch_size", trainer.batch_size), given.rows)
         checks.check_batches(trainer.net.norms, batch, given.rows)
+        functions = measures.table(metrics, getattr(trainer.loss, "quantiles", None))
         fit = Fit(trainer, given, batch, most[i], seconds, held_out[i], functions, told, shuffle, False, 0)
         networks.append(_Network(fit, metrics))
     names = names_of(X)
@@ -227,7 +228,7 @@ class _Network:
         fit, trainer = self.fit, self.trainer
         sessions.check(trainer)
         sessions.check_slots(trainer)
-        averages.begin(trainer)
+        averages.begin(trainer, sessions.frozen(trainer))
         training = Pass(trainer, fit.samples, fit.samples.places, fit.batch, codes.TRAIN, known)
         validation = None
         if self.judged:
@@ -311,8 +312,10 @@ class _Network:
         return found
 
     def _diverged(self, record, step):
+        lost, loss = bool(record[codes.RECORD_LOST]), record[codes.RECORD_LOSS]
+        where = f"step {step + 1} of epoch {self.fit.epoch + 1} of this fit"
         try:
-            logs = self.fit.diverged(record[codes.RECORD_LOSS], self.fit.epoch, step)
+            logs = self.fit.diverged(sessions.divergence(self.trainer, lost, loss, where))
         except FloatingPointError as error:
             self.fit.history.error, self.done = error, True
         else:
@@ -399,9 +402,11 @@ class _Run:
 
     def _run(self):
         known: dict[Any, Any] = {}
+        kinds = sorted({str(n.trainer.net.dtype) for n in self.together})
+        for kind in kinds:  # seconds count from the first step, once the program is there
+            backend.load_many(np.dtype(kind))
         for network in self.together:
             network.open(known)
-        kinds = sorted({str(n.trainer.net.dtype) for n in self.together})
         failed = True
         try:
             for kind in kinds:

@@ -93,6 +93,7 @@ def train_steps(number, job, this, desk, epoch, step):
     done = run_steps(number, net, desk, step, last)
     put(record, codes.RECORD_LOSS, get(results, codes.RESULT_LOSS))
     put(record, codes.RECORD_WEIGHT, get(results, codes.RESULT_WEIGHT))
+    put(record, codes.RECORD_LOST, get(results, codes.RESULT_LOST))
     put(record, codes.RECORD_HITS, get(record, codes.RECORD_HITS) + get(results, codes.RESULTS))
     return step + done, step + done < last
 
@@ -116,6 +117,8 @@ def visit(number, row, desk, until):
     training = pass_of(shift(row, codes.MANY))
     validation = pass_of(shift(row, codes.MANY + codes.PASS))
     epoch, step, fresh = job.epoch, job.step, True
+    for place in range(codes.SYNC):
+        put(desk.sync, place, 0)
     while epoch < job.epochs:
         began = ticks()
         if began >= until:
