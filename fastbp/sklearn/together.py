@@ -64,10 +64,12 @@ def together() -> AbstractContextManager[Any]:
     time run until each comes to ``fit``, then all of these networks are trained in one compiled call
     (``fb.fit_many``), each by one thread. The results are those without it, to the bit, whatever n_jobs says.
 
+    >>> from sklearn.datasets import load_iris
     >>> from sklearn.model_selection import cross_val_score
     >>> from fastbp.sklearn import MLPClassifier, together
+    >>> network = MLPClassifier((8,), preset="tabular", max_iter=5, random_state=0)
     >>> with together():
-    ...     scores = cross_val_score(MLPClassifier((8,), max_iter=5, random_state=0), *iris, cv=3)
+    ...     scores = cross_val_score(network, *load_iris(return_X_y=True), cv=3)
     >>> scores.shape
     (3,)
     """
