@@ -203,7 +203,8 @@ class Fit:
 
     def left(self) -> float:
         """Seconds that are left for steps: a validation as long as the last one is to come."""
-        return self.seconds - self.reserve - (time.perf_counter() - self.began)
+        most = np.inf if self.seconds is None else self.seconds
+        return most - self.reserve - (time.perf_counter() - self.began)
 
     def _plan(self, done):
         """Set ``planned_steps``: of the whole fit, by the rate so far, validation and all included."""

@@ -190,7 +190,8 @@ class _Data:
     """X, y and weights, checked once for all trainers that read them alike."""
 
     def __init__(self, X: Any, y: Any, weight: Any = None) -> None:
-        self._given, self._known = (X, y, weight), {}
+        self._given = X, y, weight
+        self._known: dict[Any, Samples] = {}
 
     def of(self, trainer: Trainer) -> Samples:
         """The Samples of a trainer."""
@@ -232,7 +233,7 @@ class _Network:
         training = Pass(trainer, fit.samples, fit.samples.places, fit.batch, codes.TRAIN, known)
         validation = None
         if self.judged:
-            held = fit.validation
+            held: Any = fit.validation
             validation = Pass(trainer, held, held.places, INFERENCE_BATCH, codes.EVALUATE, known)
         fit.share = training.share
         if fit.evaluate is None:
@@ -265,7 +266,8 @@ class _Network:
             return
         epochs = 1
         if not self.held:
-            epochs = max(1, min(EPOCHS, ahead // fit.updates, fit.epochs - fit.epoch))
+            most: Any = fit.epochs  # a number: who is not held has no time limit
+            epochs = max(1, min(EPOCHS, ahead // fit.updates, most - fit.epoch))
         trainer.epochs += 1
         fit.tell("on_epoch_begin", fit.epoch, {})
         self.job.begin(epochs, fit.rates.constants(epochs, fit.steps, shared))
@@ -323,7 +325,8 @@ class _Network:
 
     def train(self) -> None:
         """Train it by itself, on all threads."""
-        fit, trainer = self.fit, self.trainer
+        fit = self.fit
+        trainer: Any = self.trainer  # fit takes Samples, too
         held_out = None if fit.validation is None else (fit.validation.packed(), None)
         try:
             trainer.fit(
@@ -367,7 +370,7 @@ def _scores(samples, record, passed, trainer):
     loss, mass, hits = record[:, 0], record[:, 1], record[:, 2]
     found = {"loss": np.where(mass > 0, loss / np.where(mass > 0, mass, 1.0), 0.0).tolist()}
     if samples.scored:
-        answers = samples.answers(round(passed.share * passed.count), trainer.net.sizes[-1])
+        answers = samples.answers(passed.share * passed.count, trainer.net.sizes[-1])
         found["accuracy"] = (hits / max(1, answers)).tolist()
     return found
 
@@ -379,7 +382,8 @@ class _Run:
         self, networks: list[_Network], seconds: float | None, verbose: Verbose, locked: bool = False
     ) -> None:
         self.locked = locked
-        self.networks, self.seconds, self.verbose, self.rate = networks, seconds, verbose, 1e9
+        self.networks, self.seconds, self.rate = networks, seconds, 1e9
+        self.verbose: Verbose = verbose
         self.together = [n for n in networks if not n.alone]
 
     def run(self) -> None:
