@@ -276,8 +276,7 @@ def prepare(
         given, validation = given.part(slice(start)), given.part(slice(start, None))
     elif validation_data is not None:
         validation = samples(trainer, *validation_pair(validation_data))
-    if verbose not in (0, 1, True, False, "auto"):
-        raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
+    check_verbose(verbose)
     functions = metrics.table(metric_names, getattr(trainer.loss, "quantiles", None))
     told = callbacks_of(callbacks, early_stopping, validation)
     batch = min(whole("batch_size", trainer.batch_size), given.rows)
@@ -287,6 +286,12 @@ def prepare(
     return Fit(
         trainer, given, batch, epochs, seconds, validation, functions, told, shuffle, drop_last, verbose
     )
+
+
+def check_verbose(verbose: Any) -> None:
+    """Raises ValueError for what is no choice of a bar."""
+    if verbose not in (0, 1, True, False, "auto"):
+        raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
 
 
 def check_counted(fit: Fit) -> None:

@@ -20,7 +20,7 @@ from ..engine.samples import Samples, in_own_units, samples
 from ..errors import ABOVE_0, flag, number, whole
 from ..kernels import codes
 from ..schedules.base import Schedule
-from .fitting import Fit, Progress, callbacks_of, check_weights, validation_pair
+from .fitting import Fit, Progress, callbacks_of, check_verbose, check_weights, validation_pair
 from .trainer import INFERENCE_BATCH, Trainer
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def fit_many(
     """
     trainers = list(trainers)
     _check(trainers)
+    check_verbose(verbose)
     data, count = _Data(X, y, sample_weight), len(trainers)
     if seconds is not None:
         number("seconds", seconds, ABOVE_0[0], "a number above 0, or None")

@@ -20,6 +20,12 @@ ROOT = Path(fb.__file__).resolve().parents[1]
 SMALL = ["--hidden", "16", "--quiet", "--threads", "1"]
 
 
+def _heard():
+    """Signals that are ignored where this runs: under nohup, in the background of a shell."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def begun(*argv):
     """`fastbp train` as a process that is told when the first epoch is over: its checkpoint is there."""
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -31,7 +37,7 @@ def begun(*argv):
         text=True,
         env=variables,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it would be ignored
+        preexec_fn=_heard,
     )
     until = time.monotonic() + 60
     while (

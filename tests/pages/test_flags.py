@@ -41,6 +41,7 @@ HOW = {  # of what takes more than its flag: how it is called with one
     "fastbp.Trainer.to_onnx": lambda **flag: trainer().to_onnx("no", **flag),
     "fastbp.Trainer.to_c": lambda **flag: trainer().to_c("no", **flag),
     "fastbp.Autoencoder": lambda **flag: fb.Autoencoder([3, 2], **flag),
+    "fastbp.fit_many": lambda **flag: fb.fit_many([trainer()], X, Y, **flag),
     "fastbp.activation": lambda **flag: fb.activation(lambda z: z, **flag),
     "fastbp.loss": lambda **flag: fb.loss(lambda z, t: z - t, **flag),
     "callbacks.CSVLogger": lambda **flag: callbacks.CSVLogger("no", **flag),
