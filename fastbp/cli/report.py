@@ -90,10 +90,9 @@ def write(
         + "\n".join(parts)
         + "\n</main>\n</body>\n</html>\n"
     )
-    path = Path(path)
     with written(path, "w", encoding="utf-8") as file:
         file.write(page)
-    return path
+    return Path(path)
 
 
 def _now():
@@ -139,7 +138,8 @@ def _curves(trainer: Trainer) -> Iterator[str]:
 
 def _on_test(trainer: Trainer, X: Any, y: Any) -> Iterator[str]:
     """Sections of what the model says of the test samples."""
-    preparation, outputs = trainer.preparation, trainer.predict(X)
+    preparation: Any = trainer.preparation
+    outputs = trainer.predict(X)
     classes = preparation.classes
     if classes is not None:
         yield from _of_classes(trainer, X, preparation.targets(y), outputs)

@@ -1,4 +1,4 @@
-"""A run that goes on: checkpoints."""
+"""A run that goes on: its checkpoints."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class Checkpoint:
             state["patience"] = patience.numbers
             best = zip(("best.weights", "best.average"), patience.best_weights or (), strict=False)
             tensors |= {name: array for name, array in best if array is not None}
-        with written(self.path) as target:
-            target.write(save(tensors, {_KEY: json.dumps(state)}))
+        with written(self.path) as file:
+            file.write(save(tensors, {_KEY: json.dumps(state)}))
 
     def restore(self, patience: Patience | None, device: Any, threads: int | None) -> Trainer:
         """The file's Trainer; sets ``history`` and patience. Raises ValueError for one of another run."""
@@ -103,7 +103,10 @@ class Checkpoint:
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "trainer.safetensors"
             place.write_bytes(trainer)
-            return load(place, device=device, threads=threads)
+            try:
+                return load(place, device=device, threads=threads)
+            except ValueError as error:
+                raise ValueError(f"{self.path}: {str(error).removeprefix(f'{place}: ')}") from None
 
 
 class Saver(Callback):

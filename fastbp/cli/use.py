@@ -66,7 +66,9 @@ def predict(args: Namespace) -> int:
         else:
             _write_csv(sys.stdout, names, found)
         return 0
-    _write(path, names, found, outputs)
+    text = {"encoding": "utf-8", "newline": ""} if path.suffix in (".csv", ".tsv") else {}
+    with written(path, "w" if text else "wb", **text) as file:
+        _write(file, path.suffix, names, found, outputs)
     if args.json:
         print(json.dumps({"command": "predict", "rows": rows, "columns": names, "out": str(path)}))
     else:
@@ -97,22 +99,19 @@ def _as_it_is(column: Array) -> Array:
     return np.array([repr(v) for v in column.tolist()]) if column.dtype.kind == "f" else column
 
 
-def _write(path: Path, names: list[str], columns: list[Array], outputs: Array) -> None:
-    if path.suffix == ".npy":
-        with written(path) as file:
-            np.save(file, outputs)
-    elif path.suffix == ".parquet":
+def _write(file: Any, suffix: str, names: list[str], columns: list[Array], outputs: Array) -> None:
+    if suffix == ".npy":
+        np.save(file, outputs)
+    elif suffix == ".parquet":
         try:
             from pyarrow import parquet, table
         except ImportError:
             raise ImportError(
                 "--out: pyarrow is needed for .parquet: pip install 'fastbp[parquet]'"
             ) from None
-        with written(path) as file:
-            parquet.write_table(table(dict(zip(names, columns, strict=True))), file)
+        parquet.write_table(table(dict(zip(names, columns, strict=True))), file)
     else:
-        with written(path, "w", newline="", encoding="utf-8") as stream:
-            _write_csv(stream, names, columns, "\t" if path.suffix == ".tsv" else ",")
+        _write_csv(file, names, columns, "\t" if suffix == ".tsv" else ",")
 
 
 def _write_csv(stream: Any, names: list[str], columns: list[Array], delimiter: str = ",") -> None:
@@ -182,6 +181,5 @@ def _write_state(trainer, path):
     """The state_dict of ``to_torch()`` as safetensors: no pickle, and no torch is needed."""
     from safetensors.numpy import save
 
-    content = save(state_dict(described(trainer, link=False)))
     with written(path) as file:
-        file.write(content)
+        file.write(save(state_dict(described(trainer, link=False))))

@@ -21,7 +21,7 @@ from ..training.trainer import Trainer
 from ..writing import written
 from . import parameters, tabular
 from .losses import ChosenLoss
-from .tabular import Column, TabularPreprocessor
+from .tabular import TabularPreprocessor
 
 if TYPE_CHECKING:
     from ..export import Model
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _KINDS = "biufUO"  # of arrays: labels, names, numbers
 _MADE_ANEW = ("_p", "_trainer")  # from the parameters; from the rest of the file
-_RECORDS: tuple[Any, ...] = (TabularPreprocessor, Column, Written, Dates, ChosenLoss)  # plain inside
+# of attributes that ``_plain`` takes
+_RECORDS: tuple[type, ...] = (TabularPreprocessor, tabular.Column, Dates, Written, ChosenLoss)
 
 T = TypeVar("T", bound="Saving")
 

@@ -1,7 +1,7 @@
 """Processes that are killed at random moments: python tests/support/kills.py --count 60
 
-train : one trains and saves each epoch. It leaves a whole model and whole lines of a log, and training from
-there on ends at the bits of a process that nobody killed.
+train : one trains and saves each epoch. What it leaves is a whole model and whole lines of a log; whoever
+goes on from there ends at the bits of a process that nobody killed.
 compile : one compiles on an empty cache. The next one ends at the same bits, whatever is in the cache.
 """
 

@@ -71,7 +71,7 @@ history.append(loss=0.5, seconds=1.0)
 if "plot" in sys.argv:
     history.plot("warm.svg")
     os.unlink("warm.svg")
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
 ways = {"m.safetensors": trainer.save, "m.c": trainer.to_c, "m.onnx": trainer.to_onnx, "m.svg": history.plot}
 for name, write in ways.items():
     try:
