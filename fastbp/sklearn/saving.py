@@ -32,6 +32,19 @@ _MADE_ANEW = ("_p", "_trainer")  # from the parameters; from the rest of the fil
 # of attributes that ``_plain`` takes
 _RECORDS: tuple[type, ...] = (TabularPreprocessor, tabular.Column, Dates, Written, ChosenLoss)
 
+_NONE = type(None)
+# what every fit leaves that later ones read, what those by steps do, and one with a preset: of what types
+_LEFT: dict[str, Any] = {
+    **dict.fromkeys(("n_iter_", "t_", "n_layers_", "n_outputs_", "n_features_in_"), int),
+    "_chosen_loss": ChosenLoss, "_made_with": dict,
+}  # fmt: skip
+_BY_STEPS: dict[str, Any] = {
+    "loss_curve_": list, "_no_improvement_count": int,
+    **dict.fromkeys(("best_loss_", "best_validation_score_"), (int, float, _NONE)),
+    **dict.fromkeys(("validation_scores_", "validation_loss_curve_"), (list, _NONE)),
+}  # fmt: skip
+_BY_PRESET = {"_table": TabularPreprocessor}
+
 T = TypeVar("T", bound="Saving")
 
 
@@ -39,6 +52,7 @@ class Saving:
     """What a fitted estimator writes; ``load`` reads it."""
 
     _trainer: Trainer
+    _left: dict[str, Any] = {}  # what a fit leaves in this class beside _LEFT
     device: Any
 
     def save(self, path: FilePath) -> None:
@@ -78,6 +92,11 @@ class Saving:
                 setattr(self, name, _object(value))
             self._trainer = trainer
             self._set_parameters()
+            left = {**_LEFT, **self._left, **(_BY_STEPS if self.solver != "lbfgs" else {}),
+                    **(_BY_PRESET if self.preset is not None else {})}  # fmt: skip
+            for name, takes in left.items():
+                if not isinstance(vars(self).get(name, ...), takes):
+                    raise ValueError(f"{name}: got {vars(self).get(name, 'none')!r}")
             if self._chosen_loss.columns != trainer.net.sizes[-1]:
                 raise ValueError("its loss does not fit its network")
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

@@ -102,6 +102,8 @@ class MLPClassifier(ClassifierMixin, Estimator):
     """
     )
 
+    _left = {"classes_": np.ndarray, "_multi": bool, "_sparse_labels": bool}
+
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int] = (100,),
@@ -323,6 +325,8 @@ class MLPRegressor(RegressorMixin, Estimator):
     True
     """
     )
+
+    _left = {"_unit": (tuple, type(None))}
 
     def __init__(
         self,

@@ -168,6 +168,14 @@ def test_files_that_are_no_estimator(tmp_path):
         save_file(tensors, path, {"fastbp": json.dumps({**good, "estimator": bad})})
         with pytest.raises(ValueError, match=f"holds no MLPRegressor .*{says}"):
             MLPRegressor.load(path)
+    for name in ("_unit", "best_loss_", "n_outputs_"):
+        for value in ([], ["?"]):  # gone, or of another type
+            fitted = {k: v for k, v in good["estimator"]["fitted"].items() if k != name}
+            fitted |= dict.fromkeys([name] * len(value), "?")
+            bad = {**good["estimator"], "fitted": fitted}
+            save_file(tensors, path, {"fastbp": json.dumps({**good, "estimator": bad})})
+            with pytest.raises(ValueError, match=f"holds no MLPRegressor .{name}: got '"):
+                MLPRegressor.load(path)
     save_file(tensors, path, {"fastbp": json.dumps(good)})
     assert MLPRegressor.load(path).predict(X).shape == (60,)
 

@@ -165,9 +165,9 @@ def test_what_load_would_refuse_is_not_written(rng, tmp_path):
     assert path.read_bytes() == content
 
 
-def test_damaged_and_odd_files_are_refused_or_work(tmp_path):
+def test_damaged_and_odd_files_are_refused_or_work(rng, tmp_path):
     """The short form of `python tests/support/damage.py`; docs/reproduce.md has the long one's counts."""
-    counts, findings = damage.battery(200, 2, tmp_path)
+    counts, findings = damage.battery(200, int(rng.integers(1 << 30)), tmp_path)
     assert findings == {} and sum(counts.values()) == 200
     assert counts["refused"] > 100 and counts["used"] > 5
 
