@@ -10,7 +10,7 @@ import numpy as np
 from .engine.options import Options
 from .engine.rates import Updates
 from .engine.samples import samples
-from .engine.sessions import bind, open_session
+from .engine.sessions import bind, frozen, open_session
 from .errors import ABOVE_0, number
 from .kernels import codes
 from .network.layout import arena
@@ -82,6 +82,11 @@ def lr_find(
     given = samples(trainer, X, y, sample_weight)
     rates = np.geomspace(start, end, int(steps))
     losses = np.array(_losses(trainer, given, rates))
+    gaps, places = np.isnan(losses), np.arange(len(losses))  # batches in which no sample counts
+    if gaps.all() and len(gaps):
+        raise ValueError("sample_weight: got no sample that counts, takes one or more")
+    if gaps.any():
+        losses[gaps] = np.interp(places[gaps], places[~gaps], losses[~gaps])
     smoothed = _smooth(losses)
     hopeless = np.flatnonzero(smoothed > HOPELESS * np.minimum.accumulate(smoothed))
     count = hopeless[0] + 1 if len(hopeless) else len(losses)
@@ -96,9 +101,9 @@ def _losses(trainer, given, rates):
     batch, every = min(trainer.batch_size, given.rows), Options.of(trainer).accumulate
     params, slots = (arena(a.size, a.dtype) for a in (trainer.net.params, trainer.slots))
     params[:], slots[:] = trainer.net.params, trainer.slots
-    second, frozen = Options.of(trainer).stores, trainer.net.frozen
+    second, still = Options.of(trainer).stores, frozen(trainer)
     code, threads = given.loss_code, trainer.num_threads
-    session = open_session(trainer, batch, code, slots, second, frozen, params, threads)
+    session = open_session(trainer, batch, code, slots, second, still, params, threads)
     bind(trainer, session, given)
     whole, losses, epoch = -(-given.rows // batch), [], 0
     while len(losses) < len(rates):
@@ -113,7 +118,7 @@ def _losses(trainer, given, rates):
                 return losses
             now = np.array([loss, mass])
             gained, weighed = now - sums
-            losses.append(gained / weighed if weighed else 0.0)
+            losses.append(gained / weighed if weighed else np.nan)
             before, sums = done, now
         epoch += 1
     return losses

@@ -292,19 +292,26 @@ class NAdam(Optimizer):
     def decoupled(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is
         return self.decoupled_weight_decay
 
-    def constants(self, t: Any, lr: Any, momentum: Any) -> dict[int, Any]:
-        beta, decay, many = self.betas[0], self.momentum_decay, isinstance(t, np.ndarray)
+    def constants(self, t: Any, lr: Any, momentum: Any, products: Any = None) -> dict[int, Any]:
+        decay, many = self.momentum_decay, isinstance(t, np.ndarray)
         first, last = (int(t[0]), int(t[-1])) if many else (t, t)
-        momenta = [beta * (1.0 - 0.5 * 0.96 ** (k * decay)) for k in range(first, last + 2)]
-        now, after = (np.array(momenta[:-1]), np.array(momenta[1:])) if many else momenta
-        product = self._products(first, last)
-        product = product if many else float(product[0])
+        shares = [1.0 - 0.5 * 0.96 ** (k * decay) for k in range(first, last + 2)]
+        now, after = (np.array(shares[:-1]), np.array(shares[1:])) if many else shares
+        now, after, product = momentum * now, momentum * after, products
+        if products is None:
+            product = self._products(first, last)
+            product = product if many else float(product[0])
         return super().constants(t, lr, momentum) | {
-            **self._mean_constants(beta, self.betas[1], self.eps),
+            **self._mean_constants(momentum, self.betas[1], self.eps),
             codes.C_ROOT: 1.0 / _root(1.0 - _power(self.betas[1], t)),
             codes.C_SLOPE: (1.0 - now) / (1.0 - product),
             codes.C_MEAN: after / (1.0 - product * after),
         }
+
+    def products(self, momenta: Doubles) -> Doubles:
+        """mu_1 ... mu_t for t from 1 on, where beta1 is momenta[t - 1]: what ``constants`` is given then."""
+        t = np.arange(1, len(momenta) + 1, dtype=float)
+        return np.cumprod(momenta * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)))
 
     def _products(self, first: int, last: int) -> Array:
         """mu_1 ... mu_t for t = first, ..., last."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..types import Doubles
 
 VECTOR_BYTES = 256  # widest panel of any tile, in bytes a row
+MOST_ROWS = 1 << 31  # of a batch, and of X
 
 
 class Plan:
@@ -44,6 +45,8 @@ class Plan:
         wide: int = 1,
         seeks: bool = False,
     ) -> None:
+        if batch >= MOST_ROWS:  # products of it and a leading dimension would not fit into the table
+            raise ValueError(f"batch_size: got {batch}, takes less than 2**31 for a step of so many rows")
         item = net.dtype.itemsize
         layers = len(net.layers)
         numeric = runs(net.sizes[0], {c for c, _, _ in net.embedded}) if net.embedded else []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ..kernels import codes
+from ..optimizers import NAdam
 from ..schedules import schedule
 from .options import Options
 
 if TYPE_CHECKING:
     from ..optimizers import Optimizer
+    from ..schedules.base import Schedule
     from ..types import Doubles, Logs, PerUpdate
     from .anytrainer import AnyTrainer
 
@@ -20,8 +23,10 @@ class Updates:
     """What a device is told about the updates of a pass, a window at a time: the optimizer's constants.
 
     options : an Options. lr, momentum : of each update of the pass, or one number for all; None: the
-    optimizer's.
+    optimizer's. products : of NAdam's momenta up to each update of the pass, where a schedule sets them.
     """
+
+    products: Doubles | None = None
 
     def __init__(
         self,
@@ -52,7 +57,8 @@ class Updates:
             lr = lr[at] if isinstance(lr, np.ndarray) else lr
             momentum = momentum[at] if isinstance(momentum, np.ndarray) else momentum
             table = np.zeros((len(t), codes.CONSTANTS))
-            for place, value in self._constants(t, lr, momentum).items():
+            products = () if self.products is None else (self.products[at],)
+            for place, value in self._constants(t, lr, momentum, *products).items():
                 table[:, place] = value
             return first, table
         row = [0.0] * codes.CONSTANTS  # of one update: numbers, which are faster than arrays of one
@@ -61,8 +67,15 @@ class Updates:
             row[place] = float(value)
         return first, np.array([row])
 
-    def _constants(self, t, lr, momentum):
-        return self.optimizer.constants(t, lr, momentum) | self.options.constants(t)
+    def _constants(self, t, lr, momentum, *products):
+        return self.optimizer.constants(t, lr, momentum, *products) | self.options.constants(t)
+
+
+def with_momentum(optimizer: Optimizer, plan: Schedule | None) -> Optimizer:
+    """The optimizer, or, where its momentum is 0 and a schedule is to cycle it, one that has some."""
+    if plan is None or not plan.cycles_momentum or getattr(optimizer, "momentum", None) != 0:
+        return optimizer
+    return replace(cast(Any, optimizer), momentum=plan.max_momentum)
 
 
 class Rates:
@@ -98,11 +111,12 @@ class Rates:
                     f"schedule: {name} ends after {plan.total} {plan.by}s, this fit after {end}; "
                     f"takes total={end} or more, or None for the length of a fit"
                 )
-        fixed = hasattr(trainer.optimizer, "momentum_decay")
-        if plan.cycles_momentum and (not trainer.optimizer.inertia or fixed):
+        optimizer = trainer.optimizer
+        if plan.cycles_momentum and not optimizer.inertia and not hasattr(optimizer, "betas"):
+            more = ", or a Trainer made with this schedule" if hasattr(optimizer, "momentum") else ""
             raise ValueError(
-                f"OneCycle cycle_momentum: got True with {trainer.optimizer}, which has no momentum that "
-                "can be changed; takes False"
+                f"OneCycle cycle_momentum: got True with {optimizer}, which has no momentum that can be "
+                f"changed; takes False{more}"
             )
 
     def epoch(self, ahead: int = 0) -> Updates:
@@ -114,7 +128,16 @@ class Rates:
         with trainer.turns.calling("the schedule"):
             rates = plan.rates(t, trainer.optimizer.lr, total)
         lr = self._checked(rates) * trainer.lr_scale
-        return Updates.of(trainer, lr, plan.momenta(t, total) if plan.cycles_momentum else None)
+        if not plan.cycles_momentum:
+            return Updates.of(trainer, lr)
+        momenta, optimizer = plan.momenta(t, total), trainer.optimizer
+        updates = Updates.of(trainer, lr, momenta)
+        if isinstance(optimizer, NAdam):
+            number = trainer.steps + ahead * self.updates
+            first = np.full(number - int(t[0]), optimizer.betas[0])  # of updates before the schedule began
+            momenta = np.concatenate([first, plan.momenta(np.arange(t[0]), total), momenta])
+            updates.products = optimizer.products(momenta)[number:]
+        return updates
 
     def constants(self, epochs: int, steps: int, shared: dict[Any, Doubles]) -> Doubles:
         """(updates, codes.CONSTANTS): of the updates of so many epochs, of ``steps`` batches each.

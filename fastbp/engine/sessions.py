@@ -67,7 +67,9 @@ def frozen(trainer: AnyTrainer) -> tuple[int, ...]:
 def check(trainer: AnyTrainer) -> None:
     """Raises ValueError where nothing can train, or not so."""
     if len(frozen(trainer)) == len(trainer.net.layers):
-        raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
+        raise ValueError(
+            "net: got all layers frozen, takes one or more that train: net.unfreeze(), lr_factors above 0"
+        )
     every = Options.of(trainer).accumulate
     if trainer.gradient_hook is not None and every > 1:
         raise ValueError(f"accumulate: got {every} beside a gradient_hook, takes 1")
@@ -137,8 +139,8 @@ def divergence(trainer: AnyTrainer, lost: bool, loss: float, step: str) -> Float
     advice = f"try a lower lr (now {trainer.optimizer.lr}), standardised inputs, clip_norm, or float64"
     if lost:
         return FloatingPointError(
-            f"weights: {step} made numbers that are not finite of them, or of what the optimizer keeps; "
-            f"what they were before is lost: go on from a saved model, and {advice}"
+            f"weights: became NaN or inf (they, or what the optimizer keeps) in {step}; what they were "
+            f"before is lost: go on from a saved model, and {advice}"
         )
     return FloatingPointError(
         f"loss: became {loss} (it or its gradient) in {step}; the weights are as before that step. Takes a "

@@ -35,13 +35,19 @@ def arena(size: int, dtype: DTypeLike) -> Array:
     """Flat zeroed array of ``size`` elements whose first one starts a cache line, or a huge page.
 
     A weight tile touches 18 rows kilobytes apart: with small pages each is a miss in the first
-    level of the address cache, so large arenas ask the system for huge ones.
+    level of the address cache, so large arenas ask the system for huge ones. Raises MemoryError.
     """
     dtype = np.dtype(dtype)
     needed = size * dtype.itemsize
     if needed >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # a forked child gets its own
-        space = mmap.mmap(-1, needed + HUGE, flags)  # zeroed, and not there until it is touched
+        try:
+            space = mmap.mmap(-1, needed + HUGE, flags)  # zeroed, and not there until it is touched
+        except (OSError, OverflowError) as error:
+            raise MemoryError(
+                f"memory: {needed / 1e9:,.1f} GB are wanted, more than there is; takes fewer rows at once, a "
+                "smaller batch_size or a smaller network"
+            ) from error
         space.madvise(mmap.MADV_HUGEPAGE)
         raw, step = np.frombuffer(space, np.uint8), HUGE
     else:
@@ -58,5 +64,5 @@ class Cursor:
 
     def take(self, count: int) -> int:
         """Offset of a new place of ``count`` elements."""
-        place, self.size = self.size, self.size + align(count, self.itemsize)
+        place, self.size = self.size, self.size + align(int(count), self.itemsize)  # an int: it never wraps
         return place

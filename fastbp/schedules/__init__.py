@@ -177,8 +177,8 @@ class OneCycle(Schedule):
 
     max_lr: None takes the optimizer's lr. It begins at max_lr / div_factor, is at its top after
     pct_start of the time and ends at max_lr / div_factor / final_div_factor. cycle_momentum: SGD's or
-    RMSprop's momentum, Adam's first beta, goes from max_momentum to base_momentum and back (Smith and
-    Topin, arXiv 1708.07120).
+    RMSprop's momentum, Adam's first beta, goes from max_momentum to base_momentum and back, also where the
+    optimizer has a momentum of 0 (Smith and Topin, arXiv 1708.07120).
 
     >>> cycle = fb.schedules.OneCycle(max_lr=1.0, pct_start=0.6, div_factor=2.0, final_div_factor=1.0)
     >>> cycle.rates(np.arange(5), 0.1, total=5).round(4).tolist()
@@ -211,9 +211,9 @@ class OneCycle(Schedule):
         return min(self.base_momentum, self.max_momentum) if self.cycle_momentum else 1.0
 
     def _way(self, t: Array, total: int, low: float, top: float, end: float) -> Doubles:
-        peak, last = self.pct_start * total - 1, total - 1
+        peak, last = self.pct_start * total - 1, total - 1  # the peak of a short one is before it begins
         up = np.clip(t / peak, 0, 1) if peak > 0 else np.ones(len(t))
-        down = np.clip((t - max(peak, 0)) / max(last - max(peak, 0), 1e-9), 0, 1)
+        down = np.clip((t - peak) / (last - peak), 0, 1)
         rising, falling = (1 + np.cos(np.pi * up)) / 2, (1 + np.cos(np.pi * down)) / 2
         return np.where(t <= peak, top + (low - top) * rising, end + (top - end) * falling)
 

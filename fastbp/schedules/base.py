@@ -49,8 +49,9 @@ class Schedule(Called):
     ends = False  # whether it is made for a stretch of time: total, or one fit
     cycles_momentum = False
     least_momentum = 1.0  # that it sets
-    if TYPE_CHECKING:
-        momenta: Callable[[Array, Any], Doubles]  # of those that do, which say what it is
+    if TYPE_CHECKING:  # of those that do, which say what it is
+        momenta: Callable[[Array, Any], Doubles]
+        max_momentum: float
 
     def __post_init__(self) -> None:
         for field in fields(cast(Any, self)):

@@ -294,16 +294,24 @@ def check_verbose(verbose: Any) -> None:
         raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
 
 
-def check_counted(fit: Fit) -> None:
-    """Raises ValueError where no sample of a fit counts."""
-    given = fit.samples
+def check_counted(fit: Fit, weighed: bool) -> None:
+    """Raises ValueError where no sample of a fit counts, or none of its validation; weighed : whether there
+    were weights of samples."""
+    _check_counted(fit.trainer.loss, fit.samples, weighed)
+    if fit.validation is not None:
+        _check_counted(fit.trainer.loss, fit.validation, True, "validation_data: ")
+
+
+def _check_counted(loss, given, weighed, where=""):
     if given.weight is not None and not given.weight.any():
-        raise ValueError("sample_weight: got only zeros, takes at least one above 0")
-    if given.by_output:
-        return
-    made = fit.trainer.loss.weights(given.weight, given.y, given.code)
+        if not loss.ignore_nan:
+            raise ValueError(f"{where}sample_weight: got only zeros, takes at least one above 0")
+        if weighed:
+            raise ValueError(f"{where}sample_weight: got 0 for every known target of y, takes one above 0")
+        raise ValueError(f"{where}y: got NaN alone, takes one or more known targets")
+    made = None if given.by_output else loss.weights(given.weight, given.y, given.code)
     if made is not None and not np.any(made):
-        raise ValueError("y: got only labels that count for nothing, takes some that have a weight")
+        raise ValueError(f"{where}y: got only labels that count for nothing, takes some that have a weight")
 
 
 def split(share: float, rows: int) -> int:

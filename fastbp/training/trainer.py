@@ -16,7 +16,7 @@ from ..data.frames import names_of
 from ..engine import averages, backend, devices, parallel, sessions
 from ..engine.history import History
 from ..engine.options import Options
-from ..engine.rates import Rates
+from ..engine.rates import Rates, with_momentum
 from ..engine.samples import features, in_own_units, samples
 from ..engine.turns import Turns
 from ..errors import whole
@@ -95,7 +95,8 @@ class Trainer:
     decay_bias : bool
         False: no l1 and no weight decay on biases, nor on gains, shifts and slopes.
     lr_factors : sequence of float, or None
-        A factor of the learning rate for each layer, the first layer first; 0 freezes a layer.
+        A factor of the learning rate for each layer, the first layer first; 0 freezes a layer, as
+        net.freeze does.
     max_norm : float or None
         After each update the weights into each unit (a column of W) are scaled to this norm where it
         is larger (Srebro and Shraibman 2005; Keras's MaxNorm on kernels).
@@ -152,6 +153,7 @@ class Trainer:
         self.threads = threads
         self.seed = int.from_bytes(os.urandom(4), "little") if seed is None else whole("seed", seed, 0)
         self.schedule = make_schedule(schedule)
+        self.optimizer = with_momentum(self.optimizer, self.schedule)
         self.clip_norm, self.clip_layer_norm, self.clip_value = clip_norm, clip_layer_norm, clip_value
         self.l1, self.decay_bias, self.lr_factors = l1, decay_bias, lr_factors
         self.max_norm, self.accumulate, self.ema = max_norm, accumulate, ema
@@ -248,7 +250,7 @@ class Trainer:
                         early_stopping, shuffle, drop_last, sample_weight, verbose,
                     )  # fmt: skip
                     if not outer[1]:  # an item of a stream may count for nothing
-                        fitting.check_counted(fit)
+                        fitting.check_counted(fit, sample_weight is not None)
                 except BaseException:
                     self.columns = before
                     raise

@@ -175,9 +175,9 @@ ADDITIONS = {
             before(
                 "RULES = {",
                 "def _adabelief(m, g, p, slots, c):\n"
-                "    mean = m.fma(c[codes.C_BETA1], g - slots[0], slots[0])\n"
-                "    off = g - mean\n"
-                "    spread = m.fma(c[codes.C_BETA2], off * off - slots[1], slots[1])\n"
+                "    g = _squarable(m, g)\n"
+                "    mean = _mean(m, c, codes.C_BETA1, slots[0], g)\n"
+                "    spread = _mean_square(m, c, codes.C_BETA2, slots[1], g - mean)\n"
                 "    square = m.fma(spread, c[codes.C_FULL], c[codes.C_SPREAD])\n"
                 "    size = _square_root(m, square) + c[codes.C_EPS]\n"
                 "    return m.fma(-c[codes.C_LR], _quotient(m, mean, size), p), [mean, spread]\n\n\n",

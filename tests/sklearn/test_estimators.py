@@ -189,6 +189,10 @@ def test_the_same_split_for_early_stopping_and_the_same_scores():
     known = neural_network.MLPClassifier(**options).fit(X, y)
     assert mine.validation_scores_ == known.validation_scores_ and 3 < mine.n_iter_ < 40
     assert mine.best_validation_score_ == known.best_validation_score_ and mine.best_loss_ is None
+    assert mine.t_ == known.t_  # without those held out: the rate of invscaling
+    options |= {"learning_rate": "invscaling", "max_iter": 5}
+    mine, known = MLPClassifier(**options).fit(X, y), neural_network.MLPClassifier(**options).fit(X, y)
+    assert mine.t_ == known.t_
     np.testing.assert_allclose(mine.coefs_[0], known.coefs_[0], atol=1e-4)  # the best epoch's
 
 

@@ -42,8 +42,51 @@ def test_streams_go_on(way):
     assert np.array_equal(t.net.params, other.net.params)
 
 
+@pytest.mark.parametrize("optimizer", [fb.AdamW(0.1), fb.SGD(0.1, momentum=0.9)])
+def test_in_a_fit_it_is_a_step_of_gradient_0(optimizer):
+    """Means decay, rates and corrections go on: the same as the step by itself, in every way of training."""
+    y = np.array([0, 1, 9, 9, 1, 0, 2, 0])
+    parts = [(X[k : k + 2], y[k : k + 2]) for k in (0, 2, 4, 6)]
+    loss = fb.losses.CrossEntropy(ignore_index=9)
+    found = [fb.Trainer(fb.MLP([4, 3], seed=0), loss, optimizer, 2, seed=0) for _ in range(4)]
+    history = found[0].fit(X, y, shuffle=False).history
+    streamed = found[1].fit(lambda: iter(parts)).history
+    for part in parts:
+        found[2].train_on_batch(*part), found[3].partial_fit(*part)
+    assert all(np.array_equal(t.net.params, found[0].net.params) and t.steps == 4 for t in found)
+    assert streamed["loss"] == pytest.approx(history["loss"])
+    assert streamed["accuracy"] == pytest.approx(history["accuracy"])
+
+
+def test_targets_that_are_all_nan():
+    t = fb.Trainer(fb.MLP([4, 3], seed=0), fb.losses.GammaNLL(ignore_nan=True), fb.SGD(0.1), seed=0)
+    before, nothing = t.net.params.copy(), np.full((8, 3), np.nan)
+    assert t.train_on_batch(X, nothing) == t.evaluate(X, nothing)["loss"] == t.gradients(X, nothing)[0] == 0.0
+    assert np.array_equal(t.net.params, before)
+    t.fit(iter([(X, nothing), (X, np.ones((8, 3)))]))
+    with pytest.raises(ValueError, match="y: got NaN alone, takes one"):
+        t.fit(X, nothing)
+
+
+def test_metrics_of_nothing_are_nan():
+    found = trainer().evaluate(X, IGNORED, metrics=["f1", "log_loss"])
+    assert np.isnan(found["f1"]) and np.isnan(found["log_loss"])
+    assert np.isnan(trainer().evaluate(X, Y, np.zeros(8), metrics=["f1"])["f1"])
+
+
+def test_the_range_test_steps_over_such_batches():
+    y = np.where(np.arange(40) < 32, 9, np.arange(40) % 3)
+    rows = np.random.default_rng(0).standard_normal((40, 4))
+    losses = trainer(batch_size=4).lr_find(rows, y, steps=30, end=0.1).losses
+    assert len(losses) == 30 and (losses > 0.1).all()
+    with pytest.raises(ValueError, match="sample_weight: got no sample that counts"):
+        trainer().lr_find(X, IGNORED)
+
+
 def test_a_fit_of_nothing_is_refused():
     t = trainer()
+    with pytest.raises(ValueError, match="validation_data: y: got only labels that count for nothing"):
+        t.fit(X, Y, validation_data=(X, IGNORED))
     with pytest.raises(ValueError, match="sample_weight: got only zeros"):
         t.fit(X, Y, sample_weight=np.zeros(8))
     with pytest.raises(ValueError, match="y: got only labels that count for nothing"):

@@ -302,6 +302,24 @@ def test_a_factor_of_0_freezes_a_layer(rng):
     assert same == [True, False, True] * 2
 
 
+@pytest.mark.parametrize("options", [{}, {"max_norm": 0.1}, {"clip_norm": 0.1, "ema": 0.9}])
+def test_a_factor_of_0_is_what_freeze_does(rng, options):
+    """Also of limits on the weights and of batch norm's statistics, gain and shift, and prelu's slopes."""
+    X, y = problem(rng)
+    nets = [fb.MLP([9, 8, 8, 5], "prelu", norm="batch", seed=0) for _ in "12"]
+    before = nets[0].params.copy()
+    rest = {"optimizer": fb.AdamW(0.05), "batch_size": 15, "seed": 3, **options}
+    fb.Trainer(nets[0], lr_factors=[0, 1, 2], **rest).fit(X, y, epochs=3)
+    fb.Trainer(nets[1].freeze(0), lr_factors=[0.5, 1, 2], **rest).fit(X, y, epochs=3)
+    assert np.array_equal(nets[0].params, nets[1].params)
+    kept = nets[0].named_views(before)
+    for name, view in nets[0].named_views(nets[0].params).items():
+        assert np.array_equal(view, kept[name]) == name.endswith(".0"), name
+    stuck = fb.Trainer(nets[0], lr_factors=[0, 0, 0])
+    with pytest.raises(ValueError, match="all layers frozen, .* lr_factors above 0"):
+        stuck.fit(X, y)
+
+
 @pytest.mark.parametrize(
     "options", [{"clip_layer_norm": 0.05}, OPTIONS["fused"], {"ema": 0.9, "max_norm": 0.8}]
 )
@@ -433,6 +451,11 @@ def test_lbfgs_takes_no_options_and_stops_where_nothing_is_finite(rng):
         fb.Trainer(network(), optimizer="lbfgs", clip_value=1.0).fit(X, y)
     with pytest.raises(ValueError, match="schedule: got Cosine.* with LBFGS"):
         fb.Trainer(network(), optimizer="lbfgs", schedule="cosine").fit(X, y)
+    for options in ({"clip_value": 1.0}, {"l1": 0.1}, {"ema": 0.9}):
+        trainer = fb.Trainer(network(), optimizer="lbfgs", **options)
+        with pytest.raises(ValueError, match="optimizer: got LBFGS, which only fit takes"):
+            trainer.train_on_batch(X, y)
+        assert np.isfinite(trainer.gradients(X, y)[0])
     trainer = fb.Trainer(network(), optimizer="lbfgs")
     trainer.net.weights[0][0, 0] = np.nan
     with pytest.raises(FloatingPointError, match="became nan"):

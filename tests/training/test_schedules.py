@@ -73,6 +73,16 @@ def test_rates_by_hand():
             assert np.isfinite(way_).all() and way_.min() >= 0
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.7])
+@pytest.mark.parametrize("total", range(1, 8))
+def test_short_cycles_against_torch(torch, total, share):
+    """Where the peak would be before the first update, too."""
+    cycle, t = sc.OneCycle(total, pct_start=share), np.arange(float(total))
+    lr, momentum = theirs(torch, lambda s, o: s.OneCycleLR(o, LR, total, pct_start=share), total)
+    np.testing.assert_allclose(cycle.rates(t, LR, total), lr, rtol=1e-9)
+    np.testing.assert_allclose(cycle.momenta(t, total), momentum, rtol=1e-12)
+
+
 SCHEDULED = {
     "function": (lambda step: 0.01 * (1 + step % 3), fb.Adam(eps=1e-3), lambda e, s: 0.01 * (1 + s % 3)),
     "step": (sc.Step(2, 0.5), fb.Adam(0.01, eps=1e-3), lambda e, s: 0.01 * 0.5 ** (e // 2)),
@@ -126,6 +136,48 @@ def test_one_cycle_moves_the_momentum_too(rng, optimizer):
         ref.train(exact, X, y, ["tanh"] * 2, "cross_entropy", kind, hyper, batches_of(72, 15, 1), state=state,
                   rates=rates, accumulate=2)  # fmt: skip
     assert way(params64(net), exact, start) < 1e-12
+
+
+CYCLED = {
+    "nadam": fb.NAdam(weight_decay=0.1),
+    "nadam_decoupled": fb.NAdam(betas=(0.0, 0.9), momentum_decay=0.2, decoupled_weight_decay=True),
+    "adam": fb.Adam(betas=(0.0, 0.999)),
+    "sgd": fb.SGD(),
+    "rmsprop": fb.RMSprop(eps=1e-3),
+}
+
+
+@pytest.mark.parametrize("low", [0.85, 0.1])
+@pytest.mark.parametrize("way_", ["fit", "fits", "steps"])
+@pytest.mark.parametrize("name", CYCLED)
+def test_one_cycle_against_torch_where_the_momentum_is_0_or_in_products(torch, rng, name, way_, low):
+    """torch sets the momentum whatever it was; NAdam's products are of those that were."""
+    optimizer, g = CYCLED[name], rng.standard_normal(12)
+    config = {k: v for k, v in optimizer.config().items() if k != "name"}
+    leaf = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    other = getattr(torch.optim, type(optimizer).__name__)([leaf], **config)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(other, 0.05, 12, base_momentum=low)
+    exact = []
+    for number in g:
+        leaf.grad = torch.tensor([number])
+        other.step()
+        cycle.step()
+        exact.append(leaf.item())
+    net, X = fb.MLP([1, 1], initializer="zeros", dtype="float64"), np.ones((12, 1))
+    schedule = sc.OneCycle(None if way_ == "fit" else 12, max_lr=0.05, base_momentum=low)
+    trainer = fb.Trainer(net, fb.loss(lambda z, t: z * t, name="line"), optimizer, 1, schedule=schedule)
+    seen = []
+    if way_ == "steps":
+        for number in g:
+            trainer.train_on_batch(X[:1], [number])
+            seen.append(float(net.weights[0][0, 0]))
+    elif way_ == "fit":
+        trainer.fit(X, g, shuffle=False)
+    else:
+        trainer.fit(X[:5], g[:5], shuffle=False), trainer.fit(X[5:], g[5:], shuffle=False)
+    bound = 1e-6 if name.startswith("nadam") else 1e-12  # torch keeps their product in float32
+    assert h.relative(net.weights[0].ravel(), exact[-1:]) < bound
+    assert not seen or h.relative(seen, exact) < bound
 
 
 def test_a_schedule_of_a_fit_spans_each_fit(rng):

@@ -9,8 +9,10 @@ from draw import problem
 from ways import flat, hyper, params64
 
 import fastbp as fb
+from fastbp.engine.plan import Plan
 from fastbp.kernels import codes
 from fastbp.kernels import reference as ref
+from fastbp.network.layout import arena
 
 ACTIVATIONS = list(codes.ACTIVATIONS)
 LOSSES = ["cross_entropy", "bce_with_logits", "mse", "mae", "huber"]  # all of them: test_losses.py
@@ -138,9 +140,7 @@ def test_column_groups_give_the_same_bits(rng, threads):
     """A team split over columns, too, and the team really had all its threads."""
     from fastbp.engine.backend import Session
     from fastbp.engine.options import Options
-    from fastbp.engine.plan import Plan
     from fastbp.engine.rates import Updates
-    from fastbp.network.layout import arena
 
     X, y = problem(rng, "cross_entropy", 130, 70, 10)
     X, y = X.astype("float32"), y.reshape(-1, 1)
@@ -256,6 +256,30 @@ def test_zero_weight_samples_count_for_nothing(rng):
         assert h.relative(
             flat(trainer.gradients(*odd, weight)[1]), flat(trainer.gradients(X, y)[1])
         ) < 2e-6  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [5000, 2**31, 2**62])
+def test_a_batch_size_beyond_all_rows(rng, tmp_path, size):
+    """Means all rows, in each way of training, and in a file."""
+    X, y = rng.standard_normal((50, 4)), rng.integers(0, 3, 50)
+    found = []
+    for batch in (50, size):
+        t = fb.Trainer(fb.MLP([4, 8, 3], seed=0), batch_size=batch, seed=0)
+        t.fit(X, y, epochs=2), t.train_on_batch(X, y), t.partial_fit(X, y), t.partial_fit(X[:20], y[:20])
+        t.save(tmp_path / "m.safetensors")
+        t = fb.load(tmp_path / "m.safetensors")
+        t.train_on_batch(X[:7], y[:7]), t.partial_fit(X, y), t.fit(X, y)
+        assert t.batch_size == batch and t.steps == 8
+        t.lr_find(X, y, steps=5), t.evaluate(X, y)
+        found.append(t.net.params)
+    assert np.array_equal(*found)
+
+
+def test_memory_that_is_not_there():
+    with pytest.raises(MemoryError, match="memory: .* GB are wanted, more than there is; takes fewer rows"):
+        arena(1 << 55, "float32")
+    with pytest.raises(ValueError, match=r"batch_size: got 2147483648, takes less than 2\*\*31"):
+        Plan(fb.MLP([2, 2]), codes.CROSS_ENTROPY, codes.ADAM, 1 << 31, 1)
 
 
 def test_fit_goes_on_where_it_stopped(rng):
