@@ -364,7 +364,7 @@ def _series(column: Any, plan: Plan, c: int) -> Array:
 def _target(plan: Plan, target: list[str], table: TextTable) -> tuple[Array, Array | None]:
     """(y, the rows that have one, or None where all do)."""
     c: Any = plan.target
-    lost = np.array([cells.is_missing(cell, plan.absent) for cell in target])
+    lost = cells.lost(target, plan.absent)
     kept = np.flatnonzero(~lost) if lost.any() else None
     if kept is not None and not plan.drop_missing:
         row = int(lost.argmax())
