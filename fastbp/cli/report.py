@@ -14,6 +14,7 @@ from .. import __version__, pictures
 from ..drawing.plots import learning_curves, panels
 from ..engine.options import Options
 from ..printing import html_table
+from ..writing import written
 from .info import machine_rows
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ def write(
         + "\n".join(parts)
         + "\n</main>\n</body>\n</html>\n"
     )
-    path = Path(path)
-    path.write_text(page, encoding="utf-8")
-    return path
+    with written(path, "w", encoding="utf-8") as file:
+        file.write(page)
+    return Path(path)
 
 
 def _now():

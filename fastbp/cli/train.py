@@ -103,10 +103,10 @@ def train(args: Namespace) -> int:
         print_rows(chosen.items())
         sys.stdout.flush()
 
-    start = time.perf_counter()
+    start, before = time.perf_counter(), trainer.compile_seconds
     trainer, history, earlier = _fit(args, run, trainer, checkpoint_path)
     interrupted = history.stopped == "Ctrl-C"
-    seconds = time.perf_counter() - start - trainer.compile_seconds
+    seconds = time.perf_counter() - start - (trainer.compile_seconds - before)
     with args.signals.held():
         trainer.save(model_path)
         if not interrupted:
@@ -118,8 +118,7 @@ def train(args: Namespace) -> int:
         from .report import write
 
         parts = run.raw(run.train), run.raw(run.test)
-        source = Path(args.data).name
-        write(args.report, trainer, source, chosen, dict(scored), *parts, seconds)
+        write(args.report, trainer, Path(args.data).name, chosen, dict(scored), *parts, seconds)
     picture = _picture(history.history, picture_path, f"{name}: {sizes}, {args.activation}")
     if args.json:
         result = {

@@ -117,8 +117,12 @@ def _write(file: Any, suffix: str, names: list[str], columns: list[Array], outpu
 def _write_csv(stream: Any, names: list[str], columns: list[Array], delimiter: str = ",") -> None:
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
     writer.writerow(names)
+    # what is float64 is in a target's own unit: 7 digits of a time in seconds are days
+    forms = [".7g" if column.dtype == np.float32 else ".15g" for column in columns]
     for row in zip(*(column.tolist() for column in columns), strict=True):
-        writer.writerow([f"{v:.7g}" if isinstance(v, float) else v for v in row])
+        writer.writerow(
+            [format(v, form) if isinstance(v, float) else v for v, form in zip(row, forms, strict=True)]
+        )
 
 
 def evaluate(args: Namespace) -> int:
@@ -154,7 +158,7 @@ def export(args: Namespace) -> int:
     if not wanted:
         raise ValueError("export: takes --onnx, --c or --torch")
     trainer = _model(args)
-    written = {}
+    made = {}
     for name in wanted:
         suffix = {"onnx": ".onnx", "c": ".c", "torch": ".pt.safetensors"}[name]
         path = Path(getattr(args, name) or Path(args.model).with_suffix(suffix))
@@ -165,11 +169,11 @@ def export(args: Namespace) -> int:
             trainer.to_c(path)
         else:
             _write_state(trainer, path)
-        written[name] = str(path)
+        made[name] = str(path)
     if args.json:
-        print(json.dumps({"command": "export", "model": str(args.model), **written}))
+        print(json.dumps({"command": "export", "model": str(args.model), **made}))
     else:
-        print_rows(written.items())
+        print_rows(made.items())
     return 0
 
 

@@ -114,7 +114,7 @@ def save(trainer: AnyTrainer, path: FilePath, more: dict[str, Any] | None = None
     try:
         text = json.dumps(config)
         parts = _Parts(json.loads(text))
-        _preparation(tensors, parts.preparation, trainer.net.sizes)
+        _preparation(tensors, parts)
         for name, array in tensors.items():
             _check_finite(name, array)
     except _UNUSABLE as e:
@@ -198,7 +198,7 @@ def load_all(
             _check_arrays(file, parts)
             digest = _Digest(text)
             found = {n: file.get_tensor(n) for n in file.keys() if n.startswith(_PREPARATION)}
-            preparation = _preparation(found, parts.preparation, parts.net["sizes"])
+            preparation = _preparation(found, parts)
             trainer = parts.trainer(make, device, threads)
         except _UNUSABLE as e:
             raise ValueError(f"{path}: has no usable fastbp configuration ({e})") from None
@@ -239,15 +239,17 @@ def _names(names):
     return names
 
 
-def _preparation(tensors, config, sizes):
+def _preparation(tensors, parts):
+    config, sizes = parts.preparation, parts.net["sizes"]
     if config is None:
         return None
+    outputs = sizes[-1] if config["classes"] is not None else parts.loss.width(sizes[-1])
     found = {
         name.removeprefix(_PREPARATION): array
         for name, array in tensors.items()
         if name.startswith(_PREPARATION)
     }
-    return Preparation.restore(config, found, sizes[0], sizes[-1])
+    return Preparation.restore(config, found, sizes[0], outputs)
 
 
 def _count(number):

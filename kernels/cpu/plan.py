@@ -2,8 +2,6 @@
 
 from collections import namedtuple
 
-import numpy as np
-
 from .. import codes, tables
 from ..jit import jit
 from .records import Matrix, Slice, Weights
@@ -29,6 +27,8 @@ Layer, layer_of = _record("Layer", tables.L)
 Run, run_of = _record("Run", tables.R)
 Embedding, embedding_of = _record("Embedding", tables.E)
 Call, call_of = _record("Call", tables.K)
+Job, job_of = _record("Job", tables.M)
+Pass, pass_of = _record("Pass", tables.V)
 
 
 @jit
@@ -54,12 +54,6 @@ def embedding_at(plan, index):
     """Embedding ``index``."""
     runs = header_of(plan).runs * codes.RUN_COLUMNS
     return embedding_of(shift(_behind_layers(plan), runs + index * codes.EMBEDDING_COLUMNS))
-
-
-@jit
-def embedded_from(plan):
-    """Where in a row of inputs the first embedding begins."""
-    return embedding_at(plan, np.int64(0)).place
 
 
 @jit

@@ -1,4 +1,4 @@
-"""Tables as people have them: of Excel in several languages, with ids, dates, new categories; the whole way."""
+"""Tables as people have them: Excel's in two languages, with ids, dates, new categories; the whole way."""
 
 import csv
 import datetime
@@ -100,8 +100,10 @@ def test_the_whole_way(run, fails, table, way, packed):
     assert code == 0 and [row["Größe Nr"] for row in rows] == ["N000", "N001", "N002"]
     assert np.abs([float(row["target"]) for row in rows] - y[:3]).max() < 0.5 * np.std(y)
     if way != "plain":  # 55 for 55 %
-        text = {"German": "Größe Nr;size;price;when;share\nN1;1.000,00 €;1,5;01.02.2020;55\n",
-                "English": 'Größe Nr,size,price,when,share\nN1,"$1,000",1.5,02/13/2020,55\n'}[way]  # fmt: skip
+        text = {
+            "German": "Größe Nr;size;price;when;share\nN1;1.000,00 €;1,5;01.02.2020;55\n",
+            "English": 'Größe Nr,size,price,when,share\nN1,"$1,000",1.5,02/13/2020,55\n',
+        }[way]
         with open("unit.csv", "w", encoding="utf-8") as file:
             file.write(text)
         fails("predict", "fastbp-t.safetensors", "unit.csv",
