@@ -11,19 +11,8 @@ import pytest
 
 import fastbp as fb
 
-LONG = [
-    "--hidden",
-    "32",
-    "--epochs",
-    "150",
-    "--patience",
-    "0",
-    "--lr",
-    "0.01",
-    "--threads",
-    "1",
-    "--overwrite",
-]
+LONG = ["--hidden", "32", "--epochs", "150", "--patience", "0", "--lr", "0.01", "--threads", "1"]
+LONG.append("--overwrite")
 
 
 @pytest.fixture
@@ -196,3 +185,12 @@ def test_ids_that_are_absent_later_on(run, rng):
     assert code == 0 and out.splitlines()[0] == "y"
     np.save("n.npy", np.array([[1.0], [2.0]]))
     assert run("predict", "fastbp-t.safetensors", "n.npy")[1] == out
+
+
+def test_labels_of_arrays(run, rng):
+    """Text in a file whose columns have no names."""
+    kind = rng.integers(0, 2, 200)
+    np.savez("t.npz", X=kind[:, None] + rng.normal(size=(200, 2)) * 0.1, y=np.array(["no", "yes"])[kind])
+    assert run("train", "t.npz", *LONG)[0] == 0
+    code, out, err = run("evaluate", "fastbp-t.safetensors", "t.npz", "--json")
+    assert code == 0 and json.loads(out)["accuracy"] > 0.95, err
