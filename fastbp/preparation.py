@@ -546,7 +546,8 @@ class Preparation:
                     "fb.data.present(y) says which have one"
                 ) from None
             known = ", ".join(map(repr, self.classes[:8])) + (", ..." if len(self.classes) > 8 else "")
-            raise ValueError(f"y: got label {error.args[0]!r}, takes {known}") from None
+            row = labels.index(error.args[0])
+            raise ValueError(f"y: got label {error.args[0]!r} in row {row}, takes {known}") from None
 
     def labels(self, probabilities: Array) -> list[Label]:
         """The likeliest class of each row, as a list of labels; one output is that of the second class."""

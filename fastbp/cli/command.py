@@ -161,7 +161,7 @@ def _parser():
         type=_listed,
         default=(),
         metavar="A,B",
-        help="columns that tell rows apart: no features; fastbp predict --id takes them along",
+        help="columns that tell rows apart: no features; fastbp predict takes them along",
     )
     data.add_argument(
         "--text",
@@ -307,7 +307,11 @@ def _add_use(commands):
         "--out", metavar="PATH", help="a .csv, .tsv, .parquet or .npy file (default: csv to stdout)"
     )
     predict.add_argument(
-        "--id", type=_listed, default=(), metavar="A,B", help="columns of DATA that go along"
+        "--id",
+        type=_listed,
+        default=(),
+        metavar="A,B",
+        help="columns of DATA that go along (default: those of the training)",
     )
     evaluate.add_argument("--target", metavar="T", help="column, array or file (default: as in training)")
     _add_drop_missing(evaluate)

@@ -36,7 +36,7 @@ def of_a_model(args: Namespace, trainer: Trainer) -> tuple[Wanted, Dialect]:
     """What a model wants of a table, and how it is written. Raises ValueError where it remembers nonsense."""
     preparation = trainer.preparation
     if preparation is None:
-        return Wanted(only=trainer.columns or ()), dialect(args)
+        return Wanted(only=trainer.columns or (), of_a_model=True), dialect(args)
     if preparation.names:
         text = list(preparation.needed_text)
     else:
@@ -51,7 +51,7 @@ def of_a_model(args: Namespace, trainer: Trainer) -> tuple[Wanted, Dialect]:
     if not good or any(value not in _MARKS[name] for name, value in known.items()):
         raise ValueError(f"{args.model}: does not say how its tables are read: {preparation.reading}")
     known |= {} if absent is None else {"absent": tuple(absent)}
-    return Wanted(only=preparation.needed or (), ids=ids, text=text, ids_if_there=True), dialect(args, known)
+    return Wanted(only=preparation.needed or (), ids=ids, text=text, of_a_model=True), dialect(args, known)
 
 
 def _texts(values: Any) -> bool:

@@ -49,7 +49,7 @@ def predict(args: Namespace) -> int:
     columns = trainer.net.sizes[0] if preparation is None else preparation.columns
     wanted, dialect = of_a_model(args, trainer)
     if args.id:
-        wanted = replace(wanted, ids=args.id, ids_if_there=False)
+        wanted = replace(wanted, ids=args.id, of_a_model=False)
     table = files.features(args.data, wanted, columns, dialect)
     with placed(args.data, table):
         outputs = trainer.predict(table.X)

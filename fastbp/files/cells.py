@@ -14,6 +14,7 @@ import numpy as np
 
 from ..data.frames import MISSING
 from ..data.written import Written, doubtful, written
+from ..data.written import is_missing as is_no_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -88,16 +89,14 @@ def has_commas(columns: Sequence[Sequence[str]], absent: Collection[str]) -> boo
     """Whether a file writes decimal commas: in one column or more points would not do, in none commas.
 
     Then a point parts thousands, in columns too that do not show it."""
-    seen = False
-    for column in columns:
-        values = {cell.strip() for cell in column if not is_missing(cell, absent)}
-        points = [value for value in values if "." in value and number(value) is not None]
-        if any(written([value], ",") is None for value in points):
-            return False
-        if not seen and any("," in value for value in values):
-            way = written(values)
-            seen = way is not None and not way.order and way.decimal == ","
-    return seen
+    shown = any(_needs_commas(column, absent) for column in columns if any("," in cell for cell in column))
+    points = (cell for column in columns for cell in column if "." in cell and number(cell) is not None)
+    return shown and all(written([cell], ",") is not None for cell in points)
+
+
+def _needs_commas(column: Sequence[str], absent: Collection[str]) -> bool:
+    way = written({cell.strip() for cell in column if not is_missing(cell, absent)})
+    return way is not None and not way.order and way.decimal == ","
 
 
 def read_as_told(column: Array, commas: bool, dates: str | None) -> Array:
@@ -149,6 +148,15 @@ def _way(value: str) -> Written | None:
 
 
 # --- the target
+
+
+def lost(cells: Sequence[str], absent: Collection[str]) -> Array:
+    """(N,) bool: the rows without a target. Among numbers a - or . is none; among labels it may be one."""
+    different = {cell: is_missing(cell, absent) for cell in set(cells)}
+    if absent == ABSENT and any(is_no_value(cell) and not no for cell, no in different.items()):
+        if written(cell for cell, no in different.items() if not no) is not None:
+            different = {cell: is_no_value(cell) for cell in different}
+    return np.array([different[cell] for cell in cells])
 
 
 def target(where: str, cells: Sequence[str], lines: Lines, commas: bool) -> Array:

@@ -37,7 +37,8 @@ class Wanted:
     target: a column's name or index, None for the last, False for none. drop: names of columns to leave out;
     only: of the features to read, () for all; ids: of columns that go along as they are; text: of those that
     are text, and of a target that is labels, whatever they hold. drop_missing: leave rows out that have no
-    target; ids_if_there: pass over ids that the table has not.
+    target. of_a_model: it is asked for a model, which sees itself what is wrong with its columns; ids that
+    the table has not are passed over.
     """
 
     target: Any = None
@@ -46,11 +47,11 @@ class Wanted:
     ids: Sequence[str] = ()
     text: Collection[str] = ()
     drop_missing: bool = False
-    ids_if_there: bool = False
+    of_a_model: bool = False
 
     def ids_of(self, names: Collection[str]) -> list[str]:
         """The ids to read of a table with columns of these names."""
-        return [name for name in self.ids if name in names or not self.ids_if_there]
+        return [name for name in self.ids if name in names or not self.of_a_model]
 
 
 @dataclass
@@ -162,7 +163,7 @@ def _plan(table: TextTable, start: list[Line], wanted: Wanted) -> Plan:
     ids = [_place(source, name, names, "--id") for name in wanted.ids_of(names)]
     features, absent = _features(source, header, names, t, ids, wanted), table.dialect.missing
     known = {c for c in features if names[c] in wanted.text}
-    checked = target is not False and not wanted.only
+    checked = target is not False and not wanted.of_a_model
     labels = t is not None and names[t] in wanted.text
     commas = table.dialect.decimal == ","
     plan = Plan(
@@ -364,7 +365,7 @@ def _series(column: Any, plan: Plan, c: int) -> Array:
 def _target(plan: Plan, target: list[str], table: TextTable) -> tuple[Array, Array | None]:
     """(y, the rows that have one, or None where all do)."""
     c: Any = plan.target
-    lost = np.array([cells.is_missing(cell, plan.absent) for cell in target])
+    lost = cells.lost(target, plan.absent)
     kept = np.flatnonzero(~lost) if lost.any() else None
     if kept is not None and not plan.drop_missing:
         row = int(lost.argmax())

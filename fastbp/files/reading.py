@@ -78,11 +78,7 @@ def read(path: FilePath, wanted: Wanted | None = None, dialect: Dialect | None =
     path, kind = _kind(path)
     wanted = wanted or Wanted()
     target = wanted.target
-    for option, given in (("--drop", wanted.drop), ("--id", wanted.ids), ("--text", wanted.text)):
-        if given and kind not in _NAMED:
-            raise ValueError(
-                f"{path}: {option}: got {', '.join(given)}; takes columns of .csv, .tsv or .parquet"
-            )
+    _check_named(path, kind, wanted)
     if kind == "npz":
         arrays, keys = read_npz(path, target)
         found: Any = (*arrays, None, None)
@@ -114,10 +110,7 @@ def features(
     """
     path, kind = _kind(path)
     wanted = replace(wanted or Wanted(), target=False)
-    if wanted.ids and kind not in _NAMED:
-        raise ValueError(
-            f"{path}: --id: got {', '.join(wanted.ids)}; takes columns of .csv, .tsv or .parquet"
-        )
+    _check_named(path, kind, replace(wanted, text=()))  # which the model knows
     if kind == "csv":
         table = _read_csv(path, wanted, dialect or Dialect())
     elif kind == "parquet":
@@ -129,6 +122,15 @@ def features(
     else:
         table = Table(features_npz(path) if kind == "npz" else load_npy(path))
     return replace(table, X=_features(path, table.X, kind in _NAMED))
+
+
+def _check_named(path: Path, kind: str, wanted: Wanted) -> None:
+    """Columns that are asked for by name are of a file that has names."""
+    text = () if wanted.of_a_model else wanted.text
+    for option, given in (("--drop", wanted.drop), ("--id", wanted.ids_of(())), ("--text", text)):
+        if given and kind not in _NAMED:
+            takes = "columns of .csv, .tsv or .parquet"
+            raise ValueError(f"{path}: {option}: got {', '.join(given)}; takes {takes}")
 
 
 def _kind(path: FilePath) -> tuple[Path, str]:
@@ -308,7 +310,7 @@ def _read_parquet(path: Path, wanted: Wanted) -> Table:
     if not rest:
         raise ValueError(f"{path}: no column left besides the target; takes one feature or more")
     X, ids = table.select(rest), table.select(ids_of) if ids_of else None
-    if not wanted.only:
+    if not wanted.of_a_model:
         told = [name for name in rest if name in wanted.text]
         columns = [frames.texts(c) if n in told else c for n, c in zip(rest, X.columns, strict=True)]
         X = frames.Frame(rest, columns, [*X.declared, *told])

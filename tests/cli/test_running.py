@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,18 @@ from fastbp.cli.signals import Signals
 
 ROOT = Path(fb.__file__).resolve().parents[1]
 SMALL = ["--hidden", "16", "--quiet", "--threads", "1"]
+NUMBERS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
-def _heard():
-    """Signals that are ignored where this runs: under nohup, in the background of a shell."""
-    for number in (signal.SIGHUP, signal.SIGINT):
+def _as_usual():
+    """What runs in the background ignores Ctrl-C, and what it starts does, too."""
+    for number in NUMBERS:
         signal.signal(number, signal.SIG_DFL)
 
 
+@contextmanager
 def begun(*argv):
-    """`fastbp train` as a process that is told when the first epoch is over: its checkpoint is there."""
+    """`fastbp train` as a process that has finished an epoch: its checkpoint is there. Killed at the end."""
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "fastbp", "train", *map(str, argv)]
     process = subprocess.Popen(
@@ -37,27 +40,39 @@ def begun(*argv):
         text=True,
         env=variables,
         start_new_session=True,
-        preexec_fn=_heard,
+        preexec_fn=_as_usual,
     )
-    until = time.monotonic() + 60
-    while (
-        not Path("fastbp-digits.checkpoint").exists() and process.poll() is None and time.monotonic() < until
-    ):
-        time.sleep(0.02)
-    return process
+    try:
+        until = time.monotonic() + 60
+        while not Path("fastbp-digits.checkpoint").exists() and process.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def usual_signals():
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    _as_usual()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129)])
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_signal_ends_a_run_and_keeps_the_model(name, code, times):
-    if not hasattr(signal, name):
-        pytest.skip("no such signal here")
+    if os.name == "nt":
+        pytest.skip("Windows has other signals")
     argv = ["digits", *SMALL, "--epochs", 100000, "--patience", 0, "--checkpoint-every", 1]
-    process = begun(*argv)
-    for _ in range(times):  # impatient
-        process.send_signal(getattr(signal, name))
-        time.sleep(0.002)
-    _, err = process.communicate(timeout=60)
+    with begun(*argv) as process:
+        for _ in range(times):  # impatient
+            process.send_signal(getattr(signal, name))
+            time.sleep(0.002)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "Traceback" not in err
     assert f"fit: stopped by {'Ctrl-C' if name == 'SIGINT' else name} after " in err
@@ -70,7 +85,7 @@ def test_a_signal_ends_a_run_and_keeps_the_model(name, code, times):
         assert "the model as trained so far is in fastbp-digits.safetensors; --resume" in err
 
 
-def test_signals_wait_while_a_model_is_saved():
+def test_signals_wait_while_a_model_is_saved(usual_signals):
     with Signals(last=False) as signals:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)

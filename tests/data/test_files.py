@@ -154,7 +154,7 @@ def test_csv_line_numbers_count_lines_within_quotes(tmp_path):
 
 def test_a_column_that_the_model_knows_as_text_stays_text(tmp_path):
     path = write(tmp_path / "t.csv", "k,x\n3,1\n4+,2\n")
-    refuses(path, "line 3: '4+' among numbers", target="x")
+    refuses(path, "'4+' among numbers", target="x")
     assert features(path, Wanted(only=["x", "k"], text=["k"])).X.columns[1].tolist() == ["3", "4+"]
 
 
@@ -283,6 +283,14 @@ def test_what_means_missing(tmp_path, monkeypatch, large):
     table = read(path, dialect=Dialect(absent=("-",)))
     assert table.classes == ["None", "Some"] and table.X.columns[0].tolist() == ["NA", "Pave", ""]
     assert np.array_equal(table.X.columns[1], [1, np.nan, 3], equal_nan=True)
+
+
+def test_a_dash_is_a_label_or_no_number(tmp_path):
+    path = write(tmp_path / "t.csv", "x,y\n1,+\n2,-\n3,+\n")
+    assert read(path).classes == ["+", "-"]
+    write(path, "x,y\n1,1.5\n-,-\n3,2.5\n")
+    refuses(path, "line 3: missing value ('-')")
+    assert read(path, drop_missing=True).y.tolist() == [1.5, 2.5]
 
 
 def test_codes_and_labels_that_look_like_numbers(tmp_path):

@@ -140,7 +140,7 @@ def test_labels_that_a_model_does_not_know(rng):
     trainer = fb.Trainer(fb.MLP([2, 2], seed=0))
     X = rng.standard_normal((4, 2))
     trainer.preparation = Preparation.fit(X, classes=["n", "p"])
-    with pytest.raises(ValueError, match="y: got label 'q', takes 'n', 'p'"):
+    with pytest.raises(ValueError, match="y: got label 'q' in row 2, takes 'n', 'p'"):
         trainer.fit(X, ["n", "p", "q", "n"])
     trainer.fit(X, np.array(["n", "p", "n", "n"]))
     assert set(trainer.preparation.labels(trainer.predict(X))) <= {"n", "p"}
