@@ -97,7 +97,8 @@ def _losses(trainer, given, rates):
     params, slots = (arena(a.size, a.dtype) for a in (trainer.net.params, trainer.slots))
     params[:], slots[:] = trainer.net.params, trainer.slots
     second, frozen = Options.of(trainer).stores, trainer.net.frozen
-    session = open_session(trainer, batch, given.code, slots, second, frozen, params, trainer.num_threads)
+    code, threads = given.loss_code, trainer.num_threads
+    session = open_session(trainer, batch, code, slots, second, frozen, params, threads)
     bind(trainer, session, given)
     whole, losses, epoch = -(-given.rows // batch), [], 0
     while len(losses) < len(rates):

@@ -5,12 +5,15 @@ A metric is a function (y_true, prediction, sample_weight=None) -> float. The sh
     y_true and prediction (N,) or (N, C), C outputs: one number, or one yes or no, for each output.
 A yes is a prediction above 0.5. ``prediction`` is what Trainer.predict gives; Trainer hands (N,) to
 metrics where a network has one output, so that scikit-learn's functions fit, and makes labels of
-one-hot targets. A quotient 0 / 0 is 0, as in scikit-learn. sample_weight (N,) >= 0 or None. All return a
-float and raise ValueError for shapes that do not fit each other. Formulas: docs/maths.md.
+one-hot targets. A quotient 0 / 0 is 0, as in scikit-learn. sample_weight (N,) >= 0 or None; for outputs also
+(N, C), 0 where a target is not known. Means over samples and outputs are then by these weights; what is taken
+output by output is so by the output's weights, and an output whose weights are all 0 is left out. All return
+a float and raise ValueError for shapes that do not fit each other. Formulas: docs/maths.md.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +22,22 @@ import numpy as np
 from .errors import distinct, named, stands_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import ArrayLike
 
     from .types import Array, Doubles, MetricFunction, MetricsLike
 
-__all__ = ["accuracy", "top_k", "auc", "precision", "recall", "f1", "log_loss", "r2", "mae", "mse", "rmse"]
+__all__ = [
+    "accuracy", "top_k", "auc", "precision", "recall", "f1", "log_loss", "r2", "mae", "mse", "rmse",
+    "pinball",
+]  # fmt: skip
 
 
 def _pair(
     y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[Any, Any, Doubles, Doubles]:
-    """(labels or None, y (N, C) or None, prediction (N, C), weights (N,)), float64 but for labels."""
+    """(labels or None, y (N, C) or None, prediction (N, C), weights (N,) or (N, C)), the last two float64."""
     y, p = np.asarray(y_true), np.asarray(prediction, np.float64)
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     if p.ndim == 2 and p.shape[1] > 1 and (y.ndim == 1 or y.shape[1:] == (1,)):
@@ -48,11 +54,28 @@ def _pair(
             f"y_true: got shape {y.shape} for a prediction {p.shape}, takes integer labels ({len(p)},) or "
             "the prediction's shape"
         )
-    return None, columns[0].astype(np.float64), columns[1], weight
+    y, p = columns[0].astype(np.float64), columns[1]
+    if weight.ndim == 2:
+        if weight.shape != y.shape:
+            raise ValueError(
+                f"sample_weight: got shape {weight.shape}, takes ({len(y)},), or {y.shape} for each target"
+            )
+        known = weight.any(axis=0)
+        y, p, weight = y[:, known], p[:, known], weight[:, known]
+        y = np.where(weight > 0, y, p)
+    return None, y, p, weight
 
 
 def _mean(values: Array, weight: Doubles) -> float:
-    return float(np.dot(weight, values) / weight.sum()) if weight.sum() else 0.0
+    """The mean of values (N,) or (N, C); weight: (N,), or (N, C)."""
+    if values.ndim > weight.ndim:
+        values = values.mean(1)
+    return float(np.vdot(weight, values) / weight.sum()) if weight.sum() else 0.0
+
+
+def _totals(weight: Doubles, values: Array) -> Doubles:
+    """Sums over the samples of weight times values (N, C): (C,)."""
+    return weight @ values if weight.ndim == 1 else (weight * values).sum(0)
 
 
 def accuracy(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -62,7 +85,7 @@ def accuracy(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike 
     (0.5, 1.0)
     """
     labels, y, p, weight = _pair(y_true, prediction, sample_weight)
-    right = p.argmax(1) == labels if y is None else ((p > 0.5) == (y > 0.5)).mean(1)
+    right = p.argmax(1) == labels if y is None else (p > 0.5) == (y > 0.5)
     return _mean(right, weight)
 
 
@@ -100,7 +123,8 @@ def auc(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | Non
     positive = labels[:, None] == np.arange(p.shape[1]) if y is None else y > 0.5
     if y is None and p.shape[1] == 2:
         positive, p = positive[:, 1:], p[:, 1:]
-    return float(np.mean([_binary_auc(*c, weight) for c in zip(positive.T, p.T, strict=True)]))
+    weight = np.broadcast_to(weight.reshape(len(weight), -1), positive.shape)
+    return float(np.mean([_binary_auc(*c) for c in zip(positive.T, p.T, weight.T, strict=True)]))
 
 
 def _counts(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None) -> tuple[Array, ...]:
@@ -108,7 +132,7 @@ def _counts(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike |
     labels, y, p, weight = _pair(y_true, prediction, sample_weight)
     if y is not None:
         said, true = p > 0.5, y > 0.5
-        return weight @ (said & true), weight @ said, weight @ true
+        return _totals(weight, said & true), _totals(weight, said), _totals(weight, true)
     said, classes = p.argmax(1), p.shape[1]
     counts = (
         np.bincount(labels[said == labels], weight[said == labels], classes),
@@ -168,7 +192,7 @@ def log_loss(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike 
         p = np.clip(p, tiny, 1 - tiny)
         return _mean(-np.log(p[np.arange(len(p)), labels]), weight)
     p = np.clip(p, tiny, 1 - tiny)
-    return _mean(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean(1), weight)
+    return _mean(-(y * np.log(p) + (1 - y) * np.log1p(-p)), weight)
 
 
 def _numbers(
@@ -187,8 +211,8 @@ def r2(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None
     0.5
     """
     y, p, weight = _numbers("r2", y_true, prediction, sample_weight)
-    residual = weight @ (y - p) ** 2
-    total = weight @ (y - np.average(y, axis=0, weights=weight)) ** 2
+    residual = _totals(weight, (y - p) ** 2)
+    total = _totals(weight, (y - np.average(y, axis=0, weights=weight)) ** 2)
     constant = np.where(residual > 0, 0.0, 1.0)
     return float(np.mean(np.where(total > 0, 1 - residual / np.where(total > 0, total, 1), constant)))
 
@@ -200,7 +224,7 @@ def mae(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | Non
     1.0
     """
     y, p, weight = _numbers("mae", y_true, prediction, sample_weight)
-    return _mean(np.abs(y - p).mean(1), weight)
+    return _mean(np.abs(y - p), weight)
 
 
 def mse(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -210,7 +234,7 @@ def mse(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | Non
     2.0
     """
     y, p, weight = _numbers("mse", y_true, prediction, sample_weight)
-    return _mean(((y - p) ** 2).mean(1), weight)
+    return _mean((y - p) ** 2, weight)
 
 
 def rmse(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -220,10 +244,52 @@ def rmse(y_true: ArrayLike, prediction: ArrayLike, sample_weight: ArrayLike | No
     2.0
     """
     y, p, weight = _numbers("rmse", y_true, prediction, sample_weight)
-    return float(np.mean(np.sqrt(weight @ (y - p) ** 2 / weight.sum())))
+    return float(np.mean(np.sqrt(_totals(weight, (y - p) ** 2) / weight.sum(0))))
 
 
-METRICS = {f.__name__: f for f in (accuracy, top_k, auc, f1, precision, recall, r2, mae, mse, rmse, log_loss)}
+def pinball(
+    y_true: ArrayLike,
+    prediction: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    quantiles: Sequence[float] = (0.5,),
+) -> float:
+    """Mean over samples, targets and quantiles of q (y - p) where y > p, else (1 - q) (p - y): scikit-learn's
+    mean_pinball_loss. prediction: (N, targets * quantiles), all quantiles of the first target first; y_true:
+    (N,), (N, targets), or as the prediction. By name it takes the quantiles of the loss.
+
+    >>> metrics.pinball([1.0, 2.0], [[0.0, 2.0], [2.0, 2.0]], quantiles=(0.25, 0.75))
+    0.125
+    """
+    p = np.asarray(prediction, np.float64)
+    p = p.reshape(len(p), -1)
+    y, weight = _for_each(y_true, p), None if sample_weight is None else np.asarray(sample_weight, np.float64)
+    if p.shape[1] % len(quantiles) or y.shape != p.shape:
+        raise ValueError(
+            f"pinball: got y_true {np.shape(y_true)}, prediction {np.shape(prediction)} and {len(quantiles)} "
+            "quantiles, takes a prediction for each target and quantile"
+        )
+    q, d = np.tile(quantiles, p.shape[1] // len(quantiles)), y - p
+    values = np.where(d > 0, q * d, (q - 1) * d)
+    if weight is None:
+        return float(values.mean())
+    if weight.ndim == 2:
+        weight = _for_each(weight, p)
+        values = np.where(weight > 0, values, 0.0)
+    return _mean(values, weight)
+
+
+def _for_each(numbers: ArrayLike, prediction: Doubles) -> Doubles:
+    """Numbers (N,) or (N, targets) for each of a prediction's columns, of which a target has several."""
+    found = np.asarray(numbers, np.float64)
+    found = found.reshape(len(found), -1)
+    each = max(1, prediction.shape[1] // max(1, found.shape[1]))
+    return np.repeat(found, each, axis=1)
+
+
+METRICS = {
+    f.__name__: f
+    for f in (accuracy, top_k, auc, f1, precision, recall, r2, mae, mse, rmse, log_loss, pinball)
+}
 OWN = ("loss", "accuracy", "seconds", "lr", "epoch")  # what a fit writes into History and logs by itself
 # What is better, by name: ours, and those of scikit-learn's scorers and metrics.
 _LARGER = """accuracy top_k auc f1 precision recall r2 accuracy_score adjusted_mutual_info_score
@@ -235,11 +301,11 @@ label_ranking_average_precision_score matthews_corrcoef mutual_info_score ndcg_s
 normalized_mutual_info_score positive_likelihood_ratio precision_score r2_score rand_score recall_score
 roc_auc roc_auc_ovo roc_auc_ovr roc_auc_score silhouette_score top_k_accuracy top_k_accuracy_score
 v_measure_score""".split()
-_SMALLER = """loss log_loss mae mse rmse brier_score_loss brier_score coverage_error davies_bouldin_score
-hamming_loss hinge_loss label_ranking_loss max_error mean_absolute_error mean_absolute_percentage_error
-mean_gamma_deviance mean_pinball_loss mean_poisson_deviance mean_squared_error mean_squared_log_error
-mean_tweedie_deviance median_absolute_error negative_likelihood_ratio root_mean_squared_error
-root_mean_squared_log_error zero_one_loss""".split()
+_SMALLER = """pinball loss log_loss mae mse rmse brier_score_loss brier_score coverage_error
+davies_bouldin_score hamming_loss hinge_loss label_ranking_loss max_error mean_absolute_error
+mean_absolute_percentage_error mean_gamma_deviance mean_pinball_loss mean_poisson_deviance
+mean_squared_error mean_squared_log_error mean_tweedie_deviance median_absolute_error
+negative_likelihood_ratio root_mean_squared_error root_mean_squared_log_error zero_one_loss""".split()
 _BETTER = {**dict.fromkeys(_LARGER, 1), **dict.fromkeys(_SMALLER, -1)}
 
 
@@ -267,9 +333,10 @@ def _top(k: int) -> MetricFunction:
     return metric
 
 
-def table(metrics: MetricsLike | None) -> dict[str, MetricFunction]:
+def table(metrics: MetricsLike | None, quantiles: Sequence[float] | None = None) -> dict[str, MetricFunction]:
     """{name: function} from None, one metric or several: names ("auc", "top_3") and functions.
 
+    quantiles: those of the loss, for the name "pinball".
     Raises ValueError for an unknown name, suggesting the nearest, for two of one name, and for a function
     that is called as what a fit measures itself; TypeError for what is neither.
     """
@@ -285,7 +352,14 @@ def table(metrics: MetricsLike | None) -> dict[str, MetricFunction]:
             found.append((metric, _top(int(match[1]))))
         else:
             name = named("metrics", metric, METRICS)
-            found.append((name, METRICS[name]))
+            function: MetricFunction = METRICS[name]
+            if name == "pinball":
+                if quantiles is None:
+                    raise ValueError(
+                        "metrics: got 'pinball', takes it with the loss 'quantile', whose quantiles it has"
+                    )
+                function = functools.partial(pinball, quantiles=quantiles)
+            found.append((name, function))
     distinct("metrics", (name for name, _ in found), "names that differ: set the __name__ of a function")
     return dict(found)
 
@@ -301,18 +375,39 @@ def _own_name(function: Any) -> str:
     return name
 
 
+def _by_target(function: MetricFunction, y_true: Array, prediction: Array, weight: Array) -> Any:
+    """The mean of a function's values for each target (N, targets), by its known samples."""
+    rows, targets = y_true.shape
+    parts, values = prediction.reshape(rows, -1, targets), []
+    for k in range(targets):
+        known = weight[:, k] > 0
+        if known.any():
+            w, p = weight[known, k], parts[known, :, k]
+            more = {} if (w == w[0]).all() else {"sample_weight": w}
+            values.append(function(y_true[known, k], p[:, 0] if p.shape[1] == 1 else p, **more))
+    return np.mean(values)
+
+
 def measure(
     functions: Mapping[str, MetricFunction],
     y_true: Array,
     prediction: Array,
     sample_weight: Array | None = None,
 ) -> dict[str, float]:
-    """{name: value} of a ``table``. One column becomes (N,); a function gets weights if there are any."""
+    """{name: value} of a ``table``. One column becomes (N,); a function gets weights if there are any.
+
+    With weights of targets, (N, targets), a function that is none of METRICS is called for each target, by
+    the samples where its weight is not 0: the mean counts.
+    """
     y, p = (a[:, 0] if a.ndim == 2 and a.shape[1] == 1 else a for a in (y_true, prediction))
     weight = {} if sample_weight is None else {"sample_weight": sample_weight}
     result = {}
     for name, function in functions.items():
-        value = function(y, p, **weight)
+        ours = getattr(function, "func", function) in METRICS.values()
+        if sample_weight is not None and sample_weight.ndim == 2 and not ours:
+            value = _by_target(function, y_true, prediction, sample_weight)
+        else:
+            value = function(y, p, **weight)
         try:
             result[name] = float(value)
         except (TypeError, ValueError):

@@ -89,7 +89,7 @@ ScheduleFunction: TypeAlias = Callable[[int], float]  # of the number of the upd
 By: TypeAlias = Literal["step", "epoch", "sample"]  # what a schedule counts
 
 MetricName: TypeAlias = Literal[
-    "accuracy", "top_k", "auc", "f1", "precision", "recall", "r2", "mae", "mse", "rmse", "log_loss"
+    "accuracy", "top_k", "auc", "f1", "precision", "recall", "r2", "mae", "mse", "rmse", "log_loss", "pinball"
 ]
 MetricFunction: TypeAlias = Callable[..., Any]  # (y_true, prediction, sample_weight=None) -> a number
 MetricLike: TypeAlias = MetricName | str | MetricFunction

@@ -101,7 +101,14 @@ class Rows:
     def keep(self, c, x):
         self.delta[:, c] = x
 
-    put = keep
+    put = set = keep
+
+    def cumulate(self, backwards=False):
+        begins, total = self._numbers[LOSS_SCALARS:] < 0, 0
+        for c in reversed(range(len(begins))) if backwards else range(len(begins)):
+            total = self.delta[:, c] + (0 if begins[c] and not backwards else total)
+            self.delta[:, c] = total
+            total = 0 if begins[c] and backwards else total
 
     def kept(self, c):
         return self.delta[:, c].copy()
@@ -126,9 +133,9 @@ class Rows:
     def vector_at(self, n):
         return self._numbers[LOSS_SCALARS:][n.astype(np.int64)]
 
-    def halves(self, body):
+    def halves(self, body, *more):
         first, second = np.split(self._z, 2, axis=1)
-        value, *slopes = body(first, second, self._t)
+        value, *slopes = body(first, second, self._t, *(f(slice(None)) for f in more))
         self.delta[:] = np.hstack(slopes)
         return value.sum(axis=1, keepdims=True)
 

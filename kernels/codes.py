@@ -59,9 +59,13 @@ NO_NORM, LAYER_NORM, BATCH_NORM = range(3)
 NORMS = {"layer": LAYER_NORM, "batch": BATCH_NORM}
 NORM_EPS, MOMENTUM = 1e-5, 0.1  # torch.nn.LayerNorm's and BatchNorm1d's
 DROPOUT_RANGE = 1 << 32  # a number is dropped where its 32 random bits are below rate * DROPOUT_RANGE
+SAMPLE = (
+    1 << 32
+)  # predictions with dropout: sample k drops by numbers from (k + 1) * SAMPLE on, training by lower
 
 # Losses. SOFT_: cross_entropy with class probabilities as targets; SMOOTH_: with label smoothing or class
-# weights; LABEL_: with one class a sample, where outputs could also be treated alone.
+# weights; LABEL_: with one class a sample, where outputs could also be treated alone; ORDERED_: of quantiles
+# that do not cross.
 (
     CROSS_ENTROPY,
     SOFT_CROSS_ENTROPY,
@@ -82,7 +86,8 @@ DROPOUT_RANGE = 1 << 32  # a number is dropped where its 32 random bits are belo
     HINGE,
     LABEL_HINGE,
     COSINE,
-) = range(19)
+    ORDERED_QUANTILE,
+) = range(20)
 LOSSES = {
     "cross_entropy": CROSS_ENTROPY,
     "bce_with_logits": BCE_WITH_LOGITS,
@@ -102,6 +107,7 @@ LABELS = (CROSS_ENTROPY, SMOOTH_CROSS_ENTROPY, LABEL_FOCAL, LABEL_HINGE)  # targ
 # right or wrong: a sample by its largest output, or each output by its sign
 RIGHT_BY_SAMPLE = (*LABELS, SOFT_CROSS_ENTROPY, SMOOTH_SOFT_CROSS_ENTROPY)
 RIGHT_BY_OUTPUT = (BCE_WITH_LOGITS, WEIGHTED_BCE, FOCAL, HINGE)
+TOGETHER = (*RIGHT_BY_SAMPLE, COSINE)  # the outputs are one answer: none has a target or a weight of its own
 
 # What the weight tile's epilogue does: STORE keeps the gradient (the second path), ADD adds to what is
 # kept, the rules are the optimizers. A code is a rule, plus one of the variants with more terms:

@@ -1,12 +1,14 @@
-"""The user's own scalar functions: lists of nodes, evaluated by any device's maths.
+"""What is compiled apart from the program, when it is asked for: functions by their definitions.
 
-A node is (operation, operand, ...): operands are numbers of earlier nodes, for "input" the argument's
-number, for "constant" the value. fastbp/custom/tracing.py makes them from Python functions.
+A definition of the user's scalar function has a list of nodes, evaluated by any device's maths. A node is
+(operation, operand, ...): operands are numbers of earlier nodes, for "input" the argument's number, for
+"constant" the value. fastbp/custom/tracing.py makes them from Python functions. In their place there may be
+the code of a loss of ours, whose outputs have weights, or of one with a link, to pull gradients through it.
 """
 
 from math import inf, nan
 
-from . import formulas
+from . import formulas, loss_formulas
 
 
 def _log(m, x):
@@ -97,3 +99,17 @@ def evaluate(m, nodes, wanted, inputs):
         else:
             values.append(OPERATIONS[name](m, *(values[i] for i in operands)))
     return tuple(values[i] for i in wanted)
+
+
+def loss_of(definition):
+    """The loss (m, v) of a definition, see loss_formulas.py."""
+    weighed = definition.get("weighed", False)
+    if "pull" in definition:
+        return loss_formulas.PULL[definition["pull"]]
+    if "code" in definition:
+        return loss_formulas.WEIGHED[definition["code"]]
+
+    def formula(m, z, t):
+        return evaluate(m, definition["nodes"], definition["wanted"], [z, t])
+
+    return loss_formulas.mean_over_outputs(formula, weighed=weighed)

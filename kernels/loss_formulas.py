@@ -6,15 +6,20 @@ columns as lanes, and as many rows as there are lanes, column after column. To a
     v.each(body), v.columns(c)      body(c) for every block of columns c; the columns' numbers
     v.z(c), v.t(c), v.label         outputs, targets; the class, where targets are labels
     v.put(c, x)                     the gradient, for a sample of weight 1
+    v.set(c, x)                     the gradient itself, whatever the sample's weight
     v.keep(c, x), v.kept(c)         anything, in the gradient's place
+    v.cumulate(backwards)           sums of what is kept over runs of columns, which begin where v.vector < 0
     v.sums(n, body), v.top(values)  sums of body(c)'s n values over the columns; largest and its column
     v.z_at(n), v.vector_at(n)       each row's number in column n of z, of the loss's vector
     v.number(i), v.vector(c)        the loss's own numbers: hyperparameters, and one for each output
     v.outputs                       columns of a row
-    v.halves(body)                  sum of body(z, z of the other half, t)'s first; then puts its gradients
+    v.halves(body, *more)           sum of body(z, z of the other half, t, *more(c))'s first; puts its slopes
+    v.weight(c)                     an output's weight, over the mean of its row's: losses of WEIGHED alone
     v.finish(loss), v.right(mask)   a row's loss for weight 1; count the rows that are right
     v.right_each(c, mask)           count the outputs that are right
 """
+
+import functools
 
 from . import codes, formulas
 
@@ -127,20 +132,26 @@ def cosine(m, v):
     v.each(lambda c: v.put(c, v.z(c) * pull - v.t(c) * inverse))
 
 
-def gaussian_nll(m, v):
+def _counted(m, weight, *values):
+    """The values times the weight; where that is 0 they count for nothing, whatever they are."""
+    return tuple(m.select(weight > 0.0, x * weight, 0.0) for x in values)
+
+
+def gaussian_nll(m, v, weighed=False):
     """mean of (s + (z - t)^2 exp(-s)) / 2; s, the second half of the outputs, is the log of the variance.
 
     number(0): the least s that counts; below, loss and slope are what they are there.
     """
     share = 2.0 / v.outputs
 
-    def body(z, log_variance, t):
+    def body(z, log_variance, t, *weight):
         d, s = z - t, m.maximum(log_variance, v.number(0))
         precise = d * formulas.exp(m, -s)
         square = d * precise
-        return (s + square) * 0.5, precise * share, (1.0 - square) * 0.5 * share
+        found = (s + square) * 0.5, precise * share, (1.0 - square) * 0.5 * share
+        return _counted(m, *weight, *found) if weight else found
 
-    v.finish(v.halves(body) * share)
+    v.finish(v.halves(body, *((v.weight,) if weighed else ())) * share)
 
 
 def _bce(m, z, t):
@@ -224,10 +235,53 @@ def _hinge(m, z, t, margin):
     return m.select(short < 0.0, 0.0, short), m.select(short > 0.0, -side, short * 0.0)
 
 
-def mean_over_outputs(formula, given=lambda v, c: (), yes=None):
+def ordered(m, v):
+    """Keeps quantiles that do not cross: the lowest z + number(1), the others number(0) softplus(z) higher.
+
+    vector: the quantile's level, below 0 for the lowest of a target.
+    """
+
+    def body(c):
+        z = v.z(c)
+        rise = v.number(0) * (m.maximum(z, 0.0) + formulas.log1p_unit(m, formulas.exp(m, -m.abs(z))))
+        v.keep(c, m.select(v.vector(c) < 0.0, z + v.number(1), rise))
+
+    v.each(body)
+    v.cumulate()
+
+
+def _before_ordered(m, v):
+    """The gradient of ordered quantiles, in its place, becomes that of the outputs."""
+    v.cumulate(backwards=True)
+
+    def body(c):
+        x = v.kept(c)
+        slope = m.select(v.vector(c) < 0.0, 1.0, v.number(0) * formulas.sigmoid(m, v.z(c)))
+        v.set(c, m.select(x == 0.0, 0.0, x * slope))  # 0 also where a row counts for nothing, whatever its z
+
+    v.each(body)
+
+
+def ordered_quantile(m, v, weighed=False):
+    share = 1.0 / v.outputs
+    ordered(m, v)
+
+    def body(c):
+        found = _quantile(m, v.kept(c), v.t(c), m.abs(v.vector(c)))
+        value, slope = _counted(m, v.weight(c), *found) if weighed else found
+        v.put(c, slope * share)
+        return (value,)
+
+    (total,) = v.sums(1, body)
+    v.finish(total * share)
+    _before_ordered(m, v)
+
+
+def mean_over_outputs(formula, given=lambda v, c: (), yes=None, weighed=False):
     """The loss whose outputs are treated alone: formula(m, z, t, *given) -> (loss, d loss / d z).
 
-    given(v, c): the loss's own numbers. yes: targets above it say yes, as outputs above 0 do.
+    given(v, c): the loss's own numbers. yes: targets above it say yes, as outputs above 0 do. weighed:
+    whether outputs have weights of their own.
     """
 
     def loss(m, v):
@@ -236,9 +290,12 @@ def mean_over_outputs(formula, given=lambda v, c: (), yes=None):
         def body(c):
             z, t = v.z(c), v.t(c)
             value, slope = formula(m, z, t, *given(v, c))
+            if weighed:
+                value, slope = _counted(m, v.weight(c), value, slope)
             v.put(c, slope * share)
             if yes is not None:
-                v.right_each(c, ~((z > 0.0) ^ (t > yes)) & (z == z))
+                right = ~((z > 0.0) ^ (t > yes)) & (z == z)
+                v.right_each(c, right & (v.weight(c) > 0.0) if weighed else right)
             return (value,)
 
         (total,) = v.sums(1, body)
@@ -255,27 +312,36 @@ def _vector(v, c):
     return (v.vector(c),)
 
 
+# losses whose outputs are treated alone: what ``mean_over_outputs`` takes
+BY_OUTPUT = {
+    codes.BCE_WITH_LOGITS: {"formula": _bce, "yes": 0.5},
+    codes.WEIGHTED_BCE: {"formula": _bce_weighted, "given": _vector, "yes": 0.5},
+    codes.FOCAL: {"formula": _focal, "given": _numbers(3), "yes": 0.5},
+    codes.MSE: {"formula": _mse},
+    codes.MAE: {"formula": _mae},
+    codes.HUBER: {"formula": _huber, "given": _numbers(1)},
+    codes.LOG_COSH: {"formula": _log_cosh},
+    codes.QUANTILE: {"formula": _quantile, "given": _vector},
+    codes.POISSON_NLL: {"formula": _poisson_nll},
+    codes.GAMMA_NLL: {"formula": _gamma_nll},
+    codes.HINGE: {"formula": _hinge, "given": _numbers(1), "yes": 0.0},
+}
 LOSS = {
     codes.CROSS_ENTROPY: cross_entropy,
     codes.SOFT_CROSS_ENTROPY: soft_cross_entropy,
     codes.SMOOTH_CROSS_ENTROPY: smooth_cross_entropy,
     codes.SMOOTH_SOFT_CROSS_ENTROPY: smooth_soft_cross_entropy,
-    codes.BCE_WITH_LOGITS: mean_over_outputs(_bce, yes=0.5),
-    codes.WEIGHTED_BCE: mean_over_outputs(_bce_weighted, _vector, yes=0.5),
-    codes.FOCAL: mean_over_outputs(_focal, _numbers(3), yes=0.5),
     codes.LABEL_FOCAL: label_focal,
-    codes.MSE: mean_over_outputs(_mse),
-    codes.MAE: mean_over_outputs(_mae),
-    codes.HUBER: mean_over_outputs(_huber, _numbers(1)),
-    codes.LOG_COSH: mean_over_outputs(_log_cosh),
-    codes.QUANTILE: mean_over_outputs(_quantile, _vector),
-    codes.POISSON_NLL: mean_over_outputs(_poisson_nll),
-    codes.GAMMA_NLL: mean_over_outputs(_gamma_nll),
     codes.GAUSSIAN_NLL: gaussian_nll,
-    codes.HINGE: mean_over_outputs(_hinge, _numbers(1), yes=0.0),
     codes.LABEL_HINGE: label_hinge,
     codes.COSINE: cosine,
-}
+    codes.ORDERED_QUANTILE: ordered_quantile,
+} | {code: mean_over_outputs(**parts) for code, parts in BY_OUTPUT.items()}
+# with a weight for each output: no part of the program, compiled when one is asked for, see custom.loss_of
+WEIGHED = {
+    code: functools.partial(loss, weighed=True)
+    for code, loss in ((codes.GAUSSIAN_NLL, gaussian_nll), (codes.ORDERED_QUANTILE, ordered_quantile))
+} | {code: mean_over_outputs(**parts, weighed=True) for code, parts in BY_OUTPUT.items()}
 
 
 def _softmax_link(m, v):
@@ -310,4 +376,70 @@ LINK = {
     **dict.fromkeys((codes.BCE_WITH_LOGITS, codes.WEIGHTED_BCE, codes.FOCAL), _each_link(formulas.sigmoid)),
     **dict.fromkeys((codes.POISSON_NLL, codes.GAMMA_NLL), _each_link(formulas.exp)),
     codes.GAUSSIAN_NLL: _gaussian_link,
+    codes.ORDERED_QUANTILE: ordered,
+}
+
+
+# --- gradients that are given: of predictions, for what is in the place of targets
+
+
+def _pull_softmax(m, v):
+    factor = 1.0 / softmax(m, v)[2]
+    (mean,) = v.sums(1, lambda c: (v.kept(c) * factor * v.t(c),))
+    v.finish(mean)
+    v.each(lambda c: v.set(c, v.kept(c) * factor * (v.t(c) - mean)))
+
+
+def _pull_each(link):
+    """link(m, v, c) -> (what the output stands for, its slope)."""
+
+    def pull(m, v):
+        def body(c):
+            given, (value, slope) = v.t(c), link(m, v, c)
+            v.set(c, given * slope)
+            return (given * value,)
+
+        (total,) = v.sums(1, body)
+        v.finish(total)
+
+    return pull
+
+
+def _pull_ordered(m, v):
+    ordered(m, v)
+    (total,) = v.sums(1, lambda c: (v.kept(c) * v.t(c),))
+    v.finish(total)
+    v.each(lambda c: v.keep(c, v.t(c)))
+    _before_ordered(m, v)
+
+
+def _identity_slope(m, v, c):
+    return v.z(c), m.constant(1.0)
+
+
+def _exp_slope(m, v, c):
+    power = formulas.exp(m, v.z(c))
+    return power, power
+
+
+def _sigmoid_slope(m, v, c):
+    value = formulas.sigmoid(m, v.z(c))
+    return value, value * formulas.sigmoid(m, -v.z(c))
+
+
+def _gaussian_slope(m, v, c):
+    z, is_mean = v.z(c), v.columns(c) < v.outputs * 0.5
+    variance = formulas.exp(m, m.maximum(z, v.number(0)))
+    slope = m.select(z > v.number(0), variance, 0.0)
+    return m.select(is_mean, z, variance), m.select(is_mean, 1.0, slope)
+
+
+# by the code of a loss that has the link: the row's "loss" is the sum of given gradients times predictions
+PULL = {
+    codes.MSE: _pull_each(_identity_slope),
+    **dict.fromkeys(_SOFTMAX, _pull_softmax),
+    **dict.fromkeys((codes.BCE_WITH_LOGITS, codes.WEIGHTED_BCE, codes.FOCAL), _pull_each(_sigmoid_slope)),
+    **dict.fromkeys((codes.POISSON_NLL, codes.GAMMA_NLL), _pull_each(_exp_slope)),
+    codes.GAUSSIAN_NLL: _pull_each(_gaussian_slope),
+    codes.ORDERED_QUANTILE: _pull_ordered,
 }

@@ -95,10 +95,12 @@ CONSTANTS = 13  # of an update, see codes.C_...
 STATISTICS = 5  # rows of L_STAT with a batch norm, see N_...
 LOSS_SCALARS = 16  # of a loss's own numbers; behind them a vector with one for each output
 TILE = 2048  # floats of the largest tile, or of a narrow gradient and its transpose
-LONG = 256  # rows of a batch beyond which the gradients of wide layers are summed in pieces of so many
+LONG = 256  # rows that a sum over the batch goes through one by one; longer ones are of pieces of so many
+LONGER = LONG * LONG  # rows whose pieces are added one by one; longer sums are of such chunks
 BLOCK_ROWS = 256  # rows that pass all layers at a time, and a panel at a time: what they leave stays in L2
 PACKED = 64  # columns of inputs that are packed behind a panel of deltas
 SUM_ROWS = 128  # rows of a gradient that are summed over all pieces of a long batch before the next
+EMBEDDED_ROWS = 1024  # rows, or the categories if they are more, that a category's gradient goes through
 NORM_BLOCK = 4096  # floats of the gradient arena whose squares are summed as one
 
 # --- plan
@@ -122,21 +124,26 @@ P_SCRATCH = P(WORK, "Where the threads' scratch begins; on the GPU where the con
 P_SCRATCH_SIZE = P(FLOATS, "A thread's scratch.", PLAN, CPU_ALONE)
 P_PANEL = P(SCRATCH, "Transposed weights; or deltas and inputs that are packed.", PLAN, CPU_ALONE)
 P_GRADIENT = P(WORK, "The gradient, laid out as the parameters, where it is kept; else 0.", PLAN, BOTH)
-P_PARTIALS = P(WORK, "Sums of squares of each NORM_BLOCK of the gradient, where it is kept.", PLAN, BOTH)
+P_PARTIALS = P(
+    WORK, "Sums of squares of each NORM_BLOCK of a gradient that is kept; on the GPU norms.", PLAN, BOTH
+)
 P_ZERO = P(WORK, "A vector of zeros: where the sums of tiles begin.", PLAN, CPU_ALONE)
 P_SLOTS = P(COUNT, "Arrays of the optimizer, the average of the weights included.", PLAN, BOTH)
 P_LOWEST = P(COUNT, "The lowest layer that trains; no delta is needed below it.", PLAN, BOTH)
 P_NUMBERS = P(WORK, "The loss's own numbers: LOSS_SCALARS, then one for each output.", PLAN, BOTH)
 P_MEETS = P(FLAG, "Whether a layer has a batch norm, where all rows meet.", PLAN, BOTH)
 P_DROPOUT = P(SHARE, "Share of the inputs that is dropped.", PLAN, BOTH)
-P_DX = P(WORK, "The gradient of the embedded columns, (batch, their number).", PLAN, BOTH)
+P_SOUGHT = P(
+    COUNT, "First of layer 0's inputs whose gradient is wanted; where none is, their number.", PLAN, BOTH
+)
+P_DX = P(WORK, "The gradient of the inputs from there on, (batch, their number).", PLAN, BOTH)
 P_LDDX = P(FLOATS, "Leading dimension of that gradient.", PLAN, BOTH)
 P_CODES = P(WORK, "The batch's categories, (embeddings, batch).", PLAN, BOTH)
 P_RUNS = P(
     COUNT, "Runs of numeric columns, where columns are embedded; they lie behind the layers.", PLAN, BOTH
 )
 P_EMBEDDINGS = P(COUNT, "Embedded columns; they lie behind the runs.", PLAN, BOTH)
-P_SUMS = P(SCRATCH, "Sums of the first pieces of a long batch, SUM_ROWS rows.", PLAN, CPU_ALONE)
+P_SUMS = P(SCRATCH, "Sums of pieces of a long batch, SUM_ROWS rows; then of its chunks.", PLAN, CPU_ALONE)
 HEADER = P.size
 
 L = Table("L", "plan: a layer", "One row for each layer, behind the header.")
@@ -183,7 +190,7 @@ E_WIDTH = E(COUNT, "Numbers that a category becomes.", PLAN, BOTH)
 E_PLACE = E(COUNT, "Where they begin in a row of inputs.", PLAN, BOTH)
 E_TABLE = E(PARAMS, "Their table (categories, width).", PLAN, BOTH)
 E_LD = E(FLOATS, "Leading dimension of the table.", PLAN, BOTH)
-E_GRADIENT = E(WORK, "The table's gradient.", PLAN, CPU_ALONE)
+E_GRADIENT = E(WORK, "The table's gradient; that of a part of a long batch behind it.", PLAN, CPU_ALONE)
 EMBEDDING_COLUMNS = E.size
 
 N = Table("N", "statistics of a batch norm", "Rows at L_STAT, each of a number for each column.")
@@ -218,7 +225,12 @@ K_COLUMNS = K(COUNT, "Groups that share the columns of each layer; a divisor of 
 K_FIRST = K(COUNT, "First step of the window, of the epoch's.", SESSION, CPU)
 K_LAST = K(COUNT, "The step behind its last one.", SESSION, CPU)
 K_SAMPLES = K(COUNT, "Samples of the data.", SESSION, CPU)
-K_STEP = K(COUNT, "Updates made before the epoch.", SESSION, CPU)
+K_STEP = K(
+    COUNT,
+    "Updates made before the epoch; of predictions what step 0 drops by, 0: nothing is dropped.",
+    SESSION,
+    CPU,
+)
 K_ORDER = K(FLAG, "Whether samples come in the order of the array ``order``.", SESSION, CPU)
 K_X = K(ADDRESS, "X; of sparse rows the N + 1 row starts.", SESSION, CPU)
 K_X_TYPE = K(CODE, "Its dtype, see codes.DTYPES, plus codes.SPARSE or SHARDED.", SESSION, CPU)
@@ -262,6 +274,14 @@ Y_DECIDED = Y(COUNT, "Threads that the team has; 0: not yet decided.", CPU, CPU,
 Y_WAITING = Y(COUNT, "Threads that wait at the barrier.", CPU, CPU, LINE)
 Y_GENERATION = Y(COUNT, "Barriers that all have passed.", CPU, CPU, LINE)
 Y_PROCESSORS = Y(NUMBER, "Processors that the threads run on, a bit each.", CPU, CPU, LINE)
+Y_RAISED = Y(
+    FLAG,
+    "Whether a thread's arithmetic overflowed on the way to the deltas; behind it: since.",
+    CPU,
+    CPU,
+    LINE,
+)
+Y_BROKEN = Y(COUNT, "Threads that then found numbers that are not finite.", CPU, CPU, LINE)
 SYNC = Y.size
 
 T = Table(
@@ -305,6 +325,7 @@ RESULT_LOSS = RESULT(NUMBER, "Sum of the batches' losses since step 0, each time
 RESULT_WEIGHT = RESULT(NUMBER, "Sum of these weights.", CPU, PYTHON)
 RESULT_STEPS = RESULT(COUNT, "Steps that this call has done.", CPU, PYTHON)
 RESULT_THREADS = RESULT(COUNT, "Threads that it used.", CPU, PYTHON)
+RESULT_LOST = RESULT(FLAG, "Whether an update has left numbers that are not finite.", CPU, PYTHON)
 RESULTS = RESULT.size  # then each thread's right answers; of predictions, rows whose inputs are not finite
 
 # --- the GPU's own
@@ -318,9 +339,15 @@ G_MODE = G(CODE, "What a step is: codes.TRAIN and what follows it.", SESSION, GP
 G_STEP = G(COUNT, "Steps done since step 0.", GPU, GPU)
 G_ROWS = G(COUNT, "Rows of the step's batch.", GPU, GPU)
 G_SAMPLES = G(COUNT, "Samples of the data.", SESSION, GPU)
-G_NUMBER = G(COUNT, "Updates made so far.", GPU, GPU)
+G_NUMBER = G(
+    COUNT,
+    "Updates made so far; of predictions the number that step 0 drops by, 0: nothing is dropped.",
+    GPU,
+    GPU,
+)
 G_HITS = G(COUNT, "Right answers; of predictions, numbers of inputs that are not finite.", GPU, PYTHON)
 G_STOPPED = G(FLAG, "Whether a loss was not finite: nothing changes any more.", GPU, GPU)
+G_BROKEN = G(FLAG, "Whether an update has met or made numbers that are not finite.", GPU, GPU)
 G_ORDERED = G(FLAG, "Whether samples come in a shuffled order.", SESSION, GPU)
 G_FIRST = G(COUNT, "Sample number of the first row that lies on the device.", SESSION, GPU)
 G_X_ROW = G(COUNT, "Numbers from a row of X to the next.", SESSION, GPU)
@@ -331,7 +358,7 @@ G_PARTS = G(COUNT, "Parts of the batch that weight tiles are summed in.", SESSIO
 G_STORE = G(PARAMS, "Where gradients go that are not used at once.", SESSION, GPU)
 G_SEED = G(NUMBER, "Seed of what training steps drop.", SESSION, GPU)
 G_EVERY = G(COUNT, "Batches of an update.", SESSION, GPU)
-G_DROPS = G(COUNT, "Number of the batch, for what is dropped.", GPU, GPU)
+G_DROPS = G(COUNT, "Number of the batch, for what is dropped; 0: nothing is.", GPU, GPU)
 G_PART = G(COUNT, "Which of an update's batches this is.", GPU, GPU)
 G_UPDATES = G(FLAG, "Whether the update is made with this batch.", GPU, GPU)
 G_KEEPS = G(CODE, "What is done with gradients that are kept: STORE or ADD.", GPU, GPU)

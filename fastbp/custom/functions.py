@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import math
 from ..errors import flag
-from ..kernels import codes
+from ..kernels import codes, loss_formulas
 from ..losses import LOSSES
 from ..losses.base import Loss
 from ..network import activations
@@ -34,6 +34,31 @@ POINTS = np.array([-7.3, -3.1, -1.7, -0.9, -0.41, -0.13, 0.17, 0.37, 0.83, 1.3, 
 def definition(code: int) -> str:
     """The text of a user's function, for the device to compile."""
     return DEFINITIONS[code - codes.USER]
+
+
+def code_of(text: str) -> int:
+    """The code of a definition."""
+    if text not in DEFINITIONS:
+        DEFINITIONS.append(text)
+    return codes.USER + DEFINITIONS.index(text)
+
+
+def weighed(code: int) -> int:
+    """The code of the loss ``code``, ours or the user's, with a weight for each output."""
+    known = json.loads(definition(code)) if code >= codes.USER else {"kind": "loss", "code": code}
+    return code_of(json.dumps({**known, "weighed": True}, separators=(",", ":")))
+
+
+def pulled(code: int | None) -> int:
+    """The code of the loss whose targets are the gradient of what outputs stand for, by the link of the loss
+    ``code``, or of outputs themselves."""
+    pull = code if code in loss_formulas.PULL else codes.MSE
+    return code_of(json.dumps({"kind": "loss", "pull": pull}, separators=(",", ":")))
+
+
+def is_weighed(code: int) -> bool:
+    """Whether outputs have weights of their own in the loss ``code``."""
+    return code >= codes.USER and json.loads(definition(code)).get("weighed", False)
 
 
 def evaluate(definition: str, *inputs: Any) -> list[Array]:
@@ -93,9 +118,7 @@ def _register(
         )
     short = name or getattr(function, "__name__", "function").strip("<>")
     full = f"{short}#{hashlib.sha256(known.encode()).hexdigest()[:12]}"
-    if known not in DEFINITIONS:
-        DEFINITIONS.append(known)
-    return full, codes.USER + DEFINITIONS.index(known)
+    return full, code_of(known)
 
 
 def activation(
@@ -129,11 +152,11 @@ def activation(
 class UserLoss(Loss):
     """A loss of the user's own; see ``loss``."""
 
-    def __init__(self, name: str, code: int, link: Link) -> None:
-        self.name, self._code, self.link = name, code, link
+    def __init__(self, name: str, code: int, link: Link, ignore_nan: bool = False) -> None:
+        self.name, self._code, self.link, self.ignore_nan = name, code, link, ignore_nan
 
     def config(self) -> dict[str, Any]:
-        return {"name": self.name}
+        return {"name": self.name} | ({"ignore_nan": True} if self.ignore_nan else {})
 
     def code(self, outputs: int) -> int:
         return self._code
@@ -152,12 +175,14 @@ def loss(
     name: str | None = None,
     link: Link = "identity",
     check: bool = True,
+    ignore_nan: bool = False,
 ) -> UserLoss:
     """A loss of your own: l(z, t) of an output and its target, for Trainer(loss=...).
 
     A sample's loss is the mean over its outputs. function, derivative (d l / d z), name, check: as for
     ``activation``, but of two scalars. link : what predict makes of outputs: identity, sigmoid, exp, softmax.
-    Targets: (N, outputs), or (N,) for one output. Returns the loss; raises as ``activation`` does.
+    Targets: (N, outputs), or (N,) for one output. ignore_nan : whether those that are NaN count for nothing.
+    Returns the loss; raises as ``activation`` does.
 
     >>> tilted = fb.loss(lambda z, t: (z - t) ** 2 if z < t else 3 * (z - t) ** 2, name="tilted")
     >>> loss_of(tilted, [[0.0], [2.0]], [[1.0], [1.0]])
@@ -167,6 +192,6 @@ def loss(
         raise ValueError(f"loss link: got {link!r}, takes one of {', '.join(LINKED)}")
     full, code = _register("loss", function, derivative, name, 2, check)
     full = full if link == "identity" else f"{full}-{link}"
-    made = UserLoss(full, code, link)
-    LOSSES[full] = lambda: made
-    return made
+    made = {flag: UserLoss(full, code, link, flag) for flag in (False, True)}
+    LOSSES[full] = lambda ignore_nan=False: made[ignore_nan]
+    return made[flag("loss ignore_nan", ignore_nan)]

@@ -61,8 +61,13 @@ def _first_bad(array: Array, dtype: DTypeLike) -> Shape | None:
     return None
 
 
-def check_finite(name: str, array: Array | Shards | Sparse | OnDevice, dtype: DTypeLike) -> None:
-    """Raises ValueError for the first number that is not finite in dtype."""
+NAN_TARGETS = "; a loss with ignore_nan=True, such as fb.losses.MSE, leaves those that are NaN out"
+
+
+def check_finite(
+    name: str, array: Array | Shards | Sparse | OnDevice, dtype: DTypeLike, for_nan: str = ""
+) -> None:
+    """Raises ValueError for the first number that is not finite in dtype; for_nan: what to say of NaN."""
     bad = (
         array.first_bad(dtype, _first_bad)
         if isinstance(array, (Shards, Sparse, OnDevice))
@@ -70,7 +75,8 @@ def check_finite(name: str, array: Array | Shards | Sparse | OnDevice, dtype: DT
     )
     if bad is not None:
         where = f"row {bad[0]}" + (f", column {bad[1]}" if len(bad) > 1 else "")
-        raise ValueError(f"{name}: got {array[bad]} at {where}, takes finite {np.dtype(dtype)} numbers")
+        hint = for_nan if np.isnan(array[bad]) else ""
+        raise ValueError(f"{name}: got {array[bad]} at {where}, takes finite {np.dtype(dtype)} numbers{hint}")
 
 
 def features(
@@ -154,8 +160,34 @@ def targets(y: Targets, loss: TakesTargets, rows: int, outputs: int, dtype: DTyp
     if array.ndim == 0 or len(array) != rows:
         got = "a single number" if array.ndim == 0 else f"{len(array)} rows"
         raise ValueError(f"y: got {got}, takes {rows}, one for each row of X")
-    check_finite("y", array, dtype)
+    check_finite("y", array, dtype, NAN_TARGETS)
     return loss.targets(array, outputs)
+
+
+def known_targets(y: Targets) -> tuple[Array, Array]:
+    """(y with a known number in the place of each NaN, mask of the known ones).
+
+    Raises ValueError where none is known.
+    """
+    array = _array("y", y)
+    known = ~np.isnan(array) if array.dtype.kind == "f" else np.ones(array.shape, bool)
+    if not known.any():
+        raise ValueError("y: got NaN alone, takes one or more known targets")
+    return array if known.all() else np.where(known, array, array[known][0]), known
+
+
+def known_weights(weight: Floats | None, known: Array, dtype: DTypeLike) -> Floats:
+    """(N, targets) weights: 0 where a target is not known. weight: (N,), (N, targets) or None.
+
+    Raises ValueError where no known target has a weight above 0.
+    """
+    known = known.reshape(len(known), -1)
+    if weight is None:
+        return known.astype(dtype)
+    found = np.where(known, weight.reshape(len(weight), -1), weight.dtype.type(0))
+    if not found.any():
+        raise ValueError("sample_weight: got 0 for every known target of y, takes one or more above 0")
+    return found
 
 
 def rows_of_targets(array: Array, loss: str, width: int) -> Array:
@@ -187,9 +219,12 @@ def check_classes(outputs: int) -> None:
 
 
 def class_targets(
-    array: Array, outputs: int, ignored: int | None = None, loss: str = "cross_entropy"
+    array: Array, outputs: int, ignored: int | None = None, loss: str = "cross_entropy", hot: bool = True
 ) -> tuple[bool, Array]:
-    """(True, labels (N, 1)) or (False, probabilities (N, outputs)); the label ``ignored`` becomes -1."""
+    """(True, labels (N, 1)) or (False, probabilities (N, outputs)); the label ``ignored`` becomes -1.
+
+    hot : whether one-hot rows are labels too.
+    """
     check_classes(outputs)
     if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind != "f":
         array = array[:, 0]
@@ -223,29 +258,46 @@ def class_targets(
             f"y: got {array[row].tolist()} in row {row}, loss {loss!r} takes rows of "
             "probabilities: 0 or more, with sum 1"
         )
-    if (array.max(axis=1) == 1).all() and np.count_nonzero(array) == len(
-        array
+    if (
+        hot and (array.max(axis=1) == 1).all() and np.count_nonzero(array) == len(array)
     ):  # one-hot: the same loss from one label a row
         return True, np.ascontiguousarray(array.argmax(axis=1).astype(np.int32)).reshape(-1, 1)
     return False, array
 
 
-def weights(sample_weight: SampleWeight, rows: int, dtype: DTypeLike) -> Floats | None:
-    """sample_weight as a contiguous (N,) array of dtype, or None.
+def output_gradients(
+    name: str, given: Any, rows: int, outputs: int, dtype: DTypeLike, takes: str = "takes"
+) -> Array:
+    """(rows, outputs) finite numbers of dtype; (rows,) will do for one output. takes: how errors say so."""
+    array = _array(name, given)
+    if array.ndim == 1 and outputs == 1:
+        array = array[:, None]
+    if array.shape != (rows, outputs):
+        raise ValueError(f"{name}: got shape {array.shape}, {takes} ({rows}, {outputs})")
+    check_finite(name, array, dtype)
+    return np.ascontiguousarray(array, dtype)
 
-    Raises ValueError for another shape, NaN, inf, a negative weight, or only zeros.
+
+def weights(
+    sample_weight: SampleWeight, rows: int, dtype: DTypeLike, targets: int | None = None
+) -> Floats | None:
+    """sample_weight as a contiguous array of dtype, (N,) or, with ``targets``, (N, targets); or None.
+
+    Raises ValueError for another shape, NaN, inf or a negative weight.
     """
     if sample_weight is None:
         return None
     array = _array("sample_weight", sample_weight)
-    if array.shape != (rows,):
-        raise ValueError(f"sample_weight: got shape {array.shape}, takes ({rows},), one for each row of X")
+    if array.shape != (rows,) and (targets is None or array.shape != (rows, targets)):
+        more = "" if targets is None else f", or ({rows}, {targets}), one for each target"
+        raise ValueError(
+            f"sample_weight: got shape {array.shape}, takes ({rows},), one for each row of X{more}"
+        )
     check_finite("sample_weight", array, np.float64)
-    if array.min() < 0 or not array.any():
-        got = array.min() if array.min() < 0 else "only zeros"
-        raise ValueError(f"sample_weight: got {got}, takes numbers from 0 on, not all 0")
+    if array.min() < 0:
+        raise ValueError(f"sample_weight: got {array.min()}, takes numbers from 0 on")
     top = array.max()
-    if not 1e-18 < top < 1e18:  # only their ratios count; float32 must hold them
+    if top and not 1e-18 < top < 1e18:  # only their ratios count; float32 must hold them
         array = array / top
     return np.ascontiguousarray(array, dtype)
 

@@ -206,10 +206,19 @@ class Session:
         if isinstance(x, np.ndarray) and len(x) <= few_rows(x.shape[1]) and x.dtype == self.params.dtype:
             return self._infer_few(mode, x)
         out = np.empty((len(x), self.table[codes.P_OUTPUTS]), self.params.dtype)
+        return out, self._infer(mode, x, out)
+
+    def infer_samples(self, mode: int, x: Any, samples: int) -> tuple[Floats, int]:
+        """As ``infer``, with dropout, so many times: (outputs (samples, N, O), rows that are not finite)."""
+        out = np.empty((samples, len(x), self.table[codes.P_OUTPUTS]), self.params.dtype)
+        bad = [self._infer(mode, x, one, (k + 1) * codes.SAMPLE) for k, one in enumerate(out)]
+        return out, bad[0]
+
+    def _infer(self, mode, x, out, number=0):
         self.bind(x, out=out)
-        *_, (_, _, _, bad) = self.windows(mode, -(-len(x) // self.batch))
+        *_, (_, _, _, bad) = self.windows(mode, -(-len(x) // self.batch), number)
         self.release()
-        return out, bad
+        return bad
 
     def _infer_few(self, mode, x):
         """Through arrays that stay bound: for single rows, binding costs more than the kernels.
@@ -222,7 +231,7 @@ class Session:
             outputs = np.empty((rows, self.table[codes.P_OUTPUTS]), x.dtype)
             self.bind(inputs, out=outputs)
             call = self.call.copy()
-            call[codes.K_FIRST] = 0
+            call[codes.K_FIRST] = call[codes.K_STEP] = 0
             self._few = inputs, outputs, call
         inputs, outputs, call = self._few
         count = len(x)
@@ -267,9 +276,10 @@ class Session:
     def windows(self, mode: int, steps: int, number: int = 0) -> Iterator[tuple[int, Any, Any, int]]:
         """Run steps [0, steps) of the bound data in windows of about WINDOW seconds.
 
-        number : updates made before step 0. Yields (steps done, loss sum, weight sum, right answers) so far
-        after each window, and ends early, with fewer steps done, when a loss is not finite. ``done``
-        is kept up to date, so that who is interrupted knows.
+        number : updates made before step 0, or what predictions drop by. Yields (steps done, loss sum, weight
+        sum, right answers) so far after each window, and ends early, with fewer steps done, when a loss or
+        its gradient is not finite, or what an update has made of them (``lost``). ``done`` is kept up to
+        date, so that who is interrupted knows.
         """
         call, team, results = self.call, self.team, self.results
         self.done = hits = 0
@@ -298,6 +308,7 @@ class Session:
 
     def each(self, mode: int, steps: int) -> Iterator[int]:
         """Run the steps one at a time; yields the number of each, when layer_rows has its results."""
+        self.call[codes.K_STEP] = 0
         for step in range(steps):
             self._tell(mode, step, step + 1)
             self._go(mode, self.team.threads)
@@ -331,6 +342,11 @@ class Session:
                 return
 
     @property
+    def lost(self) -> bool:
+        """Whether the last update has left parameters or slots that are not finite."""
+        return bool(self.results[codes.RESULT_LOST])
+
+    @property
     def gradient(self) -> Floats:
         """The gradient arena, laid out as the parameters; for plans that have one."""
         start = int(self.table[codes.P_GRADIENT])
@@ -344,6 +360,12 @@ class Session:
             self.work[row[at] : row[at] + rows * ld].reshape(rows, ld)[:, :width]
             for at in (codes.L_A, codes.L_DELTA)
         )
+
+    def input_rows(self, rows: int) -> Floats:
+        """The gradient of the inputs, (rows, their number), as the last step left it: a view."""
+        start, ld = int(self.table[codes.P_DX]), int(self.table[codes.P_LDDX])
+        width = int(self.table[codes.HEADER + codes.L_FAN_IN] - self.table[codes.P_SOUGHT])
+        return self.work[start : start + rows * ld].reshape(rows, ld)[:, :width]
 
     def _tell(self, mode: int, begin: int, end: int) -> None:
         """Let the call be about steps [begin, end), and have the constants of their updates at hand."""

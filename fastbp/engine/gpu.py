@@ -99,22 +99,39 @@ class GpuSession:
         x that lies on the device gives outputs there, in an array of the same library. Other x go down in
         pieces where all of it would not fit.
         """
-        batch, outputs, dtype = int(self.table[codes.P_BATCH]), self.table[codes.P_OUTPUTS], self.params.dtype
-        shape = len(x), int(outputs)
+        shape, dtype = (len(x), int(self.table[codes.P_OUTPUTS])), self.params.dtype
         if isinstance(x, OnDevice):
             out = self.program.data.allocate(shape[0] * shape[1], dtype, "the predictions")
             bad = self._infer(mode, x, out)
             return x.like(out.reshape(shape)), bad
-        out, bad = np.empty(shape, dtype), 0
-        rows = self.program.data.rows_that_fit(x, outputs * dtype.itemsize, batch)
+        out = np.empty(shape, dtype)
+        return out, self._infer_pieces(mode, x, out)
+
+    def infer_samples(self, mode: int, x: Any, samples: int) -> tuple[Any, int]:
+        """As ``infer``, with dropout, so many times: (outputs (samples, N, O), numbers not finite)."""
+        shape, dtype = (samples, len(x), int(self.table[codes.P_OUTPUTS])), self.params.dtype
+        if isinstance(x, OnDevice):
+            size = shape[1] * shape[2]
+            out = self.program.data.allocate(samples * size, dtype, "the predictions")
+            parts = ((k, out[k * size : (k + 1) * size]) for k in range(samples))
+            bad = [self._infer(mode, x, part, (k + 1) * codes.SAMPLE) for k, part in parts]
+            return x.like(out.reshape(shape)), bad[0]
+        out = np.empty(shape, dtype)
+        return out, [self._infer_pieces(mode, x, one, (k + 1) * codes.SAMPLE) for k, one in enumerate(out)][0]
+
+    def _infer_pieces(self, mode, x, out, number=0):
+        """Into an array of the host, x piece by piece where it does not fit."""
+        batch, bad = int(self.table[codes.P_BATCH]), 0
+        rows = self.program.data.rows_that_fit(x, out.shape[1] * out.itemsize, batch)
         for start in range(0, len(x), rows):
             piece = np.asarray(x[start : start + rows])  # sparse rows and shards are filled
-            bad += self._infer(mode, piece, out[start : start + rows])
-        return out, bad
+            before = number + start // batch if number else 0
+            bad += self._infer(mode, piece, out[start : start + rows], before)
+        return bad
 
-    def _infer(self, mode, x, out):
+    def _infer(self, mode, x, out, number=0):
         self.bind(x, out=out)
-        *_, (_, _, _, bad) = self.windows(mode, -(-len(x) // int(self.table[codes.P_BATCH])))
+        *_, (_, _, _, bad) = self.windows(mode, -(-len(x) // int(self.table[codes.P_BATCH])), number)
         self.release()
         return bad
 
@@ -181,6 +198,10 @@ class GpuSession:
                 done, loss, mass, hits = run.read()
                 if done > step:
                     run.exchange(self.gradient, combine)
+                    if not np.isfinite(self.gradient).all():  # what was combined: nothing changes
+                        self.done = step
+                        yield step, np.nan, mass, hits
+                        return
                     run.launch(step, 1, run.SECOND)
                     done, loss, mass, hits = run.read()
                 self.done = done
@@ -190,9 +211,18 @@ class GpuSession:
         finally:
             self._end_pass()
 
+    @property
+    def lost(self) -> bool:
+        """Whether the last update has met or made numbers that are not finite."""
+        return bool(self._run.state[codes.G_BROKEN])
+
     def layer_rows(self, layer: int, rows: int) -> tuple[Floats, ...]:
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them: copies."""
         return self._run.layer_rows(layer, rows)
+
+    def input_rows(self, rows: int) -> Floats:
+        """The gradient of the inputs, (rows, their number), as the last step left it: a copy."""
+        return self._run.input_rows(rows)
 
     def timed(self, steps: int, number: int) -> list[Any]:
         """(seconds of a step of TRAIN, [(launch, its seconds in each step)]): see Run.pace and Run.timed."""

@@ -19,6 +19,7 @@ class History:
     weights change), "accuracy" (for classes), "val_loss", "val_accuracy" (with validation_data,
     after the epoch), metrics by their names, "seconds".
     stopped : what ended the fit before its epochs were over: "Ctrl-C", "seconds", "callback"; or "".
+    counted : share of the samples of the last epoch whose weight is not 0.
     kept : the epoch, the first being 1, whose weights early stopping took back in the end; or None.
 
     >>> history = trainer.fit(X, y, epochs=3)
@@ -30,6 +31,7 @@ class History:
         self.history: dict[str, list[float]] = {}
         self.stopped = ""
         self.kept: int | None = None
+        self.counted = 1.0
 
     def append(self, **values: float) -> None:
         """Add an epoch: name=number, ..."""

@@ -25,7 +25,9 @@ class Plan:
     table : int64 array; work_size : elements of the work arena; numbers : the loss's own, to be put at
     table[P_NUMBERS] there; coded : where the table names functions, which may be the user's. optimizer : the
     code of its update; gradient : whether gradients are kept (the second path); frozen : numbers of layers
-    that stay as they are; average : whether the slots' last array is the average of the weights.
+    that stay as they are; average : whether the slots' last array is the average of the weights; wide : how
+    many numbers there is room for in a sample's target, in outputs; seeks : whether the inputs' gradient is
+    wanted.
     """
 
     def __init__(
@@ -39,6 +41,8 @@ class Plan:
         frozen: Sequence[int] = (),
         numbers: Sequence[float] | Doubles = (),
         average: bool = False,
+        wide: int = 1,
+        seeks: bool = False,
     ) -> None:
         item = net.dtype.itemsize
         layers = len(net.layers)
@@ -54,12 +58,12 @@ class Plan:
         table[codes.P_LOSS], table[codes.P_OPTIMIZER] = loss, optimizer
         table[codes.P_SLOTS] = codes.SLOTS[optimizer] + average
         table[codes.P_SIZE] = net.params.size
-        table[codes.P_LOWEST] = min((i for i in range(layers) if i not in frozen), default=layers)
+        table[codes.P_LOWEST] = min((i for i in range(layers) if i not in frozen or seeks), default=layers)
         table[codes.P_ZERO] = place.take(VECTOR_BYTES // item)
         table[codes.P_LDX] = leading_dimension(net.layers[0][0], item)
         table[codes.P_X] = place.take(batch * table[codes.P_LDX])
         table[codes.P_TARGETS] = 1 if loss in codes.LABELS else outputs  # until targets are bound
-        table[codes.P_LDT] = leading_dimension(outputs, item)  # room for probabilities too
+        table[codes.P_LDT] = leading_dimension(wide * outputs, item)  # room for probabilities too
         table[codes.P_TARGET] = place.take(batch * table[codes.P_LDT])
         table[codes.P_ROWLOSS], table[codes.P_ROWSCALE] = place.take(batch), place.take(batch)
 
@@ -89,7 +93,7 @@ class Plan:
         rows = min(batch, codes.BLOCK_ROWS) * (VECTOR_BYTES // item)
         table[codes.P_PANEL] = codes.S_TILE + max(codes.TILE, rows)
         table[codes.P_SUMS] = table[codes.P_PANEL] + align(panel, item)
-        sums = codes.SUM_ROWS * widest if batch > codes.LONG else 0
+        sums = codes.SUM_ROWS * widest * ((batch > codes.LONG) + (batch > codes.LONGER))
         table[codes.P_SCRATCH_SIZE] = table[codes.P_SUMS] + align(sums, item)
         table[codes.P_SCRATCH] = place.take(threads * table[codes.P_SCRATCH_SIZE])
         if gradient:
@@ -99,8 +103,14 @@ class Plan:
             table[codes.P_PARTIALS] = place.take(sum(-(-int(size) // codes.NORM_BLOCK) for size in sizes))
         table[codes.P_DROPOUT] = threshold(net.input_dropout)
         table[codes.P_MEETS] = "batch" in net.norms
+        table[codes.P_SOUGHT] = 0 if seeks else net.layers[0][0]
+        if net.embedded and not seeks and 0 not in frozen:
+            table[codes.P_SOUGHT] -= sum(w for _, _, w in net.embedded)
+        if table[codes.P_SOUGHT] < net.layers[0][0]:
+            table[codes.P_LDDX] = leading_dimension(net.layers[0][0] - int(table[codes.P_SOUGHT]), item)
+            table[codes.P_DX] = place.take(batch * table[codes.P_LDDX])
         if net.embedded:
-            self._embeddings(net, table, behind, numeric, batch, place, item)
+            self._embeddings(net, table, behind, numeric, batch, place)
         starts = range(codes.HEADER, behind, codes.LAYER_COLUMNS)
         self.coded = [codes.P_LOSS, *(i + c for i in starts for c in (codes.L_ACTIVATION, codes.L_LATE))]
         self.table, self.work_size = table, place.size
@@ -135,18 +145,16 @@ class Plan:
             row[codes.L_TOTAL] = place.take(batch * ld)
 
     @staticmethod
-    def _embeddings(net, table, at, numeric, batch, place, item):
+    def _embeddings(net, table, at, numeric, batch, place):
         """The entries behind the layers', from table[at] on."""
-        width = sum(w for _, _, w in net.embedded)
         table[codes.P_RUNS], table[codes.P_EMBEDDINGS] = len(numeric), len(net.embedded)
-        table[codes.P_LDDX] = leading_dimension(width, item)
-        table[codes.P_DX] = place.take(batch * table[codes.P_LDDX])
         table[codes.P_CODES] = place.take(batch * len(net.embedded))
         for run in numeric:
             table[at : at + codes.RUN_COLUMNS] = run
             at += codes.RUN_COLUMNS
-        x = net.layers[0][0] - width
+        x = net.layers[0][0] - sum(w for _, _, w in net.embedded)
         for (column, categories, w), (start, ld) in zip(net.embedded, net.tables, strict=True):
-            gradient = place.take(categories * ld)
+            parts = 1 + (batch > max(codes.EMBEDDED_ROWS, categories))
+            gradient = place.take(parts * categories * ld)
             table[at : at + codes.EMBEDDING_COLUMNS] = column, categories, w, x, start, ld, gradient
             at, x = at + codes.EMBEDDING_COLUMNS, x + w

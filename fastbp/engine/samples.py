@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..custom import functions
 from ..data import checks
 from ..kernels import codes
 from . import backend
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class Samples(NamedTuple):
-    """X as ``features`` gives it; the loss's code for y; y (N, targets); weight (N,) or None."""
+    """X as ``features`` gives it; the loss's code for y; y (N, targets); weight (N,), one for each target
+    (N, targets), or None."""
 
     X: Any
     code: int
@@ -32,9 +34,33 @@ class Samples(NamedTuple):
         """Whether the loss counts right answers."""
         return self.code in codes.RIGHT_BY_SAMPLE or self.code in codes.RIGHT_BY_OUTPUT
 
-    def answers(self, rows: int, outputs: int) -> int:
-        """Answers that a network with so many outputs gives to ``rows`` samples."""
-        return rows * (outputs if self.code in codes.RIGHT_BY_OUTPUT else 1)
+    @property
+    def by_output(self) -> bool:
+        """Whether targets have weights of their own."""
+        return self.weight is not None and self.weight.ndim == 2
+
+    @property
+    def loss_code(self) -> int:
+        """The loss's code, as the program takes it."""
+        return functions.weighed(self.code) if self.by_output else self.code
+
+    def weighed(self, outputs: int, dtype: Any) -> tuple[Array, Floats]:
+        """(y, weight (N,)) of weights by target, as the program takes them, see loss_formulas.py.
+
+        A row's weight is the mean of its targets'. y: ``outputs`` numbers, the row's targets in front, then
+        the weight of each over the row's.
+        """
+        weight: Any = self.weight
+        rows, targets = self.y.shape
+        of_row = weight.mean(axis=1, dtype=np.float64)
+        both = np.zeros((rows, outputs + targets), dtype)
+        both[:, :targets] = self.y
+        both[:, outputs:] = weight / np.where(of_row > 0, of_row, 1.0)[:, None]
+        return both, of_row.astype(dtype)
+
+    def answers(self, rows: float, outputs: int) -> int:
+        """Answers that a network with so many outputs gives to ``rows`` samples, or parts of samples."""
+        return round(rows * (outputs if self.code in codes.RIGHT_BY_OUTPUT else 1))
 
     def part(self, rows: Any) -> Samples:
         """The samples of a slice or of some places."""
@@ -51,6 +77,8 @@ def own_scale(trainer: AnyTrainer, width: int, linked: bool) -> tuple[Doubles, D
     preparation = trainer.preparation
     if preparation is None or preparation.y_mean is None:
         return None
+    if not linked and trainer.loss.link_code(width) == codes.ORDERED_QUANTILE:  # its link knows no unit
+        return None
     offset, factor = preparation.y_mean, preparation.y_scale
     each = width // len(offset)
     if each == 1:
@@ -63,10 +91,10 @@ def own_scale(trainer: AnyTrainer, width: int, linked: bool) -> tuple[Doubles, D
 
 
 def in_own_units(trainer: AnyTrainer, z: Any, linked: bool = True) -> Any:
-    """Targets or outputs (N, width), predictions or, not ``linked``, what is before the link, in the target's
-    own units, float64, where a preparation has standardised it: these may be far from 0, as years are, where
-    float32 has no room for their differences. Others as they are."""
-    scale = own_scale(trainer, z.shape[1], linked)
+    """Targets or outputs (..., width), predictions or, not ``linked``, what is before the link, in the
+    target's own units, float64, where a preparation has standardised it: these may be far from 0, as years
+    are, where float32 has no room for their differences. Others as they are."""
+    scale = own_scale(trainer, z.shape[-1], linked)
     return z if scale is None else z * scale[1] + scale[0]
 
 
@@ -84,8 +112,17 @@ def features(trainer: AnyTrainer, X: Features, finite: bool = True) -> Any:
 
 def samples(trainer: AnyTrainer, X: Features, y: Any, sample_weight: SampleWeight = None) -> Samples:
     """The Samples of a trainer's arguments; see data/checks.py for what is raised."""
-    rows = features(trainer, X)
+    rows, loss, outputs, dtype = features(trainer, X), trainer.loss, trainer.net.sizes[-1], trainer.net.dtype
     if trainer.preparation is not None:
         y = trainer.preparation.targets(y)
-    code, y = checks.targets(y, trainer.loss, len(rows), trainer.net.sizes[-1], trainer.net.dtype)
-    return Samples(rows, code, y, checks.weights(sample_weight, len(rows), trainer.net.dtype))
+    known = None
+    if loss.ignore_nan:
+        y, known = checks.known_targets(y)
+    code, y = checks.targets(y, loss, len(rows), outputs, dtype)
+    targets = None if code in codes.TOGETHER else loss.width(outputs)
+    weight = checks.weights(sample_weight, len(rows), dtype, targets)
+    if known is not None:
+        weight = checks.known_weights(weight, known, dtype)
+    if weight is not None and weight.ndim == 2 and weight.shape != y.shape:  # a target has several outputs
+        weight = np.repeat(weight, y.shape[1] // weight.shape[1], axis=1)
+    return Samples(rows, code, y, weight)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..custom import functions
 from ..data import checks
 from ..kernels import codes
 from ..network.gradients import Gradients
+from ..schedules import schedule
 from . import backend, parallel
 from .options import Options
 from .plan import Plan
@@ -30,14 +32,18 @@ def open_session(
     frozen: Sequence[int] = (),
     params: Floats | None = None,
     threads: int | None = None,
+    seeks: bool = False,
 ) -> Any:
-    """A new session: on net.params or a copy, with ``threads`` or as many as the trainer takes."""
+    """A new session: on net.params or a copy, with ``threads`` or as many as the trainer takes.
+
+    seeks: whether the gradient of the inputs is wanted.
+    """
     net, options = trainer.net, Options.of(trainer)
     fixed = threads is not None or trainer.threads is not None
     threads = threads or parallel.most_threads(net, batch, trainer.threads)
     plan = Plan(
-        net, code, options.code(trainer.optimizer), batch, threads, second, frozen,
-        trainer.loss.numbers(net.sizes[-1]), options.ema is not None,
+        net, code, update_code(trainer), batch, threads, second, frozen,
+        trainer.loss.numbers(net.sizes[-1]), options.ema is not None, 1 + functions.is_weighed(code), seeks,
     )  # fmt: skip
     session = backend.open_session(
         trainer.device, net.params if params is None else params, slots, plan, hyper(trainer), threads,
@@ -47,14 +53,30 @@ def open_session(
     return session
 
 
+def update_code(trainer: AnyTrainer) -> int:
+    """The code of a trainer's update."""
+    return Options.of(trainer).code(trainer.optimizer, schedule(trainer.schedule))
+
+
+def frozen(trainer: AnyTrainer) -> tuple[int, ...]:
+    """Numbers of the layers that stay as they are: frozen ones, and those whose factor of the rate is 0."""
+    factors = Options.of(trainer).lr_factors or ()
+    return tuple(sorted({*trainer.net.frozen, *(k for k, factor in enumerate(factors) if factor == 0)}))
+
+
 def hyper(trainer: AnyTrainer) -> Doubles:
     """The options' numbers, as they are now."""
     return Options.of(trainer).hyper(len(trainer.net.layers))
 
 
 def bind(trainer: AnyTrainer, session: Any, samples: Samples) -> float:
-    """Bind samples, weights as the loss has them; returns the share of those whose weight is not 0."""
-    session.set_loss(samples.code)
+    """Bind samples, weights as the loss has them; returns the share of those whose weight is not 0, or, where
+    targets have weights, of these."""
+    session.set_loss(samples.loss_code)
+    if samples.by_output:
+        counted: Any = samples.weight
+        session.bind(samples.X, *samples.weighed(trainer.net.sizes[-1], trainer.net.dtype))
+        return np.count_nonzero(counted) / counted.size
     made = trainer.loss.weights(samples.weight, samples.y, samples.code)
     if made is not samples.weight:
         made = checks.weights(made, samples.rows, trainer.net.dtype)
@@ -82,3 +104,17 @@ def training_windows(
             turns.place = outer
 
     return session.combined(steps, before, combine)
+
+
+def divergence(trainer: AnyTrainer, session: Any, loss: float, step: str) -> FloatingPointError:
+    """What to raise where a pass of training has ended early, with this loss, in ``step`` (in words)."""
+    advice = f"try a lower lr (now {trainer.optimizer.lr}), standardised inputs, clip_norm, or float64"
+    if session.lost:
+        return FloatingPointError(
+            f"weights: {step} made numbers that are not finite of them, or of what the optimizer keeps; "
+            f"what they were before is lost: go on from a saved model, and {advice}"
+        )
+    return FloatingPointError(
+        f"loss: became {loss} (it or its gradient) in {step}; the weights are as before that step. Takes a "
+        f"finite loss: {advice}"
+    )

@@ -215,6 +215,8 @@ def source(model: Model, name: str = "predict") -> str:
         wanted["exponential"] = formulas.exp
     elif model.link == "sigmoid":
         wanted["sigmoid"] = formulas.sigmoid
+    elif model.link == "ordered":
+        wanted["softplus"] = _activation("softplus")
     for label, formula in wanted.items():
         functions[label], needs = _function(prefix + label, dtype, formula, prefix)
         helpers |= needs
@@ -382,16 +384,21 @@ def _outputs(model: Model, name: str) -> list[str]:
             "    a[0] = 0;", f"    for (i = 0; i < {n}; i++) a[0] += y[i];",
             f"    for (i = 0; i < {n}; i++) y[i] /= a[0];",
         ]  # fmt: skip
-    floor = number(model.floor, model.dtype)
+    lines, (count, *rises) = [], model.rises
+    low, step, floor = (number(x, model.dtype) for x in (*rises, model.floor))
+    if model.link == "ordered":
+        rise = f"i % {count} ? a[i - 1] + {step} * {name}_softplus(z[i]) : z[i] + {low}"
+        lines.append(f"    for (i = 0; i < {n}; i++) a[i] = {rise};")
     value = {
         "sigmoid": f"{name}_sigmoid(z[i])",
         "exp": f"{name}_exponential(z[i])",
         "gaussian": f"i < {n // 2} ? z[i] : {name}_exponential(z[i] < {floor} ? {floor} : z[i])",
+        "ordered": "a[i]",
         None: "z[i]",
     }[model.link]
     if model.y_mean is not None:
         value = f"({value}) * {name}_y_scale[i] + {name}_y_mean[i]"
-    lines = [f"    for (i = 0; i < {n}; i++) y[i] = {value};"]
+    lines.append(f"    for (i = 0; i < {n}; i++) y[i] = {value};")
     for field, sign in (("y_low", "<"), ("y_high", ">")):
         if getattr(model, field) is not None:
             limit = f"{name}_{field}[i]"

@@ -23,6 +23,7 @@ _LINKS = {
     "sigmoid": (codes.BCE_WITH_LOGITS, codes.WEIGHTED_BCE, codes.FOCAL),
     "exp": (codes.POISSON_NLL, codes.GAMMA_NLL),
     "gaussian": (codes.GAUSSIAN_NLL,),
+    "ordered": (codes.ORDERED_QUANTILE,),
     None: (codes.MSE, codes.MAE, codes.HUBER, codes.LOG_COSH, codes.QUANTILE, codes.HINGE,
            codes.LABEL_HINGE, codes.COSINE),
 }  # fmt: skip
@@ -40,10 +41,12 @@ class Model:
     layers : [(W (fan_in, fan_out), b (fan_out,)), ...]. Of each hidden layer, or None: activations : its
     name; norms : the arrays of its norm (gain, shift, and for batch norm mean and variance); skips : whether
     its input is added; slopes : prelu's. tables : {column of X: (categories, width)} of embedded columns.
-    link : "softmax", "sigmoid", "exp", "gaussian" (means, then variances from ``floor``, their logarithm, on)
-    or None. fill, mean, scale : (inputs,) float64, what raw inputs go through, or None; clip : the limit of a
-    smooth clip behind that, or None. y_mean, y_scale : (outputs,), likewise for outputs, and y_low, y_high,
-    between which they stay. inputs : a name for each input, or None; classes : labels, or None.
+    link : "softmax", "sigmoid", "exp", "gaussian" (means, then variances from ``floor``, their logarithm,
+    on), "ordered" (see ``rises``) or None. rises : of quantiles that do not cross how many a target has, how
+    far the lowest is above its output, and what the softplus of the others is multiplied by. fill, mean,
+    scale : (inputs,) float64, what raw inputs go through, or None; clip : the limit of a smooth clip behind
+    that, or None. y_mean, y_scale : (outputs,), likewise for outputs, and y_low, y_high, between which they
+    stay. inputs : a name for each input, or None; classes : labels, or None.
     """
 
     layers: list[Any]
@@ -54,6 +57,7 @@ class Model:
     tables: dict[int, Array] = field(default_factory=dict)
     link: str | None = None
     floor: float = 0.0
+    rises: tuple[int, float, float] = (0, 0.0, 0.0)
     fill: Doubles | None = None
     mean: Doubles | None = None
     scale: Doubles | Any = None  # None where mean is
@@ -119,7 +123,10 @@ def described(trainer: AnyTrainer, link: bool = True) -> Model:
     model.tables = {c: np.array(t) for (c, _, _), t in zip(net.embedded, net.embeddings, strict=True)}
     if link:
         model.link = LINKS[trainer.loss.link_code(net.sizes[-1])]
-        model.floor = float(trainer.loss.numbers(net.sizes[-1])[0]) if model.link == "gaussian" else 0.0
+        first, second, *_ = map(float, trainer.loss.numbers(net.sizes[-1]))
+        model.floor = first if model.link == "gaussian" else 0.0
+        if model.link == "ordered":
+            model.rises = net.sizes[-1] // trainer.loss.width(net.sizes[-1]), second, first
     preparation = trainer.preparation
     if preparation is not None:
         model.mean, model.scale = preparation.mean, preparation.scale

@@ -111,11 +111,22 @@ def _gaussian(g: _Graph, z: str, model: Model) -> str:
     return g.op("Concat", means, g.op("Exp", g.op("Max", logs, g.constant(model.floor))), axis=1)
 
 
+def _ordered(g: _Graph, z: str, model: Model) -> str:
+    """By CumSum, one after the other: a product with a matrix of ones might round them into another order."""
+    outputs, (count, low, step) = model.sizes[-1], model.rises
+    lowest = g.constant(np.arange(outputs) % count == 0, np.bool_)
+    rise = g.op("Mul", g.op("Softplus", z), g.constant(step))
+    rise = g.op("Where", lowest, g.op("Add", z, g.constant(low)), rise)
+    rise = g.op("Reshape", rise, g.constant([0, outputs // count, count], np.int64))
+    return g.op("Reshape", g.op("CumSum", rise, g.constant(2, np.int64)), g.constant([0, outputs], np.int64))
+
+
 _LINKS = {
     "softmax": lambda g, z, model: g.op("Softmax", z, axis=-1),
     "sigmoid": lambda g, z, model: g.op("Sigmoid", z),
     "exp": lambda g, z, model: g.op("Exp", z),
     "gaussian": _gaussian,
+    "ordered": _ordered,
 }
 
 

@@ -54,7 +54,7 @@ def to_torch(trainer: AnyTrainer, link: bool = False) -> Any:
     import torch
 
     model = described(trainer, link)
-    if model.link in ("exp", "gaussian"):
+    if model.link in ("exp", "gaussian", "ordered"):
         raise ValueError(f"link: got True, but torch.nn has no module for {model.link}; takes False")
     modules = [getattr(torch.nn, kind)(**given) for kind, given, _ in _modules(model)]
     if model.link:

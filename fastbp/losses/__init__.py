@@ -7,6 +7,7 @@ fit for targets that do not. In the formulas z is an output, t its target. Gradi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from ..data import checks
 from ..errors import ABOVE_0, BELOW_1, BETWEEN_0_AND_1, FROM_0, check_field, flag, named
 from ..kernels import codes
-from .base import Loss
+from .base import ByOutput, Loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,7 +71,10 @@ class CrossEntropy(Loss):
         return (1.0 - smooth, smooth / outputs), weights
 
     def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
-        labels, array = checks.class_targets(array, outputs, self.ignore_index)
+        # with class weights labels are divided by the sum of theirs, rows of probabilities by their number,
+        # as in torch: what a batch happens to hold must not decide
+        hot = self.class_weight is None
+        labels, array = checks.class_targets(array, outputs, self.ignore_index, hot=hot)
         if labels:
             return codes.SMOOTH_CROSS_ENTROPY if self.label_smoothing else codes.CROSS_ENTROPY, array
         plain = not self.label_smoothing and self.class_weight is None
@@ -85,7 +89,7 @@ class CrossEntropy(Loss):
 
 
 @dataclass
-class BCEWithLogits(Loss):
+class BCEWithLogits(ByOutput):
     """max(z, 0) - z t + log(1 + exp(-|z|)): sigmoid and cross-entropy, each output a yes or no.
 
     Targets: (N, C) in [0, 1], (N,) for one output. pos_weight: C numbers > 0 by which the positive side
@@ -102,6 +106,7 @@ class BCEWithLogits(Loss):
     name = "bce_with_logits"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.pos_weight, (int, float)):
             self.pos_weight = (self.pos_weight,)
         self._vector("pos_weight", lambda a: a > 0, "numbers above 0, one for each output")
@@ -110,6 +115,7 @@ class BCEWithLogits(Loss):
         return codes.BCE_WITH_LOGITS if self.pos_weight is None else codes.WEIGHTED_BCE
 
     def check(self, outputs: int) -> None:
+        super().check(outputs)
         self._check_length("pos_weight", outputs)
 
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
@@ -119,7 +125,7 @@ class BCEWithLogits(Loss):
         checks.check_range(array, self.name, 0, 1, "numbers from 0 to 1")
 
 
-class _Labels(Loss):
+class _Labels(ByOutput):
     """A loss for one class a sample or, with one output or ``multi_label``, a yes or no at each output."""
 
     label_code: int
@@ -161,12 +167,14 @@ class Focal(_Labels):
     label_code = codes.LABEL_FOCAL
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_field(self, "gamma", *FROM_0)
         flag("Focal multi_label", self.multi_label)
         if self.alpha is not None:
             check_field(self, "alpha", BETWEEN_0_AND_1[0], "a number between 0 and 1, or None")
 
     def check(self, outputs: int) -> None:
+        super().check(outputs)
         if self.alpha is not None and self.code(outputs) in codes.LABELS:
             raise ValueError(
                 f"Focal alpha: got {self.alpha} for {outputs} classes, takes None; alpha weighs yes and no, "
@@ -202,6 +210,7 @@ class Hinge(_Labels):
     label_code = codes.LABEL_HINGE
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_field(self, "margin", *ABOVE_0)
         flag("Hinge multi_label", self.multi_label)
 
@@ -214,7 +223,7 @@ class Hinge(_Labels):
 
 
 @dataclass
-class MSE(Loss):
+class MSE(ByOutput):
     """(z - t)^2, as torch.nn.MSELoss.
 
     >>> loss_of(fb.losses.MSE(), [[3.0, 0.0]], [[1.0, 0.0]])
@@ -225,7 +234,7 @@ class MSE(Loss):
 
 
 @dataclass
-class MAE(Loss):
+class MAE(ByOutput):
     """|z - t|, as torch.nn.L1Loss; slope 0 at 0.
 
     >>> loss_of(fb.losses.MAE(), [[3.0, 0.0]], [[1.0, 0.0]])
@@ -236,7 +245,7 @@ class MAE(Loss):
 
 
 @dataclass
-class Huber(Loss):
+class Huber(ByOutput):
     """d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2), d = z - t: torch.nn.HuberLoss.
 
     >>> loss_of(fb.losses.Huber(delta=1.0), [[3.0, 0.0]], [[0.0, 0.5]])
@@ -248,6 +257,7 @@ class Huber(Loss):
     name = "huber"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_field(self, "delta", *ABOVE_0)
 
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
@@ -255,7 +265,7 @@ class Huber(Loss):
 
 
 @dataclass
-class LogCosh(Loss):
+class LogCosh(ByOutput):
     """log(cosh(z - t)): half the square near 0, |d| - log 2 far off, as Keras's LogCosh.
 
     >>> loss_of(fb.losses.LogCosh(), [[1.0]], [[0.0]])
@@ -266,28 +276,49 @@ class LogCosh(Loss):
 
 
 @dataclass
-class Quantile(Loss):
+class Quantile(ByOutput):
     """q (t - z) where t > z, else (1 - q) (z - t): z becomes the q-quantile (Koenker and Bassett 1978).
 
     quantiles: numbers between 0 and 1. For K targets the network has K * len(quantiles) outputs,
-    all quantiles of the first target first. Targets: (N,) or (N, K).
+    all quantiles of the first target first. Targets: (N,) or (N, K). ordered: quantiles, which must rise, do
+    not cross: the lowest is z + n, each next one s softplus(z) higher. predict gives them; n and s are such
+    that outputs of 0 stand for about a standard normal distribution.
 
     >>> loss_of(fb.losses.Quantile((0.1, 0.9)), [[0.0, 0.0]], [1.0])  # two quantiles of one target
     0.5
+    >>> loss_of(fb.losses.Quantile((0.1, 0.9), ordered=True), [[0.0, 0.0]], [0.0])  # at -1.28 and 1.28
+    0.1282
     """
 
     quantiles: float | Sequence[float] | Array = (0.5,)
+    ordered: bool = False
 
     name = "quantile"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.quantiles, float):
             self.quantiles = (self.quantiles,)
         if self.quantiles is None:
             self.quantiles = ()
         self._vector("quantiles", lambda a: (a > 0) & (a < 1), "numbers between 0 and 1")
+        self.ordered = flag("Quantile ordered", self.ordered)
+        if self.ordered and (np.diff(self.quantiles) <= 0).any():
+            raise ValueError(f"Quantile quantiles: got {self.quantiles}, takes rising numbers to be ordered")
+
+    def config(self) -> dict[str, Any]:
+        config = super().config()
+        return config if self.ordered else {k: v for k, v in config.items() if k != "ordered"}
+
+    def code(self, outputs: int) -> int:
+        return codes.ORDERED_QUANTILE if self._rises else codes.QUANTILE
+
+    @property
+    def _rises(self):
+        return self.ordered and len(self.quantiles) > 1
 
     def check(self, outputs: int) -> None:
+        super().check(outputs)
         count = np.size(self.quantiles)
         if outputs % count:
             raise ValueError(
@@ -296,7 +327,12 @@ class Quantile(Loss):
             )
 
     def _numbers(self, outputs: int) -> tuple[tuple[float, ...], Any]:
-        return (), np.tile(self.quantiles, outputs // np.size(self.quantiles))
+        q = np.asarray(self.quantiles, np.float64)
+        if not self._rises:
+            return (), np.tile(q, self.width(outputs))
+        low, high = (NormalDist().inv_cdf(level) for level in (q[0], q[-1]))
+        q[0] = -q[0]  # where a target begins, see loss_formulas.py
+        return ((high - low) / ((q.size - 1) * np.log(2)), low), np.tile(q, self.width(outputs))
 
     def width(self, outputs: int) -> int:
         return outputs // np.size(self.quantiles)
@@ -310,7 +346,7 @@ class Quantile(Loss):
 
 
 @dataclass
-class PoissonNLL(Loss):
+class PoissonNLL(ByOutput):
     """exp(z) - t z: counts t >= 0 whose mean is exp(z), as torch.nn.PoissonNLLLoss. predict: exp(z).
 
     >>> loss_of(fb.losses.PoissonNLL(), [[0.0]], [[2.0]]), loss_of(fb.losses.PoissonNLL(), [[1.0]], [[2.0]])
@@ -324,7 +360,7 @@ class PoissonNLL(Loss):
 
 
 @dataclass
-class GammaNLL(Loss):
+class GammaNLL(ByOutput):
     """z + t exp(-z): positive t, gamma distributed with mean exp(z) and any constant shape, which only
     scales the loss (half the gamma deviance, up to terms without z; McCullagh and Nelder 1989). predict:
     exp(z).
@@ -341,7 +377,7 @@ class GammaNLL(Loss):
 
 
 @dataclass
-class GaussianNLL(Loss):
+class GaussianNLL(ByOutput):
     """(log v + (mean - t)^2 / v) / 2: a mean and a variance for each target (Nix and Weigend 1994).
 
     For K targets the network has 2 K outputs: K means, then K logarithms of variances, as in Kendall and
@@ -358,9 +394,11 @@ class GaussianNLL(Loss):
     name = "gaussian_nll"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_field(self, "eps", *ABOVE_0)
 
     def check(self, outputs: int) -> None:
+        super().check(outputs)
         if outputs % 2:
             raise ValueError(
                 f"loss: got 'gaussian_nll' for a network with {outputs} outputs, takes an even number: "

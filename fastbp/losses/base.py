@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
 from ..data import checks
+from ..errors import flag
 from ..kernels import codes
 from ..printing import Called
 
@@ -25,10 +26,14 @@ class Loss(Called):
     """
 
     name: str  # of every loss, as Trainer takes it
+    ignore_nan: bool = False  # see ByOutput
 
     def config(self) -> dict[str, Any]:
         """{"name": ..., hyperparameters}: what ``loss(**config)`` takes back."""
-        return {"name": self.name, **asdict(cast(Any, self))}
+        config = {"name": self.name, **asdict(cast(Any, self))}
+        if not self.ignore_nan:
+            config.pop("ignore_nan", None)
+        return config
 
     def code(self, outputs: int) -> int:
         """The program's code, as far as it does not depend on the targets."""
@@ -40,6 +45,11 @@ class Loss(Called):
 
     def check(self, outputs: int) -> None:
         """Raises ValueError if no network with so many outputs can have this loss."""
+        if self.ignore_nan and self.code(outputs) in codes.TOGETHER:
+            raise ValueError(
+                f"{type(self).__name__} ignore_nan: got True for {outputs} classes, takes False: labels are "
+                "never NaN; it is for one output or with multi_label=True"
+            )
 
     def numbers(self, outputs: int) -> Doubles:
         """float64 (LOSS_SCALARS + outputs,): hyperparameters, then one number for each output."""
@@ -89,6 +99,19 @@ class Loss(Called):
                 f"{type(self).__name__} {name}: got {len(value)} numbers, takes {outputs}, one for each "
                 "output of the network"
             )
+
+
+@dataclass
+class ByOutput(Loss):
+    """A loss that treats each output alone: targets, and weights, may be known for some outputs of a sample.
+
+    ignore_nan: whether targets that are NaN count for nothing, as if their weight were 0.
+    """
+
+    ignore_nan: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        self.ignore_nan = flag(f"{type(self).__name__} ignore_nan", self.ignore_nan)
 
 
 LossLike: TypeAlias = "LossName | str | Loss"

@@ -206,6 +206,10 @@ class OneCycle(Schedule):
     def cycles_momentum(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is
         return self.cycle_momentum
 
+    @property
+    def least_momentum(self) -> float:  # type: ignore[override]  # read as the attribute of the others is
+        return min(self.base_momentum, self.max_momentum) if self.cycle_momentum else 1.0
+
     def _way(self, t: Array, total: int, low: float, top: float, end: float) -> Doubles:
         peak, last = self.pct_start * total - 1, total - 1
         up = np.clip(t / peak, 0, 1) if peak > 0 else np.ones(len(t))

@@ -48,6 +48,7 @@ class Schedule(Called):
     total: int | None = None
     ends = False  # whether it is made for a stretch of time: total, or one fit
     cycles_momentum = False
+    least_momentum = 1.0  # that it sets
     if TYPE_CHECKING:
         momenta: Callable[[Array, Any], Doubles]  # of those that do, which say what it is
 

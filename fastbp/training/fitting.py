@@ -36,13 +36,15 @@ _last_interrupt = [-np.inf]
 def interrupted(history: History, steps: int, write: Callable[[str], object]) -> None:
     """A Ctrl-C ends a fit, says so, and the program goes on; called while KeyboardInterrupt is handled.
 
-    One that comes soon after another is raised: who stands in a loop of fits wants to leave the loop.
+    A KeyboardInterrupt("SIGTERM") is said by that name. One that comes soon after another is raised: who
+    stands in a loop of fits wants to leave the loop.
     """
     history.stopped, before = "Ctrl-C", _last_interrupt[0]
     _last_interrupt[0] = time.monotonic()
     if _last_interrupt[0] - before < TWICE:
         raise
-    write(f"fit: stopped by Ctrl-C after {steps:,} steps in all; the model keeps what it has learned")
+    name = str(sys.exc_info()[1]) or "Ctrl-C"
+    write(f"fit: stopped by {name} after {steps:,} steps in all; the model keeps what it has learned")
 
 
 @dataclass
@@ -86,7 +88,7 @@ class Fit:
             callback.trainer = trainer
         with Progress(self.epochs, self.rows, self.seconds, self.verbose) as self.progress:
             try:
-                self.share = sessions.bind(trainer, session, self.samples)
+                self.share = self.history.counted = sessions.bind(trainer, session, self.samples)
                 self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
                 self._plan(trainer.steps)
                 self.tell("on_train_begin")
@@ -140,7 +142,7 @@ class Fit:
             session.shuffle(trainer.seed, trainer.epochs)
         session.limit(rows)
         if self.drop_last:
-            self.share = self._share(session)
+            self.share = self.history.counted = self._share(session)
         trainer.epochs += 1
         self._set_rates(session)
         before, session.done, scores = trainer.steps, 0, self.samples.scored
@@ -150,7 +152,7 @@ class Fit:
             for done, loss, mass, hits in sessions.training_windows(trainer, session, self.steps, before):
                 seen = min(done * self.batch, rows)
                 # before an epoch's end a guess where samples of weight 0 do not count
-                answers = self.samples.answers(round(self.share * seen), trainer.net.sizes[-1])
+                answers = self.samples.answers(self.share * seen, trainer.net.sizes[-1])
                 right = hits / max(1, answers) if scores and seen else None
                 self.progress.update(epoch, seen, loss / mass if mass else 0.0, right)
                 if self.seconds is not None and np.isfinite(loss):
@@ -160,7 +162,8 @@ class Fit:
                         break
             else:
                 if done < self.steps:
-                    return self.diverged(loss, epoch, done)
+                    where = f"step {done + 1} of epoch {epoch + 1} of this fit"
+                    return self.diverged(sessions.divergence(trainer, session, loss, where))
         finally:
             trainer.steps = before + options.updates(session.done, self.steps)
         logs = {"loss": float(loss / mass) if mass else 0.0}
@@ -170,10 +173,12 @@ class Fit:
 
     def _share(self, session):
         """Of the samples of this epoch, the share whose weight is not 0."""
-        X, code, y, weight = self.samples
-        made = self.trainer.loss.weights(weight, y, code)
-        rows = session.order[: self.rows] if self.shuffle else slice(self.rows)
-        return 1.0 if made is None else np.count_nonzero(made[rows]) / self.rows
+        given = self.samples
+        made = self.trainer.loss.weights(given.weight, given.y, given.code)
+        if made is None:
+            return 1.0
+        made = made[session.order[: self.rows] if self.shuffle else slice(self.rows)]
+        return np.count_nonzero(made) / made.size
 
     def _set_rates(self, session: Any) -> None:
         """The optimizer's numbers as they are now: callbacks, and what is planned, may change them."""
@@ -194,13 +199,10 @@ class Fit:
             most = likely if most is None else min(most, likely)
         self.trainer.first_step, self.trainer.planned_steps = self.first, most
 
-    def diverged(self, loss: float, epoch: int, step: int) -> Logs:
+    def diverged(self, error: FloatingPointError) -> Logs:
         if self.quiet:
             return {"loss": float("nan")}
-        raise FloatingPointError(
-            f"loss: became {loss} (it or its gradient's norm) in step {step + 1} of epoch {epoch + 1} of "
-            f"this fit; the weights are as before that step. Takes a finite loss: {_remedies(self.trainer)}"
-        )
+        raise error
 
     def tell(self, what: str, *arguments: Any) -> None:
         for callback in self.callbacks:
@@ -259,7 +261,7 @@ def prepare(
         validation = _validation(trainer, validation_data)
     if verbose not in (0, 1, True, False, "auto"):
         raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
-    functions = metrics.table(metric_names)
+    functions = metrics.table(metric_names, getattr(trainer.loss, "quantiles", None))
     told = _callbacks(callbacks, early_stopping, validation)
     batch = min(whole("batch_size", trainer.batch_size), given.rows)
     used = given.rows // batch * batch if flag("drop_last", drop_last) else given.rows
@@ -268,6 +270,18 @@ def prepare(
     return Fit(
         trainer, given, batch, epochs, seconds, validation, functions, told, shuffle, drop_last, verbose
     )
+
+
+def check_counted(fit: Fit) -> None:
+    """Raises ValueError where no sample of a fit counts."""
+    given = fit.samples
+    if given.weight is not None and not given.weight.any():
+        raise ValueError("sample_weight: got only zeros, takes at least one above 0")
+    if given.by_output:
+        return
+    made = fit.trainer.loss.weights(given.weight, given.y, given.code)
+    if made is not None and not np.any(made):
+        raise ValueError("y: got only labels that count for nothing, takes some that have a weight")
 
 
 def split(share: float, rows: int) -> int:

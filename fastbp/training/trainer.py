@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import metrics as measures
+from ..custom import functions
 from ..data import checks
 from ..data.frames import names_of
 from ..engine import averages, backend, devices, parallel, sessions
@@ -28,7 +29,7 @@ from ..optimizers import optimizer as make_optimizer
 from ..printing import call, html_table
 from ..schedules import schedule as make_schedule
 from ..writing import written
-from . import checkpoint, fitting, stream
+from . import backwards, checkpoint, fitting, stream
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         Verbose,
     )
 
+ROOM = 4096  # rows that a session has room for, where batches are so large, before so many come
 INFERENCE_BATCH = 256  # rows at once in evaluate and predict; the results do not depend on it
 
 
@@ -214,9 +216,10 @@ class Trainer:
         shuffled or stratified ones see fastbp.prepare.stratified_split. metrics : names (see
         fastbp.metrics) or functions (y_true, prediction), of the validation data, else of X, after each
         epoch. callbacks : see fastbp.callbacks. early_stopping : end when val_loss has not improved for
-        so many epochs (True: 10), with the best weights; or an EarlyStopping. sample_weight : (N,)
-        weights >= 0, or None; a batch's loss is their weighted mean. verbose : 0 quiet, 1 progress
-        bar, "auto" a bar in a notebook and where stderr is a terminal.
+        so many epochs (True: 10), with the best weights; or an EarlyStopping. sample_weight : weights >= 0
+        of samples (N,) or of their targets (N, targets), or None; a batch's loss is the weighted mean.
+        Targets that are NaN are refused, or left out by a loss with ignore_nan=True. verbose : 0 quiet,
+        1 progress bar, "auto" a bar in a notebook and where stderr is a terminal.
 
         Returns History. Ctrl-C ends the fit, says so and returns what there is: weights, counters and
         history belong together (``history.stopped``); a second one within a second is raised. Raises
@@ -244,12 +247,14 @@ class Trainer:
                         self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
                         early_stopping, shuffle, drop_last, sample_weight, verbose,
                     )  # fmt: skip
+                    if not outer[1]:  # an item of a stream may count for nothing
+                        fitting.check_counted(fit)
                 except BaseException:
                     self.columns = before
                     raise
                 backend.ready(self.device, self.net.dtype, tell=bool(verbose))
                 with turns.state:
-                    session = self._session("train", fit.batch)
+                    session = self._session("train", fit.batch, fit.samples.by_output)
                 return fit.run(session, self._evaluate, self._measured, not outer[1])
             finally:
                 turns.owner, turns.method, turns.place = outer
@@ -287,15 +292,15 @@ class Trainer:
                 before, self.columns = self.columns, self._names(X)
                 try:
                     given = samples(self, X, y, sample_weight)
-                    batch = self.batch_size
-                    if method == "train_on_batch":  # a session with room for all that came so far
-                        kept = self._sessions.get(method)
-                        batch = max(given.rows, batch, kept.shape[0] if kept else 0)
+                    # a session with room for all that came so far, however large a batch may be
+                    kept = self._sessions.get(method)
+                    room = max(given.rows, min(self.batch_size, ROOM), kept.shape[0] if kept else 0)
+                    batch = room if method == "train_on_batch" else min(self.batch_size, room)
                     checks.check_batches(self.net.norms, batch, given.rows)
                 except BaseException:
                     self.columns = before
                     raise
-                return self._run(self._session(method, batch), given, batch)
+                return self._run(self._session(method, batch, given.by_output), given, batch)
             finally:
                 turns.owner, turns.method, turns.place = outer
 
@@ -313,9 +318,7 @@ class Trainer:
             self.steps = before + updates(session.done, steps)
             session.release()
         if done < steps:
-            raise FloatingPointError(
-                f"loss: became {loss} in step {done + 1} of these rows; the weights are as before that step"
-            )
+            raise sessions.divergence(self, session, loss, f"step {done + 1} of these rows")
         return float(loss / mass) if mass else 0.0
 
     def _names(self, X):
@@ -347,7 +350,7 @@ class Trainer:
         ['accuracy', 'auc', 'loss']
         """
         given = samples(self, X, y, sample_weight)
-        return self._evaluate(given, measures.table(metrics), ema)
+        return self._evaluate(given, measures.table(metrics, getattr(self.loss, "quantiles", None)), ema)
 
     def averaged_net(self) -> MLP:
         """A copy of the network with the average of the weights that Trainer(ema=...) keeps.
@@ -367,7 +370,7 @@ class Trainer:
     def _evaluate(self, given, functions, ema=None):
         """evaluate for Samples and metrics.table's functions."""
         with self.turns.state:
-            session = self._session("infer", INFERENCE_BATCH)
+            session = self._session("infer", INFERENCE_BATCH, given.by_output)
             session.params = averages.weights(self, ema)
             share = sessions.bind(self, session, given)
             steps = -(-given.rows // INFERENCE_BATCH)
@@ -375,7 +378,7 @@ class Trainer:
             session.release()
         result = {"loss": float(loss / mass) if mass else 0.0}
         if given.scored:
-            result["accuracy"] = hits / given.answers(round(share * given.rows), self.net.sizes[-1])
+            result["accuracy"] = hits / max(1, given.answers(share * given.rows, self.net.sizes[-1]))
         return result | self._measured(given, functions, ema) if functions else result
 
     def _measured(self, given, functions, ema=None):
@@ -383,16 +386,27 @@ class Trainer:
         prediction = in_own_units(self, self._infer(given.X, codes.PREDICT, ema))
         return checks.measure(functions, given.code, in_own_units(self, given.y), prediction, given.weight)
 
-    def predict(self, X: Features, *, ema: bool | None = None) -> Floats:
+    def predict(self, X: Features, *, samples: int | None = None, ema: bool | None = None) -> Floats:
         """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
         bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
         else the outputs themselves; in the network's dtype, a prepared target's own unit in float64. X as in
         fit; raises as it does. X that lies on the GPU gives an array there, of X's library.
 
+        samples : so many predictions with dropout left on, (samples, N, outputs), each row of each with masks
+        of its own: Monte Carlo dropout (Gal and Ghahramani, ICML 2016). Their mean over axis 0 is the
+        prediction, their deviation says how sure it is. What is dropped is a function of ``seed``, of the
+        sample's number and the row's place in X; batch norm takes its running statistics. Raises ValueError
+        for a network without dropout.
+
         >>> trainer.predict(X).sum(axis=1).round(5).tolist()
         [1.0, 1.0, 1.0, 1.0]
         """
-        out = self._infer(features(self, X, finite=False), codes.PREDICT, ema)
+        rows = features(self, X, finite=False)
+        if samples is not None:
+            whole("samples", samples)
+            if not (self.net.input_dropout or any(self.net.dropouts)):
+                raise ValueError(f"samples: got {samples} for a network without dropout, takes None")
+        out = self._infer(rows, codes.PREDICT, ema, samples)
         return out if self.preparation is None else in_own_units(self, out)
 
     def forward(self, X: Features, *, ema: bool | None = None) -> Floats:
@@ -401,13 +415,17 @@ class Trainer:
         out = self._infer(features(self, X, finite=False), codes.FORWARD, ema)
         return out if self.preparation is None else in_own_units(self, out, linked=False)
 
-    def _infer(self, X, mode, ema=None):
-        """Outputs for X as ``features`` gives it."""
+    def _infer(self, X, mode, ema=None, samples=None):
+        """Outputs for X as ``features`` gives it, (N, outputs) or (samples, N, outputs)."""
         with self.turns.state:
             session = self._session("infer", INFERENCE_BATCH)
             session.params = averages.weights(self, ema)
             session.set_loss(self.loss.link_code(self.net.sizes[-1]))
-            out, bad = session.infer(mode, X)
+            if samples is None:
+                out, bad = session.infer(mode, X)
+            else:
+                session.seed(self.seed)
+                out, bad = session.infer_samples(mode, X, samples)
         if bad:  # the kernel has seen it; here it is said where
             checks.check_finite("X", X, self.net.dtype)
         return out
@@ -452,10 +470,53 @@ class Trainer:
         checks.check_batches(self.net.norms, given.rows, given.rows)
         grads = arena(self.net.params.size, self.net.dtype)
         with self.turns.state:
-            session = sessions.open_session(self, given.rows, given.code, grads)
+            session = sessions.open_session(self, given.rows, given.loss_code, grads)
             sessions.bind(self, session, given)
             [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
-        return float(loss / mass), Gradients(self.net, grads)
+        return float(loss / mass) if mass else 0.0, Gradients(self.net, grads)
+
+    def gradients_from(self, X: Features, output_gradient: Targets, *, link: bool = True) -> Gradients:
+        """[(dW, db), ...] of a loss of your own, of which you have the gradient at the outputs.
+
+        output_gradient : (N, outputs), d loss / d predict(X), or, without link, d loss / d forward(X); (N,)
+        for one output. Sums over the samples, as torch's ``outputs.backward(output_gradient)`` leaves them.
+        The list is that of ``gradients``, and as there nothing is dropped, and batch norm takes the
+        statistics of X. Raises as ``fit`` does.
+
+        >>> [(dW.shape, db.shape) for dW, db in trainer.gradients_from(X, np.ones((4, 4)))]
+        [((4, 16), (16,)), ((16, 4), (4,))]
+        """
+        with self.turns.state:
+            return backwards.gradients_from(self, X, output_gradient, link)
+
+    def input_gradients(
+        self,
+        X: Features,
+        output: int | Targets | None = None,
+        *,
+        link: bool = True,
+        ema: bool | None = None,
+    ) -> Floats:
+        """How outputs change with the inputs: derivatives of ``predict``, or, without link, of ``forward``.
+
+        output : the number of an output, whose derivatives are returned, (N, inputs); None for those of all,
+        (N, outputs, inputs); or (N, outputs) gradients g, for those of sum_k g_k output_k, (N, inputs). As
+        predict does, it drops nothing, takes the running statistics of batch norm, and ``ema``. With a
+        preparation they are those of raw columns, in the target's own units. Columns of categories, texts,
+        and numbers that are missing have none: NaN. Raises as ``fit`` does, IndexError for an output that is
+        not there.
+
+        >>> trainer.input_gradients(X).shape, trainer.input_gradients(X, 2).shape
+        ((4, 4, 4), (4, 4))
+        """
+        code = backwards.loss_code(self, link)
+        use = f"inputs {code}"
+        with self.turns.state:
+            if use not in self._sessions:
+                self._sessions[use] = backwards.open_session(self, INFERENCE_BATCH, code)
+            session = self._sessions[use]
+            session.params = averages.weights(self, ema)
+            return backwards.input_gradients(self, session, X, output, link)
 
     def lr_find(self, X: Features, y: Targets, **options: Any) -> RangeTest:
         """Try growing learning rates on a copy of the weights: a RangeTest, with a ``suggestion`` and a plot.
@@ -571,18 +632,25 @@ class Trainer:
 
     # --- inside
 
-    def _session(self, use, batch):
-        """The session of a use, kept from call to call while nothing that shaped it has changed."""
-        if use == "infer" and use in self._sessions:  # no option changes it, and a row is predicted in 5 us
+    def _session(self, use, batch, by_output=False):
+        """The session of a use, kept from call to call while nothing that shaped it has changed.
+
+        by_output: whether targets have weights of their own.
+        """
+        infers = use == "infer"
+        if infers and by_output:
+            use = "infer by output"
+        if infers and use in self._sessions:  # no option changes it, and a row is predicted in 5 us
             return self._sessions[use]
-        if use != "infer" and len(self.net.frozen) == len(self.net.layers):
+        frozen = () if infers else sessions.frozen(self)
+        if len(frozen) == len(self.net.layers):
             raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
         options = Options.of(self)
         slots, hook = options.slots(self.optimizer), self.gradient_hook is not None
         if hook and options.accumulate > 1:
             raise ValueError(f"accumulate: got {options.accumulate} beside a gradient_hook, takes 1")
-        second = use != "infer" and (options.stores or hook)
-        shape = (batch, options.code(self.optimizer), second, self.net.frozen, slots)
+        second = not infers and (options.stores or hook)
+        shape = (batch, sessions.update_code(self), second, frozen, slots, by_output)
         session = self._sessions.get(use)
         if session is None or session.shape != shape:
             if self.slots.size != slots * self.net.params.size:
@@ -590,15 +658,15 @@ class Trainer:
                     f"optimizer: {self.optimizer} keeps {slots} numbers per parameter (with the average of "
                     "ema), not what this trainer began with; takes a new Trainer"
                 )
+            code = self.loss.code(self.net.sizes[-1])
             session = self._sessions[use] = sessions.open_session(
-                self, batch, self.loss.code(self.net.sizes[-1]), self.slots, second, self.net.frozen
-            )
+                self, batch, functions.weighed(code) if by_output else code, self.slots, second,
+                frozen,
+            )  # fmt: skip
             session.shape = shape
         session.seed(self.seed)
-        if use != "infer" and self.steps == 0 and self.ema is not None:
-            averages.copy_to_average(
-                self, lambda name, k: (0 if name == "embeddings" else k) in self.net.frozen
-            )
+        if not infers and self.steps == 0 and self.ema is not None:
+            averages.copy_to_average(self, lambda name, k: (0 if name == "embeddings" else k) in frozen)
         return session
 
     def _trained(self) -> str:

@@ -1,4 +1,5 @@
-"""The user's own activations and losses: each a small module of its own, called through its address.
+"""Activations and losses of the user's own, and losses whose outputs have weights: each a small module of its
+own, called through its address.
 
 The program treats a code from codes.USER on as the address of such a function. So a new one compiles in
 parts of a second, everything else stays as it is, and who has none pays nothing.
@@ -13,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .. import custom, disk, loss_formulas
+from .. import custom, disk
 from ..jit import program
 from .dense import ACTIVATE, write_activation
 from .losses import LOSS_ROWS, write_losses
@@ -30,10 +31,7 @@ def _write_activation(definition, e, arguments):
 
 
 def _write_loss(definition, e, arguments):
-    def formula(m, z, t):
-        return custom.evaluate(m, definition["nodes"], definition["wanted"], [z, t])
-
-    return write_losses(e, loss_formulas.mean_over_outputs(formula), arguments)
+    return write_losses(e, custom.loss_of(definition), arguments, definition.get("weighed", False))
 
 
 KINDS = {
@@ -69,8 +67,9 @@ def _emit(text):
 def address(text, dtype):
     """The address of a definition's function for a numpy dtype: compiled, or from the disk cache.
 
-    text: JSON of {"kind": "activation" or "loss", "nodes": ..., "wanted": [value, slope]}. The cache knows
-    it by its digest, which is in the name of what is compiled.
+    text: JSON of {"kind": "activation" or "loss", "nodes": ..., "wanted": [value, slope]}, or of a loss of
+    ours {"kind": "loss", "code": ...}; with "weighed": true outputs have weights. The cache knows it by its
+    digest, which is in the name of what is compiled.
     """
     name = f"user_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
     space = {"emit": _emit(text), "__name__": __name__}

@@ -42,7 +42,8 @@ def loss_rows(e, code, rows, outputs, numbers, z, targets, delta, sums):
 
     z (rows, outputs), delta laid out as z; targets: the class as a float, or numbers; numbers: the loss's
     own. Right: the largest output is the class (the largest target, if soft), or each output is on its
-    target's side. Rows of weight 0 are never right.
+    target's side. Rows of weight 0 are never right. A code from codes.USER on is the address of such a
+    function, compiled apart: the user's, or one whose outputs have weights.
     """
     args = (code, rows, outputs, numbers, z, targets, delta, sums)
     result = e.room(I64)
@@ -54,19 +55,22 @@ def loss_rows(e, code, rows, outputs, numbers, z, targets, delta, sums):
     return e.b.load(result)
 
 
-def write_losses(e, cases, arguments):
-    """The body of ``loss_rows``, given its arguments; cases: by code, or one loss whatever the code."""
+def write_losses(e, cases, arguments, weighed=False):
+    """The body of ``loss_rows``, given its arguments; cases: by code, or one loss whatever the code.
+
+    weighed: whether an output's weight stands n_out numbers behind its target.
+    """
     code, rows, outputs, numbers, z, targets, delta, sums = arguments
     hits = e.room(I64)
     e.b.store(e.int(0), hits)
-    _each_view(e, cases, Rows(code, rows, outputs, numbers, z, delta), targets, sums, hits)
+    _each_view(e, cases, Rows(code, rows, outputs, numbers, z, delta), targets, sums, hits, 1 + weighed)
     return e.b.load(hits)
 
 
-def _each_view(e, cases, rows, targets=None, sums=None, hits=None):
+def _each_view(e, cases, rows, targets=None, sums=None, hits=None, size=1):
     """Run the code's case, or the only one, on every view of the rows.
 
-    targets, sums, hits: what losses take beside the outputs.
+    targets, sums, hits: what losses take beside the outputs; size: of a target, in outputs.
     """
     b, (_, count, n_out, numbers, z, delta) = e.b, rows
 
@@ -78,8 +82,9 @@ def _each_view(e, cases, rows, targets=None, sums=None, hits=None):
 
     with b.if_else(b.icmp_signed("<=", n_out, e.int(DOWN_VECTORS * e.lanes))) as (narrow, wide):
         with narrow:
-            room = e.int(DOWN_VECTORS * e.lanes + PIECE)  # vectors: a piece may reach beyond the columns
-            outputs, gradients, wanted = (b.bitcast(e.room(e.vector, room), delta.type) for _ in range(3))
+            # vectors: a piece may reach beyond the columns
+            rooms = [e.int(times * DOWN_VECTORS * e.lanes + PIECE) for times in (1, 1, size)]
+            outputs, gradients, wanted = (b.bitcast(e.room(e.vector, room), delta.type) for room in rooms)
             spare = b.bitcast(e.room(e.vector, e.int(DOWN_VECTORS + 1)), delta.type)
             for j in range(PIECE - 1):
                 e.store(e.constant(0.0), gradients, b.mul(b.add(n_out, e.int(j)), e.int(e.lanes)))
@@ -119,22 +124,41 @@ def link_rows(e, code, rows, outputs, numbers, z, buffer, out):
         masked_columns(e, outputs, lambda c, mask: e.masked_store(e.load(row, c), e.at(place, c), mask))
 
 
+SUM_VECTORS = 1024  # of a row that are added one by one; sums of so many are added then
+
+
 @emitted("i p p")
 def sum_row(e, count, x, out):
-    """out[0] = x[0] + ... + x[count - 1]: lane by lane, then the lanes by halves."""
-    total, set_total = e.cell(e.constant(0.0))
-    masked_columns(e, count, lambda c, mask: set_total(total() + e.select(mask, e.load(x, c), 0.0)))
-    e.b.store(e.first(e.sum(total())), out)
+    """out[0] = x[0] + ... + x[count - 1]: lane by lane, SUM_VECTORS at a time, then the lanes by halves."""
+    whole, set_whole = e.cell(e.constant(-0.0))  # what adds to a number, 0 too, without a change
+    with e.loop(count, SUM_VECTORS * e.lanes) as begin:
+        total, set_total = e.cell(e.constant(0.0))
+        left = e.least(e.b.sub(count, begin), SUM_VECTORS * e.lanes)
+        part = e.at(x, begin)
+        masked_columns(e, left, lambda c, mask: set_total(total() + e.select(mask, e.load(part, c), 0.0)))
+        set_whole(whole() + total())
+    e.b.store(e.first(e.sum(whole())), out)
 
 
-@emitted("i p p")
-def square_sum_row(e, count, x, out):
-    """out[0] = x[0]**2 + ... + x[count - 1]**2, in the order of sum_row."""
+@emitted("i p p r")
+def square_sum_row(e, count, x, out, factor):
+    """out[0] = (factor x[0])**2 + ... + (factor x[count - 1])**2, in the order of sum_row."""
     total, set_total = e.cell(e.constant(0.0))
+    factor = e.splat(factor)
 
     def body(c, mask):
-        y = e.select(mask, e.load(x, c), 0.0)
+        y = e.select(mask, e.load(x, c) * factor, 0.0)
         set_total(e.fma(y, y, total()))
 
     masked_columns(e, count, body)
     e.b.store(e.first(e.sum(total())), out)
+
+
+@emitted("i p", returns="i")
+def broken_row(e, count, x):
+    """1 if a number of x[:count] is not finite, else 0."""
+    total, set_total = e.cell(e.constant(0.0))  # 0, or NaN
+    masked_columns(
+        e, count, lambda c, mask: set_total(e.fma(e.select(mask, e.load(x, c), 0.0), 0.0, total()))
+    )
+    return e.b.zext(e.b.icmp_signed("!=", e.count(~(total() == total())), e.int(0)), I64)

@@ -2,8 +2,6 @@
 
 from collections import namedtuple
 
-import numpy as np
-
 from .. import codes, tables
 from ..jit import jit
 from .records import Matrix, Slice, Weights
@@ -54,12 +52,6 @@ def embedding_at(plan, index):
     """Embedding ``index``."""
     runs = header_of(plan).runs * codes.RUN_COLUMNS
     return embedding_of(shift(_behind_layers(plan), runs + index * codes.EMBEDDING_COLUMNS))
-
-
-@jit
-def embedded_from(plan):
-    """Where in a row of inputs the first embedding begins."""
-    return embedding_at(plan, np.int64(0)).place
 
 
 @jit

@@ -63,8 +63,24 @@ class View:
     def put(self, c, x):
         self.keep(c, self.e.select(self.real(c), x * self.scale, 0.0))
 
+    def set(self, c, x):
+        self.keep(c, self.inside(c, x, 0.0))
+
     def right_each(self, c, mask):
         self._count(mask & self.real(c))
+
+    def cumulate(self, backwards=False):
+        e, last = self.e, self.e.b.sub(self.n_out, self.e.int(1))
+        total, set_total = e.cell(e.constant(0.0))
+        with e.loop(self.n_out) as i:
+            c = e.b.sub(last, i) if backwards else i
+            begins = e.splat(e.scalar(self._numbers, e.b.add(c, e.int(LOSS_SCALARS)))) < 0.0
+            if not backwards:
+                set_total(e.select(begins, 0.0, total()))
+            set_total(total() + self._column(c))
+            self._keep_column(c, total())
+            if backwards:
+                set_total(e.select(begins, 0.0, total()))
 
     def _count(self, mask):
         b = self.e.b
@@ -105,6 +121,12 @@ class Across(View):
     def kept(self, c):
         return self.e.load(self._delta, c)
 
+    def _column(self, c):
+        return self.e.splat(self.e.scalar(self._delta, c))
+
+    def _keep_column(self, c, x):
+        self.e.b.store(self.e.first(x), self.e.at(self._delta, c))
+
     @property
     def label(self):
         return self.e.splat(self.e.scalar(self._t))
@@ -123,7 +145,10 @@ class Across(View):
     def vector_at(self, number):
         return self._pick(self.e.at(self._numbers, LOSS_SCALARS), number)
 
-    def halves(self, body):
+    def weight(self, c):
+        return self.e.load(self._t, self.e.b.add(c, self.n_out))
+
+    def halves(self, body, *more):
         e, half = self.e, self.half()
         last = e.b.and_(e.b.sub(self.n_out, e.int(1)), e.int(-e.lanes))
         e.store(e.constant(0.0), self._delta, last)
@@ -131,7 +156,7 @@ class Across(View):
         with e.loop(half, e.lanes) as c:
             mask, other = e.lanes_below(e.b.sub(half, c)), e.b.add(c, half)
             first, second = (e.masked_load(e.at(self._z, i), mask) for i in (c, other))
-            value, *slopes = body(first, second, self.t(c))
+            value, *slopes = body(first, second, self.t(c), *(f(c) for f in more))
             set_total(total() + e.select(mask, value, 0.0))
             for place, slope in zip((c, other), slopes, strict=True):
                 x = e.select(self.alive, slope * self.scale, 0.0)
@@ -194,6 +219,8 @@ class Down(View):
     def kept(self, c):
         return self.e.load(self._delta, self._at(c))
 
+    _column, _keep_column = kept, keep
+
     @property
     def label(self):
         return self.e.load(self._t)
@@ -211,12 +238,15 @@ class Down(View):
     def vector_at(self, number):
         return self._pick(self.vector, number)
 
-    def halves(self, body):
+    def weight(self, c):
+        return self.t(self.e.b.add(c, self.n_out))
+
+    def halves(self, body, *more):
         e, half = self.e, self.half()
         total, set_total = e.cell(e.constant(0.0))
         with e.loop(half) as c:
             other = e.b.add(c, half)
-            value, first, second = body(self.z(c), self.z(other), self.t(c))
+            value, first, second = body(self.z(c), self.z(other), self.t(c), *(f(c) for f in more))
             set_total(total() + value)
             self.put(c, first)
             self.put(other, second)

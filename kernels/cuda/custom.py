@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 
-from .. import codes, custom, loss_formulas
+from .. import codes, custom
 from .layers import finishing
 from .losses import loss_kernel
 from .scalar import compiled, decorate, function
@@ -23,12 +23,12 @@ def kernel_of(text, dtype, namespace):
     names, digest = dict(namespace(dtype)), hashlib.sha256(text.encode()).hexdigest()
     names["_constants"] = dict(names["_constants"])
 
+    if definition["kind"] == "loss":
+        return loss_kernel(names, {codes.USER: custom.loss_of(definition)}, digest)
+
     def formula(m, *inputs):
         return custom.evaluate(m, definition["nodes"], definition["wanted"], inputs)
 
-    if definition["kind"] == "loss":
-        losses = {codes.USER: loss_formulas.mean_over_outputs(formula)}
-        return loss_kernel(names, losses, digest)
     function("users", ["z"], formula, names, dtype)
     compiled("def activate_both(code, z):\n    return users(z)\n", names, ["activate_both"])
     decorate(names, "activate_both")

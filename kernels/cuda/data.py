@@ -16,7 +16,12 @@ def begin_step(table, order, row, tid):
     if row == 0 and tid == 0:
         every = table[codes.G_EVERY]
         table[codes.G_ROWS] = rows
-        table[codes.G_DROPS] = table[codes.G_NUMBER] * every + step % every + 1
+        number, drops = table[codes.G_NUMBER], 0
+        if table[codes.G_MODE] == codes.TRAIN:
+            drops = number * every + step % every + 1
+        elif table[codes.G_MODE] >= codes.PREDICT and number > 0:
+            drops = number + step
+        table[codes.G_DROPS] = drops
     sample = start + row - table[codes.G_FIRST]
     if row < rows and table[codes.G_ORDERED] != 0:
         sample = np.int64(order[sample])

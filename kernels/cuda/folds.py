@@ -20,6 +20,12 @@ lanes_of_row = device(lanes)
 
 
 @device
+def meet():
+    """Wait for the block's other threads; what they have written is there."""
+    cuda.syncthreads()
+
+
+@device
 def fold_sum(shared, tid, group, value):
     """The group's values added by halves; all threads of the block call it."""
     shared[tid] = value

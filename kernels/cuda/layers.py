@@ -38,12 +38,10 @@ def build(names):
 
     @kernel
     def finish_inputs(mem, table):
-        """P_DX, the gradient of embedded inputs: what came past layer 0, then the inputs' dropout."""
+        """P_DX, the gradient of inputs: what came past layer 0, then the inputs' dropout."""
         row, c = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-        entry = DEVICE + codes.HEADER + table[DEVICE + codes.P_LAYERS] * codes.LAYER_COLUMNS
-        entry += table[DEVICE + codes.P_RUNS] * codes.RUN_COLUMNS
-        first_layer, numeric = DEVICE + codes.HEADER, table[entry + codes.E_PLACE]
-        column = numeric + c
+        first_layer = DEVICE + codes.HEADER
+        column = table[DEVICE + codes.P_SOUGHT] + c
         if row >= table[codes.G_ROWS] or column >= table[first_layer + codes.L_FAN_IN]:
             return
         at = table[DEVICE + codes.P_DX] + row * table[DEVICE + codes.P_LDDX] + c
@@ -51,7 +49,7 @@ def build(names):
         if table[first_layer + codes.L_SKIP] != 0:
             g += mem[table[first_layer + codes.L_TOTAL] + row * table[first_layer + codes.L_LDA] + column]
         rate = table[DEVICE + codes.P_DROPOUT]
-        if rate != 0 and table[codes.G_MODE] == codes.TRAIN:
+        if rate != 0 and table[codes.G_DROPS] != 0:
             first, second = row_keys(table[codes.G_SEED], table[codes.G_DROPS], 0, row)
             kept = random_bits(first, second, word(column)) >= rate
             g = g * kept_share(rate) if kept else zero
@@ -140,7 +138,7 @@ def finishing(names, activate_both, more=""):
             inverse = one / real(math.sqrt(variance + epsilon))
             if tid % group == 0 and width > 0:
                 mem[stat + row] = inverse
-        rate = table[this + codes.L_DROPOUT] if mode == codes.TRAIN else 0
+        rate = table[this + codes.L_DROPOUT] if table[codes.G_DROPS] != 0 else 0
         first, second = row_keys(table[codes.G_SEED], table[codes.G_DROPS], index + 1, row)
         kept_factor = kept_share(rate)
         alpha = table[this + codes.L_W] + (table[this + codes.L_ROWS] - 1) * table[this + codes.L_LDW]

@@ -42,7 +42,7 @@ class Layout:
     """Places in device memory: parameters, slots, the plan's work arena, then what a GPU alone needs.
 
     late : for each layer, whether a launch of its own finishes it (norm, dropout, a skip; below a skip; a
-    user's activation); inputs : the number under which the embedded inputs are a layer below layer 0;
+    user's activation); inputs : the number under which inputs that want a gradient are a layer below layer 0;
     work, constants, spare : where these parts begin; blocks : of gradients whose squares are summed as one.
     """
 
@@ -67,7 +67,7 @@ class Layout:
         self.blocks = sum(-(-s // codes.NORM_BLOCK) for s in sizes)
 
     def table(self, plan):
-        """The plan with places of device memory, late activations apart, and the embedded inputs."""
+        """The plan with places of device memory, late activations apart, and inputs that want a gradient."""
         result = np.zeros(codes.HEADER + (self.inputs + 1) * codes.LAYER_COLUMNS, np.int64)
         result[: len(plan)] = plan
         result[tables.P.places(tables.WORK)] += self.work
@@ -79,18 +79,18 @@ class Layout:
                 row[codes.L_LATE], row[codes.L_ACTIVATION] = row[codes.L_ACTIVATION], codes.IDENTITY
             if i in self.slopes:
                 row[codes.L_SLOPE] = self.slopes[i]
-        if result[codes.P_EMBEDDINGS]:
+        if result[codes.P_SOUGHT] < layers[0, codes.L_FAN_IN]:
             self._inputs(result, layers[0])
         return result
 
     def _inputs(self, table, first):
-        """Two layers behind all others: the embedded inputs, and layer 0's rows of W that belong to them."""
-        numeric = embedding_rows(table)[0, codes.E_PLACE]
+        """Two layers behind all others: inputs that want a gradient, and their rows of layer 0's W."""
+        sought = table[codes.P_SOUGHT]
         start = codes.HEADER + (self.inputs - 1) * codes.LAYER_COLUMNS
         below, this = table[start:].reshape(2, codes.LAYER_COLUMNS)
         below[codes.L_A] = below[codes.L_DELTA] = table[codes.P_DX]
         below[codes.L_LDA], below[codes.L_ACTIVATION] = table[codes.P_LDDX], codes.IDENTITY
         for column in (codes.L_FAN_OUT, codes.L_DELTA, codes.L_LDA, codes.L_LDW):
             this[column] = first[column]
-        this[codes.L_FAN_IN] = first[codes.L_FAN_IN] - numeric
-        this[codes.L_W] = first[codes.L_W] + numeric * first[codes.L_LDW]
+        this[codes.L_FAN_IN] = first[codes.L_FAN_IN] - sought
+        this[codes.L_W] = first[codes.L_W] + sought * first[codes.L_LDW]

@@ -35,6 +35,7 @@ from .scalar import functions
 # card's own number of processors: the same bits on every card.
 ENOUGH = 4 if SIMULATED else 96
 PART = 8 if SIMULATED else 256  # rows of a part of the batch at least
+LONGEST = 40 if SIMULATED else 4096  # and at most: a thread adds them up one by one
 REPLAYED = 16  # steps of a graph; what is left of a window goes by graphs of one step
 KNOWN_UPDATES = 4096  # updates whose constants have room on the device at first
 FEWEST_RECORDED = 4  # steps that are worth recording such a one
@@ -149,6 +150,7 @@ class PassOptions(NamedTuple):
     """What a pass asks for beside the plain step: each launches something, so a graph knows it."""
 
     mode: int
+    drops: bool
     clips: bool
     per_layer: bool
     limits: bool
@@ -228,8 +230,9 @@ class Run:
         one = dense.TILES[item][self.update]
         self.tiles = sum(over(i, one.rows) * over(o, one.columns) for i, o in trained)
         self.parts = 1
-        if self.update == "small" and self.tiles:
-            self.parts = max(1, min(batch // PART, ENOUGH // self.tiles))
+        if self.tiles:
+            few = min(batch // PART, ENOUGH // self.tiles) if self.update == "small" else 1
+            self.parts = min(max(few, over(batch, LONGEST)), 65535)  # where y ends
         # an int, as all that follows from it: a launch takes no number of numpy's
         self.layout = Layout(plan, size, slots.size, int(work_size))
         self.work, self.spare = self.layout.work, self.layout.spare
@@ -272,13 +275,14 @@ class Run:
         plan, state = self.layout.table(self.plan), self.state
         self.feed.describe(state)
         state[codes.G_MODE], state[codes.G_NUMBER], state[codes.G_SEED] = mode, number, self.seed
-        state[[codes.G_STEP, codes.G_HITS, codes.G_STOPPED, codes.G_PART]] = 0
+        state[[codes.G_STEP, codes.G_HITS, codes.G_STOPPED, codes.G_BROKEN, codes.G_PART]] = 0
         every = max(1, int(hyper[codes.H_ACCUMULATE])) if trains else 1
         state[codes.G_EVERY], state[codes.G_UPDATES], state[codes.G_KEEPS] = every, 1, codes.STORE
         asks = [codes.H_CLIP_NORM, codes.H_CLIP_LAYER, codes.H_PER_LAYER, codes.H_MAX_NORM]
         norm, layer, *rest = ((hyper[asks] > 0) & trains).tolist()
         average = plan[codes.P_SLOTS] > codes.SLOTS[int(plan[codes.P_OPTIMIZER])]
-        self.options = PassOptions(mode, norm or layer, *rest, bool(average) and trains)
+        drops = trains or (mode in (codes.PREDICT, codes.FORWARD) and number > 0)
+        self.options = PassOptions(mode, drops, norm or layer, *rest, bool(average) and trains)
         state[codes.G_APART] = codes.CONSTANTS * self.options.per_layer
         # where a gradient is kept that is not used at once
         second = self.options.clips or stored or every > 1
@@ -344,6 +348,13 @@ class Run:
             found.append(block.reshape(rows, ld)[:, :width])
         return tuple(found)
 
+    def input_rows(self, rows):
+        """The gradient of the inputs, (rows, their number), as the last step left it."""
+        start, ld = self.work + int(self.plan[codes.P_DX]), int(self.plan[codes.P_LDDX])
+        block = self.mem[start : start + rows * ld].copy_to_host(stream=self.stream)
+        self.stream.synchronize()
+        return block.reshape(rows, ld)[:, : self.layers[0][0] - int(self.plan[codes.P_SOUGHT])]
+
     def download(self, mode):
         """After it: what a pass has changed, back on the host."""
         size = self.params.size
@@ -355,14 +366,16 @@ class Run:
         self.stream.synchronize()
 
     def read(self):
-        """(steps done, loss sum, weight sum, right answers) since the pass began; waits for the GPU."""
+        """(steps done, loss sum, weight sum, right answers) since the pass began; waits for the GPU.
+
+        A step that has met or made numbers that are not finite is not counted.
+        """
         self.table[:DEVICE].copy_to_host(self.state, stream=self.stream)
         self.numbers[: codes.NUMBERS].copy_to_host(self.sums, stream=self.stream)
         self.stream.synchronize()
-        sums = self.sums
-        return int(self.state[codes.G_STEP]), sums[codes.U_LOSS], sums[codes.U_WEIGHT], int(
-            self.state[codes.G_HITS]
-        )  # fmt: skip
+        state, sums = self.state, self.sums
+        steps = int(state[codes.G_STEP] - state[codes.G_BROKEN])
+        return steps, sums[codes.U_LOSS], sums[codes.U_WEIGHT], int(state[codes.G_HITS])
 
     def first(self):
         """[Launch] of a step, up to the gradients or the update from them."""
@@ -396,7 +409,7 @@ class Run:
         else:
             width = max(self.layers[0][0], int(self.state[codes.G_TARGETED]))
             add("gather", (batch, over(width, GATHER_THREADS)), GATHER_THREADS, *given)
-        drops = mode == codes.TRAIN and self.plan[codes.P_DROPOUT] > 0
+        drops = self.options.drops and self.plan[codes.P_DROPOUT] > 0
         if drops:
             add("drop_inputs", (batch, inputs), GATHER_THREADS, mem, table)
         for i, (_, o) in enumerate(self.layers):
@@ -429,9 +442,8 @@ class Run:
                 by_rows("finish_delta", i - 1)
             if self.normed[i - 1] == codes.BATCH_NORM:
                 by_columns("batch_norm_backward", i - 1)
-        embeds = self.embedded and self.lowest == 0
-        if embeds:  # before the update changes W
-            width = sum(w for _, w in self.embedded)
+        width = self.layers[0][0] - int(self.plan[codes.P_SOUGHT])
+        if width:  # before the update changes W
             shape = shape_for(self.params.dtype.itemsize, [(self.batch, width)])
             product("dense_backward", shape, width, self.layout.inputs)
             if drops or layer_rows(self.plan)[0, codes.L_SKIP]:
@@ -442,7 +454,7 @@ class Run:
         for i, norm in enumerate(self.normed):
             if self.trains[i] and (norm or self.late_codes[i] == codes.PRELU):
                 by_columns("vector_update", i)
-        if embeds:
+        if self.embedded and self.trains[0]:
             most = max(c * w for c, w in self.embedded)
             grid = over(most, embeddings.NUMBER_THREADS), len(self.embedded)
             add("embedding_update", grid, embeddings.NUMBER_THREADS, mem, table)

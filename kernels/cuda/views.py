@@ -49,11 +49,28 @@ class Row:
     def keep(self, c, x):
         self.m.say(f"mem[out + {c.text}] = {self.m.text(x)}")
 
+    set = keep
+
     def kept(self, c):
         return self.m.line(f"mem[out + {c.text}]")
 
     def put(self, c, x):
         self.m.say(f"mem[out + {c.text}] = {self.m.text(x)} * row_weight")
+
+    def cumulate(self, backwards=False):
+        """By one thread of the group."""
+        say, level = self.m.say, self.m.level
+        vector, steps = (
+            f"mem[numbers + {codes.LOSS_SCALARS} + c]",
+            "width - 1, -1, -1" if backwards else "width",
+        )
+        after, before = (f"        sum = zero if {vector} < zero else sum" if here else None
+                         for here in (backwards, not backwards))  # fmt: skip
+        lines = ["meet()", "if tid % group == 0:", "    sum = zero", f"    for c in range({steps}):", before,
+                 "        sum += mem[out + c]", "        mem[out + c] = sum", after, "meet()"]  # fmt: skip
+        for line in filter(None, lines):
+            say(line)
+        assert level == self.m.level
 
     def number(self, i):
         return self.m.line(f"mem[numbers + {i}]")
@@ -81,12 +98,15 @@ class Row:
     def sums(self, n, body):
         return self._sums(n, body, "width")
 
-    def halves(self, body):
+    def weight(self, c):
+        return self.m.line(f"mem[t_row + count + {c.text}]")
+
+    def halves(self, body, *more):
         half = self.m.line("width // 2").text
 
         def one(c):
             other = Name(self.m, f"({half} + {c.text})")
-            loss, first, second = body(self.z(c), self.z(other), self.t(c))
+            loss, first, second = body(self.z(c), self.z(other), self.t(c), *(f(c) for f in more))
             self.put(c, first)
             self.put(other, second)
             return (loss,)

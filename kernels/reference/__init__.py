@@ -10,6 +10,7 @@ B batch, I fan in, O fan out, C outputs of the network:
     a layer      z = input @ W + b, a = f(z)
 The loss of a batch is a mean over its samples, and the gradients are those of this mean:
     loss = sum_i w_i loss_i / sum_i w_i, all w_i = 1 unless given;
+    with a weight for each target, the same over samples and targets;
     loss_i is itself a mean over the outputs, except where they are one answer: cross_entropy, cosine,
     focal with labels
 Names, formulas and defaults are those of torch.nn.functional and torch.optim, at the kinks too.

@@ -1,6 +1,7 @@
 """Losses: z (B, C) and the targets t -> the loss of every sample (B,), its gradient to z (B, C)."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 
@@ -91,8 +92,29 @@ def log_cosh(z, t):
     return values.mean(axis=1), np.tanh(z - t) / z.shape[1]
 
 
-def quantile(z, t, quantiles=(0.5,)):
-    """mean_c of q (t - z) where t > z, else (q - 1) (t - z). z: (B, K Q), t: (B, K), Q quantiles."""
+def ordered_quantiles(z, quantiles):
+    """(quantiles that rise (B, K Q), the gradient of z from theirs): the lowest is z + n_1, each next one
+    (n_Q - n_1) / (Q - 1) softplus(z) / log 2 higher; n: a standard normal's quantiles. z: (B, K Q), Q > 1."""
+    count, (low, high) = len(quantiles), (NormalDist().inv_cdf(quantiles[i]) for i in (0, -1))
+    parts = z.reshape(len(z), -1, count)
+    step = z.dtype.type((high - low) / ((count - 1) * math.log(2)))
+    rises = np.concatenate([parts[:, :, :1] + z.dtype.type(low), step * softplus(parts[:, :, 1:])], axis=2)
+
+    def back(delta):
+        sums = np.cumsum(delta.reshape(parts.shape)[:, :, ::-1], axis=2)[:, :, ::-1]
+        slopes = np.concatenate([np.ones_like(parts[:, :, :1]), step * sigmoid(parts[:, :, 1:])], axis=2)
+        return (sums * slopes).reshape(z.shape)
+
+    return np.cumsum(rises, axis=2).reshape(z.shape), back
+
+
+def quantile(z, t, quantiles=(0.5,), ordered=False):
+    """mean_c of q (t - z) where t > z, else (q - 1) (t - z). z: (B, K Q), t: (B, K), Q quantiles; ordered: of
+    the ordered quantiles that z stand for."""
+    if ordered:
+        y, back = ordered_quantiles(z, quantiles)
+        values, delta = quantile(y, t, quantiles)
+        return values, back(delta)
     q = np.tile(quantiles, t.shape[1])
     d = np.repeat(t, len(quantiles), axis=1) - z
     slope = np.where(d > 0, -q, np.where(d < 0, 1 - q, 0))
@@ -170,6 +192,7 @@ LINKS = {  # the others predict z itself
     "poisson_nll": np.exp,
     "gamma_nll": np.exp,
     "gaussian_nll": gaussian_link,
+    "quantile": lambda z, quantiles=(), ordered=False: ordered_quantiles(z, quantiles)[0] if ordered else z,
 }
 
 
@@ -177,9 +200,12 @@ def loss_and_delta(name, z, t, sample_weight=None, **constants):
     """The mean loss of a batch, a float, and its gradient with respect to z (B, C).
 
     t: (B, C), or (B,) when C is 1; gaussian_nll and quantile: (B, K); for cross_entropy, focal and
-    hinge also integer labels (B,). sample_weight: (B,), not all zero. constants: the loss's own.
+    hinge also integer labels (B,). sample_weight: (B,), not all zero, or one for each target, see
+    `by_target`. constants: the loss's own.
     """
     t = np.asarray(t)
+    if np.ndim(sample_weight) == 2:
+        return by_target(name, z, t.reshape(len(z), -1), np.asarray(sample_weight, float), constants)
     labels = name in ("cross_entropy", "focal", "hinge") and t.ndim == 1 and z.shape[1] > 1
     if not labels:  # (B,) against (B, 1) would broadcast to (B, B)
         t = t.reshape(len(z), -1).astype(z.dtype)
@@ -189,6 +215,27 @@ def loss_and_delta(name, z, t, sample_weight=None, **constants):
     share = (w / w.sum()).astype(z.dtype)  # of each sample in the mean
     values, delta = LOSSES[name](z, t, **constants)
     return float((share * values).sum()), share[:, None] * delta
+
+
+def by_target(name, z, t, weight, constants):
+    """sum of weight_ik loss_ik / sum of weight_ik, loss_ik that of sample i's target k alone; its gradient.
+
+    t, weight: (B, K). Where the weight is 0, t may be anything, NaN too.
+    """
+    each, value, delta = z.shape[1] // t.shape[1], 0.0, np.zeros_like(z)
+    share = (weight / weight.sum()).astype(z.dtype)
+    for k in range(t.shape[1]):
+        known, own = weight[:, k] > 0, dict(constants)
+        columns = np.arange(k * each, (k + 1) * each)
+        if name == "gaussian_nll":
+            columns = np.array([k, t.shape[1] + k])
+        if constants.get("pos_weight") is not None:
+            own["pos_weight"] = [constants["pos_weight"][k]]
+        at = np.ix_(known, columns)
+        values, slopes = LOSSES[name](z[at], t[known, k][:, None].astype(z.dtype), **own)
+        value += float((share[known, k] * values).sum())
+        delta[at] = share[known, k][:, None] * slopes
+    return value, delta
 
 
 def link(loss, z, **constants):

@@ -53,6 +53,7 @@ def test_a_signal_ends_a_run_and_keeps_the_model(name, code, times):
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "Traceback" not in err
+    assert f"fit: stopped by {'Ctrl-C' if name == 'SIGINT' else name} after " in err
     model = fb.load("fastbp-digits.safetensors")
     assert model.steps >= 45 and model.preparation is not None
     assert sorted(p.name for p in Path().iterdir() if p.suffix != ".png") == [

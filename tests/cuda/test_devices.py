@@ -5,6 +5,7 @@ On the CPU in the ordinary run; on the GPU where there is one; and, in a run of 
 """
 
 import copy
+import dataclasses
 
 import draw
 import harness as h
@@ -50,14 +51,36 @@ def test_every_loss(rng, device, variant):
     result = trainer.evaluate(X, y)
     assert result["loss"] == pytest.approx(exact_value, rel=1e-10)
     assert h.relative(trainer.forward(X), z) < 1e-12
-    link = "focal/labels" if variant.startswith("focal/labels") else name
-    given = {"eps": loss.eps} if name == "gaussian_nll" else {}
-    assert h.relative(trainer.predict(X), ref.link(link, z, **given)) < 1e-10
+    assert h.relative(trainer.predict(X), draw.exact_link(variant, loss, z)) < 1e-10
     if name == "cross_entropy":
         classes = y.argmax(1) if y.ndim == 2 else y
         assert result["accuracy"] == (z.argmax(1) == classes).mean()
     elif variant == "bce_with_logits":
         assert result["accuracy"] == ((z > 0) == (y > 0.5)).mean()
+
+
+@pytest.mark.parametrize("variant", [v for v in draw.VARIANTS if draw.by_output(v, OUTPUTS)])
+def test_weights_of_targets(rng, device, variant):
+    """NaN among them; on the GPU they lie behind the targets, as on the CPU."""
+    loss = dataclasses.replace(draw.VARIANTS[variant], ignore_nan=True)
+    net = fb.MLP([3, 4, OUTPUTS], "tanh", seed=0, dtype="float64")
+    X, y = rng.standard_normal((7, 3)), draw.targets(rng, variant, 7, OUTPUTS)
+    weight = rng.uniform(0, 2, y.shape) * (rng.uniform(size=y.shape) > 0.4)
+    weight[0], weight[1] = 1, 0
+    y[weight == 0] = np.nan
+    trainer = fb.Trainer(net, loss, fb.SGD(0.1), 4, device=device)
+    z = ref.forward(params64(net), X, ["tanh"])[-1][0]
+    exact, _ = draw.exact(variant, loss, z, y, weight)
+    _, gradients = ref.gradients(params64(net), X, y, ["tanh"], loss.name, weight, **draw.constants(loss))
+    value, got = trainer.gradients(X, y, weight)
+    assert value == pytest.approx(exact, rel=1e-10)
+    assert h.relative(flat(got), flat(gradients)) < 1e-10
+    result = trainer.evaluate(X, y, weight)
+    assert result["loss"] == pytest.approx(exact, rel=1e-10)
+    if variant == "bce_with_logits":
+        assert result["accuracy"] == ((z > 0) == (y > 0.5))[weight > 0].mean()
+    trainer.fit(X, y, sample_weight=weight)
+    assert np.isfinite(net.params).all()
 
 
 @pytest.mark.parametrize("dtype", h.DTYPES)

@@ -309,6 +309,28 @@ def test_every_loss_and_any_number_of_rows(rng, tmp_path, loss, request):
         assert error(onnx_run(tmp_path / "m.onnx", X), t.predict(X)) < 1e-6
 
 
+@pytest.mark.parametrize("raw", [False, True])
+def test_ordered_quantiles(rng, tmp_path, raw, request):
+    """Two targets, in their own units with a preparation: they do not cross in ONNX and C either."""
+    pytest.importorskip("onnx")
+    loss = fb.losses.Quantile((0.05, 0.3, 0.5, 0.8), ordered=True)
+    t, X = trainer(rng, [3, 7, 8], "softplus", loss), rng.standard_normal((50, 3)).astype("f4")
+    t.net.weights[1][:] *= 4
+    if raw:
+        y = 100 + 30 * rng.standard_normal((50, 2))
+        t.preparation = Preparation.fit(X, y)
+    expected = t.predict(X)
+    t.to_onnx(tmp_path / "m.onnx")
+    runs = [onnx_run(tmp_path / "m.onnx", X)]
+    if CC:
+        runs.append(request.getfixturevalue("compiled")(t, X))
+    for found in runs:
+        assert error(found, expected) < 1e-6
+        assert (np.diff(found.reshape(50, 2, 4), axis=2) >= 0).all()
+    with pytest.raises(ValueError, match="torch.nn has no module for ordered"):
+        t.to_torch(link=True)
+
+
 def test_onnx_of_a_prepared_model(rng, tmp_path):
     onnx = pytest.importorskip("onnx")
     t, X = prepared(rng)

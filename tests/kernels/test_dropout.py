@@ -7,6 +7,7 @@ from numba import njit
 from oracle import EVERYTHING, MIXED, Oracle, mixed, one_step, shaken
 
 import fastbp as fb
+from fastbp import preparation
 from fastbp.kernels import reference as ref
 from fastbp.kernels.cpu import layers
 from fastbp.kernels.cpu.records import Draw, Origin
@@ -136,3 +137,83 @@ def test_masks_change_from_step_to_step(rng):
         trainer = fb.Trainer(net, optimizer=fb.SGD(1e-300), batch_size=1, seed=seed)
         losses.append([trainer.fit(X, y, shuffle=False).history["loss"][0] for _ in range(4)])
     assert losses[0] == losses[1] and losses[0] != losses[2] and len(set(losses[0])) == 4
+
+
+# --- in predictions
+
+
+def samples_of(net, X, seed, count, link, block=256):
+    """(count, N, O) by the reference: sample k drops block b of the rows by the number (k + 1) 2**32 + b."""
+    oracle, starts = Oracle(net), range(0, len(X), block)
+    return np.array(
+        [
+            ref.link(link, np.concatenate(
+                [oracle.outputs(X[s : s + block], seed, (k + 1 << 32) + s // block) for s in starts]
+            ))
+            for k in range(count)
+        ]
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", h.DTYPES)
+@pytest.mark.parametrize("activation", ["relu", "gelu", "prelu"])
+def test_predictions_with_dropout(rng, dtype, activation):
+    """The reference's masks and running statistics; the same bits on any number of threads, for a part of the
+    rows, and for fewer samples; and nothing stays dropped."""
+    net = fb.MLP([6, 20, 20, 20, 3], activation, **EVERYTHING, seed=1, dtype=dtype)
+    shaken(net, rng).running_means[2][:] = rng.standard_normal(20)
+    X, seed = mixed(rng, 600, 6, net.embedded, dtype), int(rng.integers(2**62))
+    trainer = fb.Trainer(net, seed=seed, threads=1)
+    hidden, plain, found = trainer.activations(X), trainer.predict(X), trainer.predict(X, samples=3)
+    exact = samples_of(net, X, seed, 3, "cross_entropy")
+    assert found.shape == (3, 600, 3) and found.dtype == dtype
+    assert h.relative(found, exact) < {"float64": 1e-11, "float32": 2e-5}[dtype]
+    assert np.array_equal(trainer.activations(X), hidden)
+    assert np.array_equal(trainer.predict(X), plain) and np.array_equal(trainer.predict(X[:2]), plain[:2])
+    for threads, rows, count in ((2, 600, 3), (4, 300, 3), (1, 1, 2), (2, 37, 1)):
+        again = fb.Trainer(net, seed=seed, threads=threads).predict(X[:rows], samples=count)
+        assert np.array_equal(again, found[:count, :rows])
+    trainer.seed += 1
+    assert not np.array_equal(trainer.predict(X, samples=3), found)
+
+
+def test_their_mean_is_the_prediction(rng):
+    """Of a network without kinks: within six deviations of the mean."""
+    net = fb.MLP([5, 30, 2], "identity", dropout=0.4, input_dropout=0.1, seed=0, dtype="float64")
+    trainer, X = fb.Trainer(net, "mse", seed=3), rng.standard_normal((20, 5))
+    found = trainer.predict(X, samples=3000)
+    limit = 6 * found.std(axis=0) / np.sqrt(3000)
+    assert (np.abs(found.mean(axis=0) - trainer.predict(X)) < limit).all()
+    assert np.abs(np.corrcoef(found[:-1, 0, 0], found[1:, 0, 0])[0, 1]) < 6 / np.sqrt(3000)
+
+
+def test_samples_of_everything_that_predicts(rng):
+    """A preparation, in the target's unit; the average of the weights; sparse rows; single precision."""
+    from scipy import sparse
+
+    X, y = 5 + 3 * rng.standard_normal((80, 4)), 100 + 20 * rng.standard_normal((80, 1))
+    trainer = fb.Trainer(fb.MLP([4, 16, 1], dropout=0.5, seed=0), "mse", ema=0.9, seed=1)
+    trainer.preparation = preparation.Preparation.fit(X, y)
+    trainer.fit(X, y, epochs=3)
+    found = trainer.predict(X, samples=50)
+    assert found.shape == (50, 80, 1) and abs(found.mean() - 100) < 20 and found.std(axis=0).min() > 0
+    assert not np.array_equal(found, trainer.predict(X, samples=50, ema=False))
+    plain = fb.Trainer(trainer.averaged_net(), "mse", seed=1)
+    rows = trainer.preparation.transform(X)
+    scaled = plain.predict(rows, samples=50) * trainer.preparation.y_scale + trainer.preparation.y_mean
+    np.testing.assert_allclose(found, scaled, rtol=1e-6)
+    few = plain.predict(sparse.csr_matrix(rows), samples=2)
+    assert np.array_equal(few, plain.predict(rows, samples=2))
+
+
+@pytest.mark.parametrize("samples,match", [(0, "samples: got 0"), (2.5, "samples: got 2.5"), (-1, "samples")])
+def test_what_samples_may_be(samples, match):
+    trainer = fb.Trainer(fb.MLP([2, 4, 2], dropout=0.5, seed=0))
+    with pytest.raises((ValueError, TypeError), match=match):
+        trainer.predict(np.ones((3, 2)), samples=samples)
+
+
+def test_samples_of_a_network_without_dropout_are_refused():
+    trainer = fb.Trainer(fb.MLP([2, 4, 2], seed=0))
+    with pytest.raises(ValueError, match="samples: got 5 for a network without dropout, takes None"):
+        trainer.predict(np.ones((3, 2)), samples=5)

@@ -28,51 +28,6 @@ def dtype(request):
 # ------------------------------------------------------------- the reference, against torch and differences
 
 
-def torch_loss(torch, variant, loss, z, t):
-    """The mean loss over a batch by torch's own function, or by autograd through its definition."""
-    F, c = torch.nn.functional, z.shape[1]
-    name, _, kind = variant.partition("/")
-    if name == "cross_entropy":
-        weight = None if loss.class_weight is None else torch.tensor(loss.class_weight, dtype=torch.float64)
-        return F.cross_entropy(z, t, weight, label_smoothing=loss.label_smoothing)
-    if name == "bce_with_logits":
-        weight = None if loss.pos_weight is None else torch.tensor(loss.pos_weight, dtype=torch.float64)
-        return F.binary_cross_entropy_with_logits(z, t, pos_weight=weight)
-    if name == "huber":
-        return F.huber_loss(z, t, delta=loss.delta)
-    if name == "quantile":
-        q = torch.tensor(loss.quantiles * (c // len(loss.quantiles)), dtype=torch.float64)
-        d = t.repeat_interleave(len(loss.quantiles), dim=1) - z
-        return torch.maximum(q * d, (q - 1) * d).mean()
-    if name == "gaussian_nll":
-        mean, log_variance = z.chunk(2, dim=1)
-        least = torch.clamp(log_variance, min=np.log(loss.eps))  # its value; the slope goes on
-        log_variance = log_variance + (least - log_variance).detach()
-        return F.gaussian_nll_loss(mean, t, log_variance.exp(), eps=1e-300)
-    if name == "focal" and "labels" in kind:
-        log_p = F.log_softmax(z, dim=1).gather(1, t[:, None])
-        return (-((1 - log_p.exp()) ** loss.gamma) * log_p).mean()
-    if name == "focal":  # Lin et al., equation 5; torchvision's sigmoid_focal_loss
-        p = torch.sigmoid(z)
-        truth = torch.where(t > 0, p, 1 - p)
-        alpha = 1 if loss.alpha is None else torch.where(t > 0, loss.alpha, 1 - loss.alpha)
-        return (-alpha * (1 - truth) ** loss.gamma * truth.log()).mean()
-    if name == "hinge" and "labels" in kind:
-        return F.multi_margin_loss(z, t, margin=loss.margin)
-    if name == "hinge":
-        return torch.relu(loss.margin - torch.where(t > 0, 1.0, -1.0) * z).mean()
-    if name == "cosine":
-        return F.cosine_embedding_loss(z, t, torch.ones(len(z), dtype=torch.float64))
-    plain = {
-        "mse": F.mse_loss,
-        "mae": F.l1_loss,
-        "log_cosh": lambda z, t: torch.log(torch.cosh(z - t)).mean(),
-        "poisson_nll": F.poisson_nll_loss,
-        "gamma_nll": lambda z, t: (z + t * torch.exp(-z)).mean(),
-    }
-    return plain[name](z, t)
-
-
 @pytest.mark.parametrize("variant", ALL)
 def test_reference_is_torch(rng, variant):
     torch = pytest.importorskip("torch")
@@ -85,7 +40,7 @@ def test_reference_is_torch(rng, variant):
         assert min(loss.class_weight) > 0
     value, delta = draw.exact(variant, loss, z, t)
     leaf = torch.from_numpy(z).requires_grad_()
-    theirs = torch_loss(torch, variant, loss, leaf, torch.from_numpy(t))
+    theirs = draw.torch_loss(torch, variant, loss, leaf, torch.from_numpy(t))
     theirs.backward()
     assert value == pytest.approx(theirs.item(), rel=1e-12)
     np.testing.assert_allclose(delta, leaf.grad.numpy(), rtol=1e-9, atol=1e-14)

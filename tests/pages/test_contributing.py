@@ -44,7 +44,7 @@ def _bent(m, z):
 
 """
 QUARTIC = '''@dataclass
-class Quartic(Loss):
+class Quartic(ByOutput):
     """The mean of (z - t)^4.
 
     >>> loss_of(fb.losses.Quartic(), [[2.0]], [[0.0]])
@@ -126,8 +126,8 @@ ADDITIONS = {
     },
     "a loss": {
         "kernels/codes.py": [
-            before("    COSINE,\n) = range(19)", "    QUARTIC,\n"),
-            (") = range(19)", ") = range(20)"),
+            before(") = range(20)", "    QUARTIC,\n"),
+            (") = range(20)", ") = range(21)"),
             after("LOSSES = {\n", '    "quartic": QUARTIC,\n'),
         ],
         "kernels/loss_formulas.py": [
@@ -135,7 +135,7 @@ ADDITIONS = {
                 "def mean_over_outputs(",
                 "def _quartic(m, z, t):\n    d = z - t\n    return d * d * d * d, 4.0 * d * d * d\n\n\n",
             ),
-            after("LOSS = {\n", "    codes.QUARTIC: mean_over_outputs(_quartic),\n"),
+            after("BY_OUTPUT = {\n", '    codes.QUARTIC: {"formula": _quartic},\n'),
         ],
         "kernels/reference/losses.py": [
             before(
@@ -157,9 +157,9 @@ ADDITIONS = {
         "README.md": [before("focal, hinge, mse", "quartic, ")],
         "docs/guide.md": [before('`"huber"`, ', '`"quartic"`, ')],
         "tests/pages/public_api.txt": [before("fastbp.losses.MSE(", "fastbp.losses.Quartic()\n")],
-        "tests/support/draw.py": [after("VARIANTS = {\n", '    "quartic": fb.losses.Quartic(),\n')],
-        "tests/kernels/test_losses.py": [
-            after("    plain = {\n", '        "quartic": lambda z, t: ((z - t) ** 4).mean(),\n')
+        "tests/support/draw.py": [
+            after("VARIANTS = {\n", '    "quartic": fb.losses.Quartic(),\n'),
+            after("    plain = {\n", '        "quartic": lambda z, t: ((z - t) ** 4).mean(),\n'),
         ],
         "bench/parts/features.py": [after("        losses.MSE, ", "losses.Quartic, ")],
         "bench/unchanged.py": [before('        ("mae", ', '        ("quartic", losses.Quartic(), T),\n')],

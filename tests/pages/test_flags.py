@@ -35,6 +35,8 @@ HOW = {  # of what takes more than its flag: how it is called with one
     "fastbp.Trainer.evaluate": lambda **flag: trainer().evaluate(X, Y, **flag),
     "fastbp.Trainer.predict": lambda **flag: trainer().predict(X, **flag),
     "fastbp.Trainer.forward": lambda **flag: trainer().forward(X, **flag),
+    "fastbp.Trainer.gradients_from": lambda **flag: trainer().gradients_from(X, np.ones((len(X), 2)), **flag),
+    "fastbp.Trainer.input_gradients": lambda **flag: trainer().input_gradients(X, **flag),
     "fastbp.Trainer.to_torch": lambda **flag: trainer().to_torch(**flag),
     "fastbp.Trainer.to_onnx": lambda **flag: trainer().to_onnx("no", **flag),
     "fastbp.Trainer.to_c": lambda **flag: trainer().to_c("no", **flag),

@@ -71,8 +71,8 @@ def losses(tree):
         tree.want(name in reference.LOSSES, "loss", name, "kernels/reference/losses.py")
         tree.want(name in types.LossName.__args__, "loss", name, "fastbp/types.py")
         tree.row("loss", name, "Losses")
-        tree.words("loss", name, "README.md", "docs/guide.md", "docs/api.md", "fastbp/training/trainer.py")
-        tree.words("loss", name, "tests/support/draw.py", "tests/kernels/test_losses.py")
+        tree.words("loss", name, "README.md", "docs/guide.md", "docs/api.md", "fastbp/training/trainer.py",
+                   "tests/support/draw.py")  # fmt: skip
         if kind is None or kind.__name__ not in fastbp.losses.__all__:
             tree.want(False, "loss", name, "fastbp/losses/__init__.py")
         else:

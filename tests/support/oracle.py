@@ -92,11 +92,11 @@ class Oracle:
         x = (ref.embed(X, self.tables) if self.tables else X) * first
         return ref.layers_forward(self.params, x, self.activations, self.norms, self.skips, masks)
 
-    def outputs(self, X):
-        """Outputs as evaluate and predict make them: running statistics, nothing dropped."""
+    def outputs(self, X, seed=0, step=0):
+        """Outputs as evaluate and predict make them: running statistics; what a step drops, of 0 nothing."""
         X = X.astype(float)
-        x = ref.embed(X, self.tables) if self.tables else X
-        masks = [1] * len(self.widths)
+        first, masks = self.masks(len(X), seed, step)
+        x = (ref.embed(X, self.tables) if self.tables else X) * first
         found = ref.layers_forward(
             self.params, x, self.activations, self.norms, self.skips, masks, self.statistics
         )

@@ -109,6 +109,20 @@ def gradients(p, tmp_path):
         assert np.array_equal(dw, other_dw) and np.array_equal(db, other_db)
 
 
+def gradients_from(p, tmp_path):
+    """Of a loss of the raw predictions: of the prepared ones it has scale times the gradient."""
+    g = np.cos(p.X[:, :1])
+    for (a, c), (b, d) in zip(
+        p.raw.gradients_from(p.X, g), p.plain.gradients_from(p.Z, g * p.scale), strict=True
+    ):
+        close(a, b), close(c, d)
+
+
+def input_gradients(p, tmp_path):
+    """How raw predictions change with raw columns."""
+    close(p.raw.input_gradients(p.X), p.plain.input_gradients(p.Z) * p.scale / p.raw.preparation.scale)
+
+
 def lr_find(p, tmp_path):
     found, other = p.raw.lr_find(p.X, p.y, steps=9), p.plain.lr_find(p.Z, p.t, steps=9)
     assert np.array_equal(found.losses, other.losses)
@@ -157,7 +171,7 @@ def to_c(p, tmp_path):
 
 CASES = {case.__name__: case for case in (
     fit, train_on_batch, partial_fit, evaluate, averaged_net, predict, forward, activations, gradients,
-    lr_find, explain, diagnose, save, to_torch, to_onnx, to_c)}  # fmt: skip
+    lr_find, explain, diagnose, save, to_torch, to_onnx, to_c, gradients_from, input_gradients)}  # fmt: skip
 
 
 @pytest.mark.parametrize("method", [n for n, _ in inspect.getmembers(fb.Trainer, callable) if n[0] != "_"])
