@@ -328,6 +328,61 @@ RESULT_THREADS = RESULT(COUNT, "Threads that it used.", CPU, PYTHON)
 RESULT_LOST = RESULT(FLAG, "Whether an update has left numbers that are not finite.", CPU, PYTHON)
 RESULTS = RESULT.size  # then each thread's right answers; of predictions, rows whose inputs are not finite
 
+# --- many networks in one call
+
+RECORD = Table("RECORD", "many: an epoch", "What an epoch of a network leaves, float64: a row for each.")
+RECORD_LOSS = RECORD(NUMBER, "Sum of the batches' losses, each times its weight.", CPU, PYTHON)
+RECORD_WEIGHT = RECORD(NUMBER, "Sum of these weights.", CPU, PYTHON)
+RECORD_HITS = RECORD(COUNT, "Right answers while it trained.", CPU, PYTHON)
+RECORD_VAL_LOSS = RECORD(NUMBER, "Of the validation rows: sum of losses, each times its weight.", CPU, PYTHON)
+RECORD_VAL_WEIGHT = RECORD(NUMBER, "Sum of these weights.", CPU, PYTHON)
+RECORD_VAL_HITS = RECORD(COUNT, "Right answers of the validation rows.", CPU, PYTHON)
+RECORD_LOST = RECORD(FLAG, "Whether its last update has left numbers that are not finite.", CPU, PYTHON)
+RECORD_TICKS = RECORD(TICKS, "What the epoch took, validation included.", CPU, PYTHON)
+RECORDS = RECORD.size
+
+M = Table(
+    "M",
+    "many: a network",
+    "One row for each network of a call for many, behind it its two passes: training, then validation.",
+)
+M_STATE = M(CODE, "Whether it waits, is taken, has done its epochs or stopped, see codes.WAITING.", BOTH, CPU)
+M_SLOTS = M(ADDRESS, "Its optimizer's arrays.", SESSION, CPU)
+M_HYPER = M(ADDRESS, "Its table hyper.", SESSION, CPU)
+M_CONSTANTS = M(ADDRESS, "Constants of the updates of the epochs to do, CONSTANTS a row.", SESSION, CPU)
+M_RECORD = M(ADDRESS, "The records of the epochs to do, RECORDS numbers each.", SESSION, CPU)
+M_EPOCHS = M(COUNT, "Epochs to do until Python looks.", SESSION, CPU)
+M_EPOCH = M(COUNT, "Epochs of these that are done.", BOTH, CPU)
+M_STEP = M(COUNT, "Steps done of the epoch that has begun.", BOTH, CPU)
+M_TURN = M(TICKS, "When a thread leaves it for the next.", SESSION, CPU)
+M_CHUNK = M(COUNT, "Steps between two looks at the clock; whole updates.", SESSION, CPU)
+M_EVERY = M(COUNT, "Batches of an update.", SESSION, CPU)
+M_NUMBER = M(COUNT, "Updates made before the first of these epochs.", SESSION, CPU)
+M_SHUFFLED = M(FLAG, "Whether each epoch has an order of its own.", SESSION, CPU)
+M_SEED = M(NUMBER, "Seed of the orders, and of what training steps drop.", SESSION, CPU)
+M_STREAM = M(NUMBER, "Number of the first of these epochs: which of the seed's orders it has.", SESSION, CPU)
+MANY = M.size
+
+V = Table("V", "many: a pass", "What a pass over rows reads; steps 0: there is none.")
+V_PARAMS = V(ADDRESS, "The parameters.", SESSION, CPU)
+V_PLAN = V(ADDRESS, "The plan.", SESSION, CPU)
+V_CALL = V(ADDRESS, "The call, but for what changes from step to step.", SESSION, CPU)
+V_NUMBERS = V(ADDRESS, "The loss's own numbers, float64, which go to P_NUMBERS.", SESSION, CPU)
+V_COUNT = V(COUNT, "How many there are.", SESSION, CPU)
+V_WORK = V(FLOATS, "Length of the work arena: the part of a thread's that is cleared.", SESSION, CPU)
+V_ROWS = V(ADDRESS, "Numbers of the rows, int32; 0: all rows of the data.", SESSION, CPU)
+V_STEPS = V(COUNT, "Steps of the whole pass.", SESSION, CPU)
+PASS = V.size
+
+B = Table("B", "many: the call", "What all threads of a call for many share.")
+B_NETWORKS = B(COUNT, "Rows of the table of networks.", SESSION, CPU)
+B_THREADS = B(COUNT, "Threads that share them out.", SESSION, CPU)
+B_WORKER = B(ADDRESS, "The compiled worker.", SESSION, CPU)
+B_BUDGET = B(TICKS, "When this many have passed, no thread begins another chunk.", SESSION, CPU)
+B_SPENT = B(TICKS, "How many passed.", CPU, PYTHON)
+B_NEXT = B(COUNT, "Networks that were asked for so far: whose turn it is.", BOTH, CPU, LINE)
+BATCHES = B.size
+
 # --- the GPU's own
 
 G = Table(

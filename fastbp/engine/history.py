@@ -21,6 +21,7 @@ class History:
     stopped : what ended the fit before its epochs were over: "Ctrl-C", "seconds", "callback"; or "".
     counted : share of the samples of the last epoch whose weight is not 0.
     kept : the epoch, the first being 1, whose weights early stopping took back in the end; or None.
+    error : of fit_many's networks, what fit alone would have raised; or None.
 
     >>> history = trainer.fit(X, y, epochs=3)
     >>> history.epochs, len(history.history["loss"]), history.stopped
@@ -30,6 +31,7 @@ class History:
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
         self.stopped = ""
+        self.error: FloatingPointError | None = None
         self.kept: int | None = None
         self.counted = 1.0
 
@@ -37,6 +39,12 @@ class History:
         """Add an epoch: name=number, ..."""
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
+
+    def extend(self, columns: dict[str, list[float]]) -> None:
+        """Add epochs: {name: a number for each}."""
+        for name, values in columns.items():
+            if values:
+                self.history.setdefault(name, []).extend(values)
 
     @property
     def epochs(self) -> int:

@@ -64,6 +64,25 @@ def frozen(trainer: AnyTrainer) -> tuple[int, ...]:
     return tuple(sorted({*trainer.net.frozen, *(k for k, factor in enumerate(factors) if factor == 0)}))
 
 
+def check(trainer: AnyTrainer) -> None:
+    """Raises ValueError where nothing can train, or not so."""
+    if len(frozen(trainer)) == len(trainer.net.layers):
+        raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
+    every = Options.of(trainer).accumulate
+    if trainer.gradient_hook is not None and every > 1:
+        raise ValueError(f"accumulate: got {every} beside a gradient_hook, takes 1")
+
+
+def check_slots(trainer: AnyTrainer) -> None:
+    """Raises ValueError for an optimizer that needs other arrays than the trainer has."""
+    slots = Options.of(trainer).slots(trainer.optimizer)
+    if trainer.slots.size != slots * trainer.net.params.size:
+        raise ValueError(
+            f"optimizer: {trainer.optimizer} keeps {slots} numbers per parameter (with the average of "
+            "ema), not what this trainer began with; takes a new Trainer"
+        )
+
+
 def hyper(trainer: AnyTrainer) -> Doubles:
     """The options' numbers, as they are now."""
     return Options.of(trainer).hyper(len(trainer.net.layers))
@@ -77,11 +96,17 @@ def bind(trainer: AnyTrainer, session: Any, samples: Samples) -> float:
         counted: Any = samples.weight
         session.bind(samples.X, *samples.weighed(trainer.net.sizes[-1], trainer.net.dtype))
         return np.count_nonzero(counted) / counted.size
+    made = loss_weights(trainer, samples)
+    session.bind(samples.X, samples.y, made)
+    return 1.0 if made is None else np.count_nonzero(made) / samples.rows
+
+
+def loss_weights(trainer: AnyTrainer, samples: Samples) -> Any:
+    """The weights of samples as the loss has them: (N,), or None."""
     made = trainer.loss.weights(samples.weight, samples.y, samples.code)
     if made is not samples.weight:
         made = checks.weights(made, samples.rows, trainer.net.dtype)
-    session.bind(samples.X, samples.y, made)
-    return 1.0 if made is None else np.count_nonzero(made) / samples.rows
+    return made
 
 
 def training_windows(
@@ -106,10 +131,11 @@ def training_windows(
     return session.combined(steps, before, combine)
 
 
-def divergence(trainer: AnyTrainer, session: Any, loss: float, step: str) -> FloatingPointError:
-    """What to raise where a pass of training has ended early, with this loss, in ``step`` (in words)."""
+def divergence(trainer: AnyTrainer, lost: bool, loss: float, step: str) -> FloatingPointError:
+    """What to raise where a pass of training has ended early, with this loss, in ``step`` (in words). lost :
+    whether that step has changed weights."""
     advice = f"try a lower lr (now {trainer.optimizer.lr}), standardised inputs, clip_norm, or float64"
-    if session.lost:
+    if lost:
         return FloatingPointError(
             f"weights: {step} made numbers that are not finite of them, or of what the optimizer keeps; "
             f"what they were before is lost: go on from a saved model, and {advice}"

@@ -62,36 +62,39 @@ class Fit:
     shuffle: bool
     drop_last: bool
     verbose: Verbose
+    # (Samples, metrics) -> the scores of validation samples; those of the training, without the loss
+    evaluate: Any = None
+    measure: Any = None
 
     def __post_init__(self):
         self.quiet = any(isinstance(c, TerminateOnNaN) for c in self.callbacks)
         trainer, rows = self.trainer, self.samples.rows
         self.rows = rows // self.batch * self.batch if self.drop_last else rows  # of an epoch
-        self.steps = -(-self.rows // self.batch)
-        self.updates = Options.of(trainer).updates(self.steps, self.steps)
+        self.steps, self.epoch, self.history = -(-self.rows // self.batch), 0, History()
+        self.options = Options.of(trainer)
+        self.updates = self.options.updates(self.steps, self.steps)
         if isinstance(trainer.optimizer, LBFGS):
             self.way = lbfgs.prepare(self)
         else:
             self.way = self._epochs
             self.rates = Rates(trainer, self.epochs, self.updates, self.rows, self.seconds)
 
-    def run(
-        self, session: Any, evaluate: Callable[..., Logs], measure: Callable[..., Logs], last: bool = True
-    ) -> History:
-        """Train on ``session``; evaluate(Samples, metrics) scores the validation samples, measure(Samples,
-        metrics), without the loss, those of the training. last : no step follows that would notice what the
-        last one did. Returns History."""
-        trainer, self.evaluate, self.measure = self.trainer, evaluate, measure
-        trainer.history = self.history = History()
-        trainer.stop_training = False
-        for callback in self.callbacks:
-            callback.trainer = trainer
+    @property
+    def joins(self) -> bool:
+        """Whether it can be trained among many, by one thread, Python not between its steps."""
+        trainer = self.trainer
+        alone = isinstance(trainer.optimizer, LBFGS) or trainer.gradient_hook is not None
+        alone = alone or self.samples.by_output or self.drop_last
+        return trainer.device == "cpu" and not alone
+
+    def run(self, session: Any, last: bool = True) -> History:
+        """Train on ``session``. last : no step follows that would notice what the last one did. Returns
+        History."""
+        trainer = self.trainer
         with Progress(self.epochs, self.rows, self.seconds, self.verbose) as self.progress:
             try:
                 self.share = self.history.counted = sessions.bind(trainer, session, self.samples)
-                self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
-                self._plan(trainer.steps)
-                self.tell("on_train_begin")
+                self.begin()
                 self.way(session)
             except KeyboardInterrupt:
                 interrupted(self.history, trainer.steps, self.progress.write)
@@ -102,21 +105,34 @@ class Fit:
             self.tell("on_train_end")
         return self.history
 
+    def begin(self) -> None:
+        """The history, the clocks and the callbacks at their start."""
+        trainer = self.trainer
+        trainer.history, trainer.stop_training = self.history, False
+        for callback in self.callbacks:
+            callback.trainer = trainer
+        self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
+        self._plan(trainer.steps)
+        self.tell("on_train_begin")
+
+    def finish(self, logs: Logs) -> None:
+        """An epoch is over, of which ``logs`` is the record."""
+        if any(isinstance(c, ModelCheckpoint) for c in self.callbacks):
+            check_weights(self.trainer, self.quiet)  # before what is written replaces what was good
+        self.rates.after_epoch(logs)
+        self.tell("on_epoch_end", self.epoch, logs)
+        self.history.append(**logs)
+        self.epoch += 1
+
     def _epochs(self, session):
-        trainer, epoch = self.trainer, 0
-        while epoch != self.epochs and not trainer.stop_training:
+        trainer = self.trainer
+        while self.epoch != self.epochs and not trainer.stop_training:
             began = time.perf_counter()
-            self.tell("on_epoch_begin", epoch, {})
+            self.tell("on_epoch_begin", self.epoch, {})
             with trainer.turns.state:
-                logs = self._train(session, epoch)
-            logs = self.measured(logs, began)
-            if any(isinstance(c, ModelCheckpoint) for c in self.callbacks):
-                check_weights(trainer, self.quiet)  # before what is written replaces what was good
-            self.rates.after_epoch(logs)
-            self.tell("on_epoch_end", epoch, logs)
-            self.history.append(**logs)
-            epoch += 1
-            if self.seconds is not None and self._left() <= 0:
+                logs = self._train(session, self.epoch)
+            self.finish(self.measured(logs, began))
+            if self.seconds is not None and self.left() <= 0:
                 self.history.stopped = "seconds"
                 return
         if trainer.stop_training:
@@ -158,12 +174,12 @@ class Fit:
                 if self.seconds is not None and np.isfinite(loss):
                     self._plan(before + options.updates(done, self.steps))
                     self._set_rates(session)
-                    if self._left() <= 0:
+                    if self.left() <= 0:
                         break
             else:
                 if done < self.steps:
                     where = f"step {done + 1} of epoch {epoch + 1} of this fit"
-                    return self.diverged(sessions.divergence(trainer, session, loss, where))
+                    return self.diverged(sessions.divergence(trainer, session.lost, loss, where))
         finally:
             trainer.steps = before + options.updates(session.done, self.steps)
         logs = {"loss": float(loss / mass) if mass else 0.0}
@@ -185,9 +201,10 @@ class Fit:
         session.hyper[:] = sessions.hyper(self.trainer)
         session.updates = self.rates.epoch()
 
-    def _left(self):
+    def left(self) -> float:
         """Seconds that are left for steps: a validation as long as the last one is to come."""
-        return self.seconds - self.reserve - (time.perf_counter() - self.began)
+        most = np.inf if self.seconds is None else self.seconds
+        return most - self.reserve - (time.perf_counter() - self.began)
 
     def _plan(self, done):
         """Set ``planned_steps``: of the whole fit, by the rate so far, validation and all included."""
@@ -258,11 +275,11 @@ def prepare(
         start = split(validation_split, given.rows)
         given, validation = given.part(slice(start)), given.part(slice(start, None))
     elif validation_data is not None:
-        validation = _validation(trainer, validation_data)
+        validation = samples(trainer, *validation_pair(validation_data))
     if verbose not in (0, 1, True, False, "auto"):
         raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
     functions = metrics.table(metric_names, getattr(trainer.loss, "quantiles", None))
-    told = _callbacks(callbacks, early_stopping, validation)
+    told = callbacks_of(callbacks, early_stopping, validation)
     batch = min(whole("batch_size", trainer.batch_size), given.rows)
     used = given.rows // batch * batch if flag("drop_last", drop_last) else given.rows
     checks.check_batches(trainer.net.norms, batch, used)
@@ -295,17 +312,19 @@ def split(share: float, rows: int) -> int:
     return start
 
 
-def _validation(trainer, given):
+def validation_pair(given: Any) -> tuple[Any, Any, Any]:
+    """(X, y, sample_weight or None) of validation_data. Raises ValueError for what is none."""
     try:
         X, y, *weight = given
         weight = weight[0] if weight else None
     except (TypeError, ValueError):
         got = type(given).__name__
         raise ValueError(f"validation_data: got {got}, takes (X, y) or (X, y, sample_weight)") from None
-    return samples(trainer, X, y, weight)
+    return X, y, weight
 
 
-def _callbacks(callbacks: Any, early_stopping: Any, validation: Samples | None) -> list[Callback]:
+def callbacks_of(callbacks: Any, early_stopping: Any, validation: Samples | None) -> list[Callback]:
+    """The callbacks of a fit, with that of ``early_stopping``, checked."""
     found: list[Any] = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
     for callback in found:
         if not isinstance(callback, Callback):

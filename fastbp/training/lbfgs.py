@@ -111,4 +111,4 @@ def _run(fit, minimize):
             trainer.net.params[:] = accepted
     if diverged:
         where = f"step 1 of epoch {fit.history.epochs + 1} of this fit"
-        fit.diverged(divergence(trainer, objective.evaluate.session, objective.loss, where))
+        fit.diverged(divergence(trainer, objective.evaluate.session.lost, objective.loss, where))

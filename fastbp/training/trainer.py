@@ -29,7 +29,7 @@ from ..optimizers import optimizer as make_optimizer
 from ..printing import call, html_table
 from ..schedules import schedule as make_schedule
 from ..writing import written
-from . import backwards, checkpoint, fitting, stream
+from . import backwards, checkpoint, fitting, gathering, stream
 
 if TYPE_CHECKING:
     import torch
@@ -253,9 +253,12 @@ class Trainer:
                     self.columns = before
                     raise
                 backend.ready(self.device, self.net.dtype, tell=bool(verbose))
+                fit.evaluate, fit.measure, task = self._evaluate, self._measured, gathering.present()
+                if task is not None and fit.joins:
+                    return task.wait_for(fit)
                 with turns.state:
                     session = self._session("train", fit.batch, fit.samples.by_output)
-                return fit.run(session, self._evaluate, self._measured, not outer[1])
+                return fit.run(session, not outer[1])
             finally:
                 turns.owner, turns.method, turns.place = outer
                 if not outer[1]:
@@ -318,7 +321,7 @@ class Trainer:
             self.steps = before + updates(session.done, steps)
             session.release()
         if done < steps:
-            raise sessions.divergence(self, session, loss, f"step {done + 1} of these rows")
+            raise sessions.divergence(self, session.lost, loss, f"step {done + 1} of these rows")
         return float(loss / mass) if mass else 0.0
 
     def _names(self, X):
@@ -642,22 +645,16 @@ class Trainer:
             use = "infer by output"
         if infers and use in self._sessions:  # no option changes it, and a row is predicted in 5 us
             return self._sessions[use]
+        if not infers:
+            sessions.check(self)
         frozen = () if infers else sessions.frozen(self)
-        if len(frozen) == len(self.net.layers):
-            raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
         options = Options.of(self)
         slots, hook = options.slots(self.optimizer), self.gradient_hook is not None
-        if hook and options.accumulate > 1:
-            raise ValueError(f"accumulate: got {options.accumulate} beside a gradient_hook, takes 1")
         second = not infers and (options.stores or hook)
         shape = (batch, sessions.update_code(self), second, frozen, slots, by_output)
         session = self._sessions.get(use)
         if session is None or session.shape != shape:
-            if self.slots.size != slots * self.net.params.size:
-                raise ValueError(
-                    f"optimizer: {self.optimizer} keeps {slots} numbers per parameter (with the average of "
-                    "ema), not what this trainer began with; takes a new Trainer"
-                )
+            sessions.check_slots(self)
             code = self.loss.code(self.net.sizes[-1])
             session = self._sessions[use] = sessions.open_session(
                 self, batch, functions.weighed(code) if by_output else code, self.slots, second,
@@ -665,8 +662,8 @@ class Trainer:
             )  # fmt: skip
             session.shape = shape
         session.seed(self.seed)
-        if not infers and self.steps == 0 and self.ema is not None:
-            averages.copy_to_average(self, lambda name, k: (0 if name == "embeddings" else k) in frozen)
+        if not infers:
+            averages.begin(self, frozen)
         return session
 
     def _trained(self) -> str:

@@ -31,6 +31,7 @@ def begun(*argv):
         text=True,
         env=variables,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it would be ignored
     )
     until = time.monotonic() + 60
     while (

@@ -146,7 +146,7 @@ def test_gpu(run):
         assert language != "python" or compile(text, "gpu.md", "exec")
 
 
-OTHERS = ("api.md", "training.md", "layers.md", "functions.md", "speed.md", "reproduce.md")
+OTHERS = ("api.md", "many.md", "training.md", "layers.md", "functions.md", "speed.md", "reproduce.md")
 
 
 @pytest.mark.parametrize("page", OTHERS)
