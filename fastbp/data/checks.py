@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from ..types import Array, Features, Floats, MetricFunction, SampleWeight, Shape, Targets
+    from ..types import Array, Doubles, Features, Floats, MetricFunction, SampleWeight, Shape, Targets
 
     class TakesTargets(Protocol):
         """A loss, of which checks ask no more."""
@@ -260,6 +260,19 @@ def class_targets(
     ):  # one-hot: the same loss from one label a row
         return True, np.ascontiguousarray(array.argmax(axis=1).astype(np.int32)).reshape(-1, 1)
     return False, array
+
+
+def offsets(offset: Any, rows: int, targets: int, dtype: DTypeLike) -> Doubles:
+    """offset as (rows, targets) float64; (rows,) is the same for all targets.
+
+    Raises ValueError for another shape, and for numbers that are not finite in dtype.
+    """
+    array = _array("offset", offset)
+    if array.shape not in ((rows,), (rows, 1), (rows, targets)):
+        more = "" if targets == 1 else f", or ({rows}, {targets}), one for each target"
+        raise ValueError(f"offset: got shape {array.shape}, takes ({rows},), one for each row of X{more}")
+    check_finite("offset", array, dtype)
+    return np.broadcast_to(array.reshape(rows, -1), (rows, targets)).astype(np.float64)
 
 
 def output_gradients(

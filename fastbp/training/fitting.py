@@ -25,7 +25,7 @@ from . import lbfgs
 
 if TYPE_CHECKING:
     from ..engine.anytrainer import AnyTrainer
-    from ..types import Batch, Logs, MetricsLike, SampleWeight, Verbose
+    from ..types import Batch, Logs, MetricsLike, Offset, SampleWeight, Verbose
 
 PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
 TWICE = 1.0  # seconds within which a second Ctrl-C is meant for what calls fit, too
@@ -241,6 +241,7 @@ def prepare(
     shuffle: bool,
     drop_last: bool,
     sample_weight: SampleWeight,
+    offset: Offset,
     verbose: Verbose,
 ) -> Fit:
     """The arguments of Trainer.fit, checked: a Fit. Nothing has changed when this raises."""
@@ -250,7 +251,7 @@ def prepare(
         epochs = 1 if seconds is None else None
     else:
         epochs = whole("epochs", epochs, 0)
-    given = samples(trainer, X, y, sample_weight)
+    given = samples(trainer, X, y, sample_weight, offset)
     validation = None
     if validation_split is not None:
         if validation_data is not None:
@@ -258,7 +259,7 @@ def prepare(
         start = split(validation_split, given.rows)
         given, validation = given.part(slice(start)), given.part(slice(start, None))
     elif validation_data is not None:
-        validation = _validation(trainer, validation_data)
+        validation = samples(trainer, *parts_of("validation_data", validation_data))
     if verbose not in (0, 1, True, False, "auto"):
         raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
     functions = metrics.table(metric_names, getattr(trainer.loss, "quantiles", None))
@@ -283,14 +284,14 @@ def split(share: float, rows: int) -> int:
     return start
 
 
-def _validation(trainer, given):
-    try:
-        X, y, *weight = given
-        weight = weight[0] if weight else None
-    except (TypeError, ValueError):
-        got = type(given).__name__
-        raise ValueError(f"validation_data: got {got}, takes (X, y) or (X, y, sample_weight)") from None
-    return samples(trainer, X, y, weight)
+def parts_of(name: str, item: Any, what: str = "", kind: type[Exception] = ValueError) -> tuple[Any, ...]:
+    """(X, y, sample_weight, offset) of (X, y[, sample_weight[, offset]]); raises a ``kind`` for all else."""
+    if not isinstance(item, (tuple, list)) or not 2 <= len(item) <= 4:
+        got = type(item).__name__ + (f" of {len(item)}" if isinstance(item, (tuple, list)) else "")
+        raise kind(
+            f"{name}: got {what}{got}, takes (X, y), (X, y, sample_weight) or (X, y, sample_weight, offset)"
+        )
+    return (*item, None, None)[:4]
 
 
 def _callbacks(callbacks: Any, early_stopping: Any, validation: Samples | None) -> list[Callback]:
