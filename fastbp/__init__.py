@@ -52,6 +52,7 @@ _LATER = {
     "Autoencoder": "models.autoencoder",
     "ELM": "models.elm",
     "activation": "custom.functions",
+    "fit_many": "training.many",
     "from_torch": "export",
     "loss": "custom.functions",
     "math": "math",
@@ -64,6 +65,7 @@ if TYPE_CHECKING:  # for editors and type checkers the same names, at once, and 
     from .export import from_torch
     from .models.autoencoder import Autoencoder
     from .models.elm import ELM
+    from .training.many import fit_many
 else:
 
     def __getattr__(name):
@@ -106,6 +108,7 @@ __all__ = [
     "Trainer",
     "activation",
     "data",
+    "fit_many",
     "from_torch",
     "initializers",
     "load",

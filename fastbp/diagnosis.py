@@ -11,7 +11,7 @@ import numpy as np
 from .data import checks
 from .engine.options import Options
 from .engine.samples import samples
-from .engine.sessions import bind, open_session, training_windows
+from .engine.sessions import bind, frozen, open_session, training_windows
 from .errors import whole
 from .kernels import codes
 from .network.layout import arena
@@ -129,7 +129,7 @@ def diagnose(
         for k in range(len(net.layers)):
             outputs, deltas = (a.astype(np.float64) for a in session.layer_rows(k, rows))
             dw = net.views(grads, k)[0].astype(np.float64)
-            reports.append(_report(net, k, outputs, deltas, dw, updates[k]))
+            reports.append(_report(trainer, k, outputs, deltas, dw, updates[k]))
         loss = float(loss / mass) if mass else 0.0
         return Diagnosis(loss, rows, reports, _warnings(trainer, loss, reports))
 
@@ -141,7 +141,7 @@ def _updates(trainer, given):
     params[:], slots[:] = net.params, trainer.slots
     second = Options.of(trainer).stores or trainer.gradient_hook is not None
     session = open_session(
-        trainer, given.rows, given.code, slots, second, net.frozen, params, behind=given.behind
+        trainer, given.rows, given.code, slots, second, frozen(trainer), params, behind=given.behind
     )
     bind(trainer, session, given)
     [(done, *_)] = training_windows(trainer, session, 1, trainer.steps)
@@ -152,7 +152,8 @@ def _updates(trainer, given):
     return [float(np.linalg.norm(new - old)) for new, old in moved]
 
 
-def _report(net, k, a, delta, dw, update):
+def _report(trainer, k, a, delta, dw, update):
+    net = trainer.net
     last = k == len(net.layers) - 1
     activation = "linear" if last else net.activations[k]
     dead = saturated = 0.0
@@ -164,7 +165,7 @@ def _report(net, k, a, delta, dw, update):
         saturated = float(np.mean((a < low + near) | (a > high - near)))
     weight = float(np.linalg.norm(net.weights[k].astype(np.float64)))
     return LayerReport(
-        f"{k}: {net.sizes[k]} -> {net.sizes[k + 1]}" + " frozen" * (k in net.frozen), activation,
+        f"{k}: {net.sizes[k]} -> {net.sizes[k + 1]}" + " frozen" * (k in frozen(trainer)), activation,
         float(a.mean()), float(a.std()), dead, saturated, float(len(a) * np.sqrt(np.mean(delta**2))),
         float(np.linalg.norm(dw)), float(dw.mean()), float(dw.std()), weight,
         float(np.divide(update, weight)),
@@ -200,6 +201,6 @@ def _warnings(trainer, loss, reports):
         change = f"layer {r.name}: the next step changes its weights by {r.update:.1g} of their norm"
         if r.update > FAST:
             found.append(f"{change}; try a lower lr")
-        elif r.update < SLOW and k not in trainer.net.frozen:
+        elif r.update < SLOW and k not in frozen(trainer):
             found.append(f"{change}; try a higher lr")
     return found

@@ -11,7 +11,7 @@ import numpy as np
 from .engine import backend, parallel
 from .engine.options import Options
 from .engine.rates import Updates
-from .engine.sessions import open_session
+from .engine.sessions import frozen, open_session
 from .kernels import codes
 from .machine import Peak, copy_bandwidth
 from .network.layout import arena
@@ -138,7 +138,7 @@ def explain(trainer: AnyTrainer, seconds: float = 0.5) -> Explanation:
     if not fixed:
         others = ", ".join(f"{n}: {1e6 * t:.1f} us" for n, (t, _) in sorted(timings.items()))
         why = f"fastest of {others}" if len(timings) > 1 else "too little work for more"
-    rows = _rows(net, batch, code, ticks, step, trainer.slots.size // net.params.size)
+    rows = _rows(trainer, batch, code, ticks, step, trainer.slots.size // net.params.size)
     return Explanation(
         "-".join(map(str, net.sizes)), batch, threads, why, backend.tile(net.dtype), step,
         Peak(threads, net.dtype).gflops(), copy_bandwidth(threads), rows,
@@ -151,7 +151,7 @@ def _opened(trainer, code, X, y, threads=None):
     params, slots = arena(net.params.size, net.dtype), arena(trainer.slots.size, net.dtype)
     params[:] = net.params
     second = Options.of(trainer).stores
-    session = open_session(trainer, trainer.batch_size, code, slots, second, net.frozen, params, threads)
+    session = open_session(trainer, trainer.batch_size, code, slots, second, frozen(trainer), params, threads)
     session.updates = Updates.of(trainer, lr=1e-12)  # stay where it is
     session.bind(X, y)
     session.shuffle(0, 0)
@@ -193,20 +193,21 @@ def _bytes(net, batch, k, slots):
     }
 
 
-def _rows(net, batch, code, ticks, step, slots):
+def _rows(trainer, batch, code, ticks, step, slots):
+    net, still = trainer.net, frozen(trainer)
     last = codes.TRACE + codes.PHASES * len(net.layers)
     scale = step / ticks[codes.T_GATHER : last].sum()
     item = net.dtype.itemsize
-    lowest = min(set(range(len(net.layers))) - set(net.frozen), default=len(net.layers))
+    lowest = min(set(range(len(net.layers))) - set(still), default=len(net.layers))
     rows = [Row("gather", ticks[codes.T_GATHER] * scale, bytes=batch * net.sizes[0] * item)]
     embedded = sum(width for _, _, width in net.embedded)
     for k, (i, o, _, _) in enumerate(net.layers):
         work, moved = 2.0 * batch * i * o, _bytes(net, batch, k, slots)
         for part, name in LAYER_PHASES.items():
             spent = ticks[codes.TRACE + codes.PHASES * k + part] * scale
-            if part == codes.PHASE_BACKWARD and k == 0 and embedded and 0 not in net.frozen:
+            if part == codes.PHASE_BACKWARD and k == 0 and embedded and 0 not in still:
                 rows.append(Row(f"layer 0 {name}", spent, work * embedded / i))
-            if part == codes.PHASE_BACKWARD and k <= lowest or part == codes.PHASE_UPDATE and k in net.frozen:
+            if part == codes.PHASE_BACKWARD and k <= lowest or part == codes.PHASE_UPDATE and k in still:
                 continue  # nobody needs the gradient of the inputs, nor those of frozen layers
             rows.append(Row(f"layer {k} {name}", spent, work, moved[part]))
     for place, (name, _) in PHASES.items():
@@ -237,7 +238,7 @@ def _explain_gpu(trainer, session, steps, seconds):
     slots, step, rows = trainer.slots.size // net.params.size, float(np.median(paces)), []
     for same in zip(*found, strict=True):
         median = np.median([span for _, spans in same for span in spans])
-        rows.append(_launched(net, trainer.batch_size, same[0][0], float(median), slots, program))
+        rows.append(_launched(trainer, trainer.batch_size, same[0][0], float(median), slots, program))
     between = step - sum(row.seconds for row in rows)
     if between > 0:
         rows.append(Row("between launches", between))
@@ -248,8 +249,9 @@ def _explain_gpu(trainer, session, steps, seconds):
     )  # fmt: skip
 
 
-def _launched(net, batch, one, seconds, slots, program):
+def _launched(trainer, batch, one, seconds, slots, program):
     """The Row of a launch."""
+    net = trainer.net
     kernel = one.name.removesuffix("_wide").removesuffix("_middle").removesuffix("_small")
     if kernel.startswith("user_"):
         kernel = "loss" if one.layer is None else "finish_layer"
@@ -264,7 +266,7 @@ def _launched(net, batch, one, seconds, slots, program):
         row.bytes = net.params.size * item * (parts + (1 if kept else 2 * (1 + slots)))
     elif one.products:
         part = next(part for part, text in LAYER_PHASES.items() if text == name)
-        trained = [k for k in range(len(net.layers)) if k not in net.frozen]
+        trained = [k for k in range(len(net.layers)) if k not in frozen(trainer)]
         for k in trained if one.layer is None else [one.layer]:
             fan_in, fan_out = net.layers[k][:2]
             if part == codes.PHASE_BACKWARD and k == 0:  # of the embedded columns alone

@@ -257,8 +257,8 @@ def pinball(
     mean_pinball_loss. prediction: (N, targets * quantiles), all quantiles of the first target first; y_true:
     (N,), (N, targets), or as the prediction. By name it takes the quantiles of the loss.
 
-    >>> metrics.pinball([1.0, 2.0], [[0.0, 2.0], [2.0, 3.0]], quantiles=(0.1, 0.9))
-    0.075
+    >>> metrics.pinball([1.0, 2.0], [[0.0, 2.0], [2.0, 2.0]], quantiles=(0.25, 0.75))
+    0.125
     """
     p = np.asarray(prediction, np.float64)
     p = p.reshape(len(p), -1)
@@ -352,12 +352,14 @@ def table(metrics: MetricsLike | None, quantiles: Sequence[float] | None = None)
             found.append((metric, _top(int(match[1]))))
         else:
             name = named("metrics", metric, METRICS)
-            if name == "pinball" and quantiles is None:
-                raise ValueError(
-                    "metrics: got 'pinball', takes it with the loss 'quantile', whose quantiles it has"
-                )
-            of_loss = {"quantiles": quantiles} if name == "pinball" else {}
-            found.append((name, functools.partial(METRICS[name], **of_loss) if of_loss else METRICS[name]))
+            function: MetricFunction = METRICS[name]
+            if name == "pinball":
+                if quantiles is None:
+                    raise ValueError(
+                        "metrics: got 'pinball', takes it with the loss 'quantile', whose quantiles it has"
+                    )
+                function = functools.partial(pinball, quantiles=quantiles)
+            found.append((name, function))
     distinct("metrics", (name for name, _ in found), "names that differ: set the __name__ of a function")
     return dict(found)
 

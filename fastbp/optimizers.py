@@ -30,6 +30,7 @@ _BETA = (lambda v: 0 <= v < 1, "a number in [0, 1)")
 SQUARED = 1 << 16  # powers up to this one are products; larger ones are the C library's
 POWERS = 1 << 12  # powers that are made at a time
 LOST = 2.0**-100  # a power below this is lost in whatever it is added to
+HALF = 0.5  # running means that keep less than this have an update of their own, which loses nothing
 
 
 class Optimizer(Called):
@@ -48,9 +49,18 @@ class Optimizer(Called):
             raise TypeError(f"{cls.__name__}: got {word}, takes {WORDS[word]}")
         return super().__new__(cls)
 
-    @property
-    def code(self) -> int:
-        """The code of its update: a rule, or its variant with weight decay."""
+    def code(self, full: bool = False, momentum: float = 1.0) -> int:
+        """The code of its update: a rule, or its variant with weight decay, or the one with all terms.
+
+        full : whether any of these is wanted. momentum : the least that a schedule sets, if one does.
+        """
+        if self.rule == codes.STORE:
+            return self.rule
+        kept = [getattr(self, name) for name in ("alpha", "rho") if hasattr(self, name)]
+        if hasattr(self, "betas"):
+            kept += [momentum, *self.betas]
+        if full or min(kept, default=1.0) < HALF:
+            return self.rule + codes.FULL
         decay = codes.DECAY if self.rule in codes.COMMON else codes.FULL
         return self.rule + (decay if self.weight_decay else 0)
 
@@ -109,10 +119,17 @@ class Optimizer(Called):
     def _mean_constants(self, beta1: Any, beta2: float, eps: float) -> dict[int, Any]:
         """Of rules that divide by a mean."""
         # never 0 / 0, in padding above all
-        return {codes.C_BETA1: 1.0 - beta1, codes.C_BETA2: 1.0 - beta2, codes.C_EPS: max(eps, 1e-37)}
+        return {codes.C_BETA1: _share(beta1), codes.C_BETA2: _share(beta2), codes.C_EPS: max(eps, 1e-37)}
 
 
 OptimizerLike: TypeAlias = "OptimizerName | str | Optimizer"
+
+
+def _share(decay: Any) -> Any:
+    """How a running mean moves, see formulas.AnyDecay: by 1 - decay; -decay where that is below HALF."""
+    if isinstance(decay, np.ndarray):
+        return np.where(decay < HALF, -decay, 1.0 - decay)
+    return -decay if decay < HALF else 1.0 - decay
 
 
 def _power(base: Any, t: Any) -> Any:
@@ -498,13 +515,9 @@ class LBFGS(Optimizer):
     tolerance_change: float = 1e-9
     weight_decay: float = 0.0
 
-    rule = codes.STORE
+    rule = codes.STORE  # the objective has the weight decay
     lr = 1.0
     slots = 0  # type: ignore[assignment]  # SciPy keeps what it needs
-
-    @property
-    def code(self) -> int:
-        return codes.STORE  # the objective has the weight decay
 
     def __post_init__(self) -> None:
         super().__post_init__()

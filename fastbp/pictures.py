@@ -195,7 +195,7 @@ def predicted_against_true(
     words = f"{len(true):,} values of {name}: {r2}mean absolute error {plain(np.abs(error).mean())}."
     rows = [[f"true {name}", "samples", "mean, true", "mean, predicted", "mean absolute error"]]
     for group in np.array_split(np.argsort(true, kind="stable"), min(_GROUPS, len(true))):
-        ends = f"{plain(true[group[0]])} to {plain(true[group[-1]])}"
+        ends = f"{plain(float(true[group[0]]))} to {plain(float(true[group[-1]]))}"
         means = (a[group].mean() for a in (true, predicted, np.abs(error)))
         rows.append([ends, f"{len(group):,}", *map(plain, means)])
     step = -(-len(true) // _POINTS)

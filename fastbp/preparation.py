@@ -15,6 +15,7 @@ from .data.written import Written
 from .errors import distinct, flag
 from .errors import unknown as unknown_name
 from .prepare import Standardizer
+from .printing import html_table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -41,6 +42,11 @@ def _fill(numbers: Array, value: Any) -> Array:
     if numbers.dtype.kind != "f" or not np.isnan(numbers).any():
         return numbers
     return np.where(np.isnan(numbers), value, numbers)
+
+
+def _dates(saved: Sequence[Any]) -> Dates:
+    parts, latest = saved
+    return Dates(tuple(parts), float(latest))
 
 
 def _frame_of(X: Array) -> frames.Frame:
@@ -194,7 +200,7 @@ class Preparation:
             X = frames.Frame([X.names[i] for i in self.kept], [found[i] for i in self.kept])
         elif not common:  # pixels may well be constant
             for i in range(self.columns):
-                self._leave_out(i, X[:, i], i in kept)
+                self._leave_out(i, np.ascontiguousarray(X[:, i]), i in kept)  # read several times
             X = X[:, self.kept] if self.left_out else X
         if not self.kept:
             raise ValueError(f"X: no column is left: {self.reasons()}; {_KEEP}")
@@ -550,6 +556,23 @@ class Preparation:
             return [self.classes[int(p > 0.5)] for p in probabilities[:, 0]]
         return [self.classes[i] for i in probabilities.argmax(axis=1)]
 
+    # --- shown
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"columns": f"{self.columns}, as {self.inputs} inputs", "prepared": self.summary()}
+        if self.target:
+            facts["target"] = self.target
+        if self.classes:
+            shown = ", ".join(map(str, self.classes[:10])) + ", ..." * (len(self.classes) > 10)
+            facts["classes"] = f"{len(self.classes)}: {shown}"
+        return facts
+
+    def __repr__(self) -> str:
+        return f"Preparation({'; '.join(f'{name} {fact}' for name, fact in self._facts().items())})"
+
+    def _repr_html_(self) -> str:
+        return html_table([("Preparation", ""), *self._facts().items()], left=2)
+
     # --- files
 
     def config(self) -> dict[str, Any]:
@@ -589,7 +612,7 @@ class Preparation:
             int(config["columns"]),
             config["names"],
             by_column("categories", list),
-            dates=by_column("dates", lambda d: Dates(tuple(d[0]), float(d[1]))),
+            dates=by_column("dates", _dates),
             written=by_column("written", lambda w: Written(**w)),
             left_out=by_column("left_out", str),
             classes=config["classes"],
@@ -615,7 +638,7 @@ class Preparation:
             and all(values and values == sorted(set(values)) for values in categories.values())
             and not (categories.keys() & (self.dates.keys() | self.written.keys()))
             and not (self.left_out.keys() & (categories.keys() | self.dates.keys() | self.written.keys()))
-            and all(bool(way.order) <= (i in self.dates) for i, way in self.written.items())
+            and all(bool(way.order) == (i in self.dates) for i, way in self.written.items())
             and self.inputs == inputs
             and (names is None or (len(names) == self.columns and all(isinstance(n, str) for n in names)))
             and (classes is None or len(classes) == (outputs if outputs > 1 else 2))

@@ -173,6 +173,9 @@ C_AVERAGE = 12  # share of the weights in their average, with a limit on the wei
 # whoever filled it
 TRAIN, GRADIENTS, EVALUATE, PREDICT, FORWARD, SHUFFLE, COLLECT, APPLY = range(8)
 
+# a network of a call for many: whether a thread may take it
+WAITING, TAKEN, DONE, STOPPED = range(4)
+
 # dtypes of data that the gather reads in place, by numpy's (kind, itemsize)
 DTYPES = {
     ("f", 4): 0,

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-WAIT_SECONDS = 120  # to wait for another process that compiles, or for a thread to fork, at most
+WAIT_SECONDS = 300  # to wait for another process that compiles, or for a thread to fork, at most
 _LEFT = re.compile(r".+\.nb[ic]\.tmp\.[0-9a-f]+")  # of a process that was killed while it wrote
 _OLD = 3600  # seconds after which nobody goes on writing such a file
 

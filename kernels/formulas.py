@@ -15,6 +15,7 @@ from math import inf, log, pi, sqrt
 from . import codes
 
 LN2 = log(2.0)
+LARGEST_ROOT = {False: 2.0**64 - 2.0**40, True: 2.0**512 - 2.0**459}  # the largest float that has a square
 
 # (expm1(r) - r) / r**2 on |r| <= ln(2) / 2
 EXPM1 = {
@@ -171,16 +172,20 @@ def _gelu_tanh(m, z):
 
 def _mish(m, z):
     """z tanh(softplus(z)) = z n / (n + 2), n = e (e + 2), e = exp(z)."""
-    e = exp(m, m.minimum(z, 40.0 if m.is64 else 20.0))
+    low, high = (-720.0, 40.0) if m.is64 else (-90.0, 20.0)  # the slope is 0 or 1 there already
+    x = m.clip(z, low, high)
+    e = exp(m, x)
     n = e * (e + 2.0)
     inverse = 1.0 / (n + 2.0)
     share = n * inverse
-    return z * share, m.fma(z * 4.0 * inverse, e * (e + 1.0) * inverse, share)
+    return z * share, m.fma(x * 4.0 * inverse, e * (e + 1.0) * inverse, share)
 
 
 def _hardswish(m, z):
+    """At the kinks -3 and 3 the slope is that outside, 0 and 1, as torch's."""
     a = z * (m.clip(z + 3.0, 0.0, 6.0) * (1 / 6))
-    return a, m.select(z < -3.0, 0.0, m.select(z > 3.0, 1.0, m.fma(z, 1 / 3, 0.5)))
+    inside = 3.0 - (2.0**-51 if m.is64 else 2.0**-22)  # the number before 3
+    return a, m.select(z < -inside, 0.0, m.select(z > inside, 1.0, m.fma(z, 1 / 3, 0.5)))
 
 
 def _softplus(m, z):
@@ -327,13 +332,34 @@ def _sgd_momentum(m, g, p, slots, c):
     return m.fma(-c[codes.C_LR], step, p), [buffer]
 
 
+class AnyDecay(list):
+    """The constants of a variant whose running means may keep less than half of what they are."""
+
+
+def _mean(m, c, which, kept, new, change=None):
+    """The running mean ``kept`` moved towards ``new`` by c[which], the share of the new; change: new - kept.
+
+    Where less than half is kept, kept + share (new - kept) would lose a new number that is far smaller: then
+    c[which] is -decay, and it goes from the new one back. Plain variants are never given that.
+    """
+    share, change = c[which], new - kept if change is None else change
+    return m.fma(share, change, m.select(share > 0.0, kept, new) if isinstance(c, AnyDecay) else kept)
+
+
+def _mean_square(m, c, which, kept, x):
+    """``_mean`` towards x*x."""
+    return _mean(m, c, which, kept, x * x, m.fma(x, x, -kept))
+
+
+def _squarable(m, g):
+    """The gradient, no larger than what has a square: steps over its mean size stay what they are."""
+    most = LARGEST_ROOT[m.is64]
+    return m.clip(g, -most, most)
+
+
 def _moments(m, g, slots, c):
     """The running means of g and g*g."""
-    square = g * g
-    return (
-        m.fma(c[codes.C_BETA1], g - slots[0], slots[0]),
-        m.fma(c[codes.C_BETA2], square - slots[1], slots[1]),
-    )
+    return _mean(m, c, codes.C_BETA1, slots[0], g), _mean_square(m, c, codes.C_BETA2, slots[1], g)
 
 
 def _adam(m, g, p, slots, c):
@@ -341,14 +367,14 @@ def _adam(m, g, p, slots, c):
 
     lr and root carry the bias corrections: p -= lr/(1-b1^t) m / (sqrt(v)/sqrt(1-b2^t) + eps).
     """
-    first, second = _moments(m, g, slots, c)
+    first, second = _moments(m, _squarable(m, g), slots, c)
     size = m.fma(_square_root(m, second), c[codes.C_ROOT], c[codes.C_EPS])
     return m.fma(-c[codes.C_LR], _quotient(m, first, size), p), [first, second]
 
 
 def _amsgrad(m, g, p, slots, c):
     """Adam over the largest v so far (Reddi, Kale and Kumar 2018)."""
-    first, second = _moments(m, g, slots, c)
+    first, second = _moments(m, _squarable(m, g), slots, c)
     largest = m.select(slots[2] > second, slots[2], second)
     size = m.fma(_square_root(m, largest), c[codes.C_ROOT], c[codes.C_EPS])
     return m.fma(-c[codes.C_LR], _quotient(m, first, size), p), [first, second, largest]
@@ -356,6 +382,7 @@ def _amsgrad(m, g, p, slots, c):
 
 def _nadam(m, g, p, slots, c):
     """torch.optim.NAdam (Dozat 2016): the step mixes the gradient and its mean."""
+    g = _squarable(m, g)
     first, second = _moments(m, g, slots, c)
     size = m.fma(_square_root(m, second), c[codes.C_ROOT], c[codes.C_EPS])
     step = m.fma(c[codes.C_SLOPE], g, c[codes.C_MEAN] * first)
@@ -364,7 +391,7 @@ def _nadam(m, g, p, slots, c):
 
 def _radam(m, g, p, slots, c):
     """torch.optim.RAdam (Liu et al. 2020): without sqrt(v) while its variance is too large."""
-    first, second = _moments(m, g, slots, c)
+    first, second = _moments(m, _squarable(m, g), slots, c)
     size = _square_root(m, second) + c[codes.C_EPS]
     step = m.fma(c[codes.C_SIZED], _quotient(m, first, size), c[codes.C_PLAIN] * first)
     return m.fma(-c[codes.C_LR], step, p), [first, second]
@@ -372,7 +399,8 @@ def _radam(m, g, p, slots, c):
 
 def _adamax(m, g, p, slots, c):
     """torch.optim.Adamax (Kingma and Ba 2015, algorithm 2): u = max(b2 u, |g| + eps), 0 while all g were."""
-    first = m.fma(c[codes.C_BETA1], g - slots[0], slots[0])
+    g = _squarable(m, g)  # its quotient takes no more either
+    first = _mean(m, c, codes.C_BETA1, slots[0], g)
     kept, size = slots[1] * c[codes.C_KEEP], m.abs(g)
     largest = m.select(kept > size + c[codes.C_EPS], kept, size + c[codes.C_EPS])
     none = m.maximum(kept, size) == 0.0
@@ -384,11 +412,11 @@ def _rmsprop(momentum, centered):
     """torch.optim.RMSprop (Hinton 2012; centered: Graves 2013): g / (sqrt(v) + eps)."""
 
     def formula(m, g, p, slots, c):
-        square = g * g
-        second = m.fma(c[codes.C_BETA2], square - slots[0], slots[0])
+        g = _squarable(m, g)
+        second = _mean_square(m, c, codes.C_BETA2, slots[0], g)
         spread, state = second, [second]
         if centered:
-            mean = m.fma(c[codes.C_BETA2], g - slots[1], slots[1])
+            mean = _mean(m, c, codes.C_BETA2, slots[1], g)
             spread = m.maximum(m.fma(-mean, mean, second), 0.0)  # below 0 by rounding only
             state.append(mean)
         step = _quotient(m, g, _square_root(m, spread) + c[codes.C_EPS])
@@ -402,18 +430,19 @@ def _rmsprop(momentum, centered):
 
 def _adagrad(m, g, p, slots, c):
     """torch.optim.Adagrad (Duchi, Hazan and Singer 2011): over the root of the sum of all g*g."""
-    total = m.fma(g, g, slots[0])
-    size = _square_root(m, total + c[codes.C_START]) + c[codes.C_EPS]
+    g, most = _squarable(m, g), LARGEST_ROOT[m.is64] ** 2
+    total = m.minimum(m.fma(g, g, slots[0]), most)
+    size = _square_root(m, m.minimum(total + c[codes.C_START], most)) + c[codes.C_EPS]
     return m.fma(-c[codes.C_LR], _quotient(m, g, size), p), [total]
 
 
 def _adadelta(m, g, p, slots, c):
     """torch.optim.Adadelta (Zeiler 2012): g sqrt(mean of steps^2 + eps) / sqrt(mean of g^2 + eps)."""
-    square = g * g
-    second = m.fma(c[codes.C_BETA2], square - slots[0], slots[0])
+    g = _squarable(m, g)
+    second = _mean_square(m, c, codes.C_BETA2, slots[0], g)
     past = _square_root(m, slots[1] + c[codes.C_EPS])
     step = _quotient(m, g * past, _square_root(m, second + c[codes.C_EPS]))
-    moved = m.fma(c[codes.C_BETA2], step * step - slots[1], slots[1])
+    moved = _mean_square(m, c, codes.C_BETA2, slots[1], step)
     return m.fma(-c[codes.C_LR], step, p), [second, moved]
 
 
@@ -424,9 +453,8 @@ def _signed(m, x, size):
 
 def _lion(m, g, p, slots, c):
     """Chen et al. 2023: the sign of b1 m + (1 - b1) g; then m = b2 m + (1 - b2) g."""
-    change = g - slots[0]
-    towards = m.fma(c[codes.C_BETA1], change, slots[0])
-    first = m.fma(c[codes.C_BETA2], change, slots[0])
+    towards = _mean(m, c, codes.C_BETA1, slots[0], g)
+    first = _mean(m, c, codes.C_BETA2, slots[0], g)
     return p - _signed(m, towards, c[codes.C_LR]), [first]
 
 
@@ -450,16 +478,16 @@ def _decayed(rule):
 
 
 def _full(rule):
-    """The rule behind ``limit`` and ``decay``."""
+    """The rule behind ``limit`` and ``decay``, for running means of any decay."""
 
     def formula(m, g, p, slots, c):
-        return _decayed(rule)(m, limit(m, g, p, c), p, slots, c)
+        return _decayed(rule)(m, limit(m, g, p, c), p, slots, AnyDecay(c))
 
     return formula
 
 
 def average(m, mean, p, share):
-    """The moving average of a parameter."""
+    """The moving average of a parameter, by a share above 0."""
     return m.fma(share, p - mean, mean)
 
 

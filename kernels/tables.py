@@ -95,10 +95,12 @@ CONSTANTS = 13  # of an update, see codes.C_...
 STATISTICS = 5  # rows of L_STAT with a batch norm, see N_...
 LOSS_SCALARS = 16  # of a loss's own numbers; behind them a vector with one for each output
 TILE = 2048  # floats of the largest tile, or of a narrow gradient and its transpose
-LONG = 256  # rows of a batch beyond which the gradients of wide layers are summed in pieces of so many
+LONG = 256  # rows that a sum over the batch goes through one by one; longer ones are of pieces of so many
+LONGER = LONG * LONG  # rows whose pieces are added one by one; longer sums are of such chunks
 BLOCK_ROWS = 256  # rows that pass all layers at a time, and a panel at a time: what they leave stays in L2
 PACKED = 64  # columns of inputs that are packed behind a panel of deltas
 SUM_ROWS = 128  # rows of a gradient that are summed over all pieces of a long batch before the next
+EMBEDDED_ROWS = 1024  # rows, or the categories if they are more, that a category's gradient goes through
 NORM_BLOCK = 4096  # floats of the gradient arena whose squares are summed as one
 
 # --- plan
@@ -125,7 +127,9 @@ P_SCRATCH = P(WORK, "Where the threads' scratch begins; on the GPU where the con
 P_SCRATCH_SIZE = P(FLOATS, "A thread's scratch.", PLAN, CPU_ALONE)
 P_PANEL = P(SCRATCH, "Transposed weights; or deltas and inputs that are packed.", PLAN, CPU_ALONE)
 P_GRADIENT = P(WORK, "The gradient, laid out as the parameters, where it is kept; else 0.", PLAN, BOTH)
-P_PARTIALS = P(WORK, "Sums of squares of each NORM_BLOCK of the gradient, where it is kept.", PLAN, BOTH)
+P_PARTIALS = P(
+    WORK, "Sums of squares of each NORM_BLOCK of a gradient that is kept; on the GPU norms.", PLAN, BOTH
+)
 P_ZERO = P(WORK, "A vector of zeros: where the sums of tiles begin.", PLAN, CPU_ALONE)
 P_SLOTS = P(COUNT, "Arrays of the optimizer, the average of the weights included.", PLAN, BOTH)
 P_LOWEST = P(COUNT, "The lowest layer that trains; no delta is needed below it.", PLAN, BOTH)
@@ -142,7 +146,7 @@ P_RUNS = P(
     COUNT, "Runs of numeric columns, where columns are embedded; they lie behind the layers.", PLAN, BOTH
 )
 P_EMBEDDINGS = P(COUNT, "Embedded columns; they lie behind the runs.", PLAN, BOTH)
-P_SUMS = P(SCRATCH, "Sums of the first pieces of a long batch, SUM_ROWS rows.", PLAN, CPU_ALONE)
+P_SUMS = P(SCRATCH, "Sums of pieces of a long batch, SUM_ROWS rows; then of its chunks.", PLAN, CPU_ALONE)
 HEADER = P.size
 
 L = Table("L", "plan: a layer", "One row for each layer, behind the header.")
@@ -189,7 +193,7 @@ E_WIDTH = E(COUNT, "Numbers that a category becomes.", PLAN, BOTH)
 E_PLACE = E(COUNT, "Where they begin in a row of inputs.", PLAN, BOTH)
 E_TABLE = E(PARAMS, "Their table (categories, width).", PLAN, BOTH)
 E_LD = E(FLOATS, "Leading dimension of the table.", PLAN, BOTH)
-E_GRADIENT = E(WORK, "The table's gradient.", PLAN, CPU_ALONE)
+E_GRADIENT = E(WORK, "The table's gradient; that of a part of a long batch behind it.", PLAN, CPU_ALONE)
 EMBEDDING_COLUMNS = E.size
 
 N = Table("N", "statistics of a batch norm", "Rows at L_STAT, each of a number for each column.")
@@ -226,7 +230,7 @@ K_LAST = K(COUNT, "The step behind its last one.", SESSION, CPU)
 K_SAMPLES = K(COUNT, "Samples of the data.", SESSION, CPU)
 K_STEP = K(
     COUNT,
-    "Updates made before the epoch; of predictions the number that step 0 drops by, 0: nothing is dropped.",
+    "Updates made before the epoch; of predictions what step 0 drops by, 0: nothing is dropped.",
     SESSION,
     CPU,
 )
@@ -273,6 +277,14 @@ Y_DECIDED = Y(COUNT, "Threads that the team has; 0: not yet decided.", CPU, CPU,
 Y_WAITING = Y(COUNT, "Threads that wait at the barrier.", CPU, CPU, LINE)
 Y_GENERATION = Y(COUNT, "Barriers that all have passed.", CPU, CPU, LINE)
 Y_PROCESSORS = Y(NUMBER, "Processors that the threads run on, a bit each.", CPU, CPU, LINE)
+Y_RAISED = Y(
+    FLAG,
+    "Whether a thread's arithmetic overflowed on the way to the deltas; behind it: since.",
+    CPU,
+    CPU,
+    LINE,
+)
+Y_BROKEN = Y(COUNT, "Threads that then found numbers that are not finite.", CPU, CPU, LINE)
 SYNC = Y.size
 
 T = Table(
@@ -316,7 +328,63 @@ RESULT_LOSS = RESULT(NUMBER, "Sum of the batches' losses since step 0, each time
 RESULT_WEIGHT = RESULT(NUMBER, "Sum of these weights.", CPU, PYTHON)
 RESULT_STEPS = RESULT(COUNT, "Steps that this call has done.", CPU, PYTHON)
 RESULT_THREADS = RESULT(COUNT, "Threads that it used.", CPU, PYTHON)
+RESULT_LOST = RESULT(FLAG, "Whether an update has left numbers that are not finite.", CPU, PYTHON)
 RESULTS = RESULT.size  # then each thread's right answers; of predictions, rows whose inputs are not finite
+
+# --- many networks in one call
+
+RECORD = Table("RECORD", "many: an epoch", "What an epoch of a network leaves, float64: a row for each.")
+RECORD_LOSS = RECORD(NUMBER, "Sum of the batches' losses, each times its weight.", CPU, PYTHON)
+RECORD_WEIGHT = RECORD(NUMBER, "Sum of these weights.", CPU, PYTHON)
+RECORD_HITS = RECORD(COUNT, "Right answers while it trained.", CPU, PYTHON)
+RECORD_VAL_LOSS = RECORD(NUMBER, "Of the validation rows: sum of losses, each times its weight.", CPU, PYTHON)
+RECORD_VAL_WEIGHT = RECORD(NUMBER, "Sum of these weights.", CPU, PYTHON)
+RECORD_VAL_HITS = RECORD(COUNT, "Right answers of the validation rows.", CPU, PYTHON)
+RECORD_LOST = RECORD(FLAG, "Whether its last update has left numbers that are not finite.", CPU, PYTHON)
+RECORD_TICKS = RECORD(TICKS, "What the epoch took, validation included.", CPU, PYTHON)
+RECORDS = RECORD.size
+
+M = Table(
+    "M",
+    "many: a network",
+    "One row for each network of a call for many, behind it its two passes: training, then validation.",
+)
+M_STATE = M(CODE, "Whether it waits, is taken, has done its epochs or stopped, see codes.WAITING.", BOTH, CPU)
+M_SLOTS = M(ADDRESS, "Its optimizer's arrays.", SESSION, CPU)
+M_HYPER = M(ADDRESS, "Its table hyper.", SESSION, CPU)
+M_CONSTANTS = M(ADDRESS, "Constants of the updates of the epochs to do, CONSTANTS a row.", SESSION, CPU)
+M_RECORD = M(ADDRESS, "The records of the epochs to do, RECORDS numbers each.", SESSION, CPU)
+M_EPOCHS = M(COUNT, "Epochs to do until Python looks.", SESSION, CPU)
+M_EPOCH = M(COUNT, "Epochs of these that are done.", BOTH, CPU)
+M_STEP = M(COUNT, "Steps done of the epoch that has begun.", BOTH, CPU)
+M_TURN = M(TICKS, "When a thread leaves it for the next.", SESSION, CPU)
+M_CHUNK = M(COUNT, "Steps between two looks at the clock; whole updates.", SESSION, CPU)
+M_EVERY = M(COUNT, "Batches of an update.", SESSION, CPU)
+M_NUMBER = M(COUNT, "Updates made before the first of these epochs.", SESSION, CPU)
+M_SHUFFLED = M(FLAG, "Whether each epoch has an order of its own.", SESSION, CPU)
+M_SEED = M(NUMBER, "Seed of the orders, and of what training steps drop.", SESSION, CPU)
+M_STREAM = M(NUMBER, "Number of the first of these epochs: which of the seed's orders it has.", SESSION, CPU)
+MANY = M.size
+
+V = Table("V", "many: a pass", "What a pass over rows reads; steps 0: there is none.")
+V_PARAMS = V(ADDRESS, "The parameters.", SESSION, CPU)
+V_PLAN = V(ADDRESS, "The plan.", SESSION, CPU)
+V_CALL = V(ADDRESS, "The call, but for what changes from step to step.", SESSION, CPU)
+V_NUMBERS = V(ADDRESS, "The loss's own numbers, float64, which go to P_NUMBERS.", SESSION, CPU)
+V_COUNT = V(COUNT, "How many there are.", SESSION, CPU)
+V_WORK = V(FLOATS, "Length of the work arena: the part of a thread's that is cleared.", SESSION, CPU)
+V_ROWS = V(ADDRESS, "Numbers of the rows, int32; 0: all rows of the data.", SESSION, CPU)
+V_STEPS = V(COUNT, "Steps of the whole pass.", SESSION, CPU)
+PASS = V.size
+
+B = Table("B", "many: the call", "What all threads of a call for many share.")
+B_NETWORKS = B(COUNT, "Rows of the table of networks.", SESSION, CPU)
+B_THREADS = B(COUNT, "Threads that share them out.", SESSION, CPU)
+B_WORKER = B(ADDRESS, "The compiled worker.", SESSION, CPU)
+B_BUDGET = B(TICKS, "When this many have passed, no thread begins another chunk.", SESSION, CPU)
+B_SPENT = B(TICKS, "How many passed.", CPU, PYTHON)
+B_NEXT = B(COUNT, "Networks that were asked for so far: whose turn it is.", BOTH, CPU, LINE)
+BATCHES = B.size
 
 # --- the GPU's own
 
@@ -337,6 +405,7 @@ G_NUMBER = G(
 )
 G_HITS = G(COUNT, "Right answers; of predictions, numbers of inputs that are not finite.", GPU, PYTHON)
 G_STOPPED = G(FLAG, "Whether a loss was not finite: nothing changes any more.", GPU, GPU)
+G_BROKEN = G(FLAG, "Whether an update has met or made numbers that are not finite.", GPU, GPU)
 G_ORDERED = G(FLAG, "Whether samples come in a shuffled order.", SESSION, GPU)
 G_FIRST = G(COUNT, "Sample number of the first row that lies on the device.", SESSION, GPU)
 G_X_ROW = G(COUNT, "Numbers from a row of X to the next.", SESSION, GPU)

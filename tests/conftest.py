@@ -1,13 +1,21 @@
 """What all tests share: four threads even on two cores, and fresh random numbers with a seed to repeat."""
 
 import os
+import signal
 import sys
+import threading
 
 # Before numba is imported: bits are compared for 1, 2 and 4 threads, whatever the machine has.
 os.environ.setdefault("NUMBA_NUM_THREADS", str(max(4, os.cpu_count() or 1)))
 
 import numpy as np
 import pytest
+
+# Signals that are ignored where this runs (the background of a shell, nohup) are heard in the tests.
+if threading.current_thread() is threading.main_thread():
+    for _name, _handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        if hasattr(signal, _name) and signal.getsignal(getattr(signal, _name)) is signal.SIG_IGN:
+            signal.signal(getattr(signal, _name), _handler)
 
 
 @pytest.fixture

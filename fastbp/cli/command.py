@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _warn(message, *_):
-    text = " ".join(str(message).split()).replace("unknown='error'", "--unknown error")
+    text = " ".join(str(message).split()).removeprefix("X: ").replace("unknown='error'", "--unknown error")
     print(f"fastbp: warning: {text}", file=sys.stderr)
 
 
@@ -220,8 +220,8 @@ def _parser():
         "--epochs",
         type=_count,
         metavar="E",
-        help="at most (default: 100, or 3000 steps where that is more; with --patience 0 20 or 500 steps; or "
-        "as many as --seconds allow)",
+        help="at most (default: 100, or 3000 steps where that is more; 20 where none are held out to stop "
+        "by; or as many as --seconds allow)",
     )
     fit.add_argument("--seconds", type=_positive, metavar="S", help="stop after so much training")
     fit.add_argument(
@@ -229,7 +229,7 @@ def _parser():
         type=_count_from_0,
         metavar="E",
         help="stop when the validation loss has not improved for so many epochs, with the best weights; 0: "
-        "never (default: 10, or 200 steps; 0 with a --schedule that has an end, or under 100 samples)",
+        "never (default: 10, or 200 steps; 0 with a --schedule that has an end, or under 400 samples)",
     )
     fit.add_argument(
         "--validation-fraction",

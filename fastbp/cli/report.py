@@ -14,6 +14,7 @@ from .. import __version__, pictures
 from ..drawing.plots import learning_curves, panels
 from ..engine.options import Options
 from ..printing import html_table
+from ..writing import written
 from .info import machine_rows
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ def write(
         + "\n".join(parts)
         + "\n</main>\n</body>\n</html>\n"
     )
-    path = Path(path)
-    path.write_text(page, encoding="utf-8")
-    return path
+    with written(path, "w", encoding="utf-8") as file:
+        file.write(page)
+    return Path(path)
 
 
 def _now():
@@ -137,7 +138,8 @@ def _curves(trainer: Trainer) -> Iterator[str]:
 
 def _on_test(trainer: Trainer, X: Any, y: Any) -> Iterator[str]:
     """Sections of what the model says of the test samples."""
-    preparation, outputs = trainer.preparation, trainer.predict(X)
+    preparation: Any = trainer.preparation
+    outputs = trainer.predict(X)
     classes = preparation.classes
     if classes is not None:
         yield from _of_classes(trainer, X, preparation.targets(y), outputs)

@@ -1,13 +1,10 @@
-"""A run that goes on: checkpoints, and files that are there whole or not at all."""
+"""A run that goes on: its checkpoints."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,32 +14,13 @@ import numpy as np
 from ..callbacks import Callback, EarlyStopping
 from ..data.frames import Frame
 from ..training.trainer import load
+from ..writing import written
 
 if TYPE_CHECKING:
     from ..training.trainer import Trainer
     from ..types import Logs
 
 _KEY = "fastbp checkpoint"  # of the metadata
-
-
-@contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, flushed and renamed to it at the end; removed after an error."""
-    path = Path(os.path.realpath(path))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".fastbp-", suffix=path.suffix)
-    os.close(handle)
-    try:
-        yield Path(name)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~mask)
-        with open(name, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):  # renamed just before Ctrl-C came
-            os.unlink(name)
-        raise
 
 
 class Patience(EarlyStopping):
@@ -98,8 +76,8 @@ class Checkpoint:
             state["patience"] = patience.numbers
             best = zip(("best.weights", "best.average"), patience.best_weights or (), strict=False)
             tensors |= {name: array for name, array in best if array is not None}
-        with whole(self.path) as path:
-            path.write_bytes(save(tensors, {_KEY: json.dumps(state)}))
+        with written(self.path) as file:
+            file.write(save(tensors, {_KEY: json.dumps(state)}))
 
     def restore(self, patience: Patience | None, device: Any, threads: int | None) -> Trainer:
         """The file's Trainer; sets ``history`` and patience. Raises ValueError for one of another run."""
@@ -125,7 +103,10 @@ class Checkpoint:
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "trainer.safetensors"
             place.write_bytes(trainer)
-            return load(place, device=device, threads=threads)
+            try:
+                return load(place, device=device, threads=threads)
+            except ValueError as error:
+                raise ValueError(f"{self.path}: {str(error).removeprefix(f'{place}: ')}") from None
 
 
 class Saver(Callback):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..metrics import METRICS
 from .task import NUMBER_LOSSES
 
 if TYPE_CHECKING:
@@ -24,19 +25,16 @@ def score(trainer: Trainer, X: Any, y: Any) -> dict[str, Any]:
         y = trainer.preparation.own_unit(y) if trainer.preparation else np.asarray(y, np.float64)
         y = y.reshape(len(y), -1)
         mean = np.broadcast_to(y.mean(axis=0), y.shape)
-        scores |= _errors(trainer.predict(X).astype(np.float64), y)
-        return scores | {"baseline": _errors(mean, y)}
+        return scores | _errors(y, trainer.predict(X)) | {"baseline": _errors(y, mean)}
     result = trainer.evaluate(X, y)
     scores |= {name: float(result[name]) for name in ("accuracy", "loss") if name in result}
     places = y if trainer.preparation is None else trainer.preparation.targets(y)
     return scores | {"baseline": _of_the_shares(np.asarray(places), trainer)}
 
 
-def _errors(predicted: Doubles, y: Doubles) -> dict[str, Any]:
-    error = predicted - y
-    spread = np.square(y - y.mean(axis=0)).sum(axis=0)
-    r2 = float((1 - np.square(error).sum(axis=0) / spread).mean()) if spread.all() else None
-    return {"rmse": float(np.sqrt(np.square(error).mean())), "mae": float(np.abs(error).mean()), "r2": r2}
+def _errors(y: Doubles, predicted: Array) -> dict[str, float]:
+    """What fit(metrics=...) and evaluate call by these names."""
+    return {name: METRICS[name](y, predicted) for name in ("rmse", "mae", "r2")}
 
 
 def _of_the_shares(places: Array, trainer: Trainer) -> dict[str, float]:
@@ -70,8 +68,8 @@ def score_rows(scores: dict[str, Any], part: str = "") -> list[tuple[str, str]]:
         for name, form in (("rmse", ".5g"), ("mae", ".5g")):
             beside = f"  (the mean: {base[name]:{form}})"
             rows.append((f"{part}{name.upper()}", f"{scores[name]:{form}}{beside}"))
-        r2 = "undefined: a constant target" if scores["r2"] is None else f"{scores['r2']:.4f}"
-        return [*rows, (f"{part}R2", r2)]
+        constant = "  (a constant target: 1 where it is met, else 0)" if base["r2"] == 1 else ""
+        return [*rows, (f"{part}R2", f"{scores['r2']:.4f}{constant}")]
     n = scores["samples"]
     if "accuracy" in scores:
         beside = f"; the commonest class: {base['accuracy']:.4f}" if base else ""

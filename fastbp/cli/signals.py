@@ -43,7 +43,7 @@ class Signals:
             self.waiting = True
         else:
             self.holding = True
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("" if number == signal.SIGINT else signal.Signals(number).name)
 
     @contextmanager
     def held(self) -> Iterator[None]:

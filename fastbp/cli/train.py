@@ -38,11 +38,11 @@ _OPTIMIZERS = [name for name in OPTIMIZERS if name != "lbfgs"]  # whose steps ar
 _NEEDS = {"step": "step_size", "multistep": "milestones"}  # schedules that no name alone gives
 _SCHEDULES = [name for name in SCHEDULES if name not in _NEEDS]
 _WATCHED = 0.1  # the share of the samples that is held out for the validation loss
-_FEW = 100  # samples; of fewer too few would be held out to stop by
+_FEW = 400  # samples to train on; a tenth of fewer is too few to stop by
 # Defaults, in epochs, but at least so many steps: of a small table an epoch is a step or two.
 _EPOCHS, _STEPS = 100, 3000
 _PATIENCE, _PATIENT_STEPS = 10, 200
-_FEW_EPOCHS, _FEW_STEPS = 20, 500  # where nothing is held out to stop by
+_TO_THE_END = 20  # epochs where nothing is held out to stop by
 _SPLIT_SEED = 0  # not --seed: runs with other seeds are then tested on the same samples
 # What a run that goes on has in common with the one that began it; the data has a digest.
 _SAME = ("hidden", "activation", "dropout", "norm", "residual", "loss", "optimizer", "lr", "batch_size",
@@ -103,10 +103,10 @@ def train(args: Namespace) -> int:
         print_rows(chosen.items())
         sys.stdout.flush()
 
-    start = time.perf_counter()
+    start, before = time.perf_counter(), trainer.compile_seconds
     trainer, history, earlier = _fit(args, run, trainer, checkpoint_path)
     interrupted = history.stopped == "Ctrl-C"
-    seconds = time.perf_counter() - start - trainer.compile_seconds
+    seconds = time.perf_counter() - start - (trainer.compile_seconds - before)
     with args.signals.held():
         trainer.save(model_path)
         if not interrupted:
@@ -118,8 +118,7 @@ def train(args: Namespace) -> int:
         from .report import write
 
         parts = run.raw(run.train), run.raw(run.test)
-        source = Path(args.data).name
-        write(args.report, trainer, source, chosen, dict(scored), *parts, seconds)
+        write(args.report, trainer, Path(args.data).name, chosen, dict(scored), *parts, seconds)
     picture = _picture(history.history, picture_path, f"{name}: {sizes}, {args.activation}")
     if args.json:
         result = {
@@ -300,8 +299,8 @@ def _run(args, table):
     steps = -(-rows // batch)
     if patience is None:
         patience = max(_PATIENCE, -(-_PATIENT_STEPS // steps))
-    least, most = (_EPOCHS, _STEPS) if patience else (_FEW_EPOCHS, _FEW_STEPS)
-    epochs = args.epochs or (None if args.seconds else max(least, -(-most // steps)))
+    most = max(_EPOCHS, -(-_STEPS // steps)) if patience else _TO_THE_END
+    epochs = args.epochs or (None if args.seconds else most)
     return Run(task, (train[0], train[1]), watched, test, batch, patience, epochs), split
 
 

@@ -16,8 +16,8 @@ from ..data.frames import Frame
 from ..export import described, state_dict
 from ..printing import print_rows
 from ..training.trainer import load
+from ..writing import written
 from .reading import of_a_model, placed
-from .running import whole
 from .scoring import score, score_rows
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ def predict(args: Namespace) -> int:
         else:
             _write_csv(sys.stdout, names, found)
         return 0
-    with whole(path) as place:
-        _write(place, names, found, outputs)
+    text = {"encoding": "utf-8", "newline": ""} if path.suffix in (".csv", ".tsv") else {}
+    with written(path, "w" if text else "wb", **text) as file:
+        _write(file, path.suffix, names, found, outputs)
     if args.json:
         print(json.dumps({"command": "predict", "rows": rows, "columns": names, "out": str(path)}))
     else:
@@ -98,27 +99,30 @@ def _as_it_is(column: Array) -> Array:
     return np.array([repr(v) for v in column.tolist()]) if column.dtype.kind == "f" else column
 
 
-def _write(path: Path, names: list[str], columns: list[Array], outputs: Array) -> None:
-    if path.suffix == ".npy":
-        np.save(path, outputs)
-    elif path.suffix == ".parquet":
+def _write(file: Any, suffix: str, names: list[str], columns: list[Array], outputs: Array) -> None:
+    if suffix == ".npy":
+        np.save(file, outputs)
+    elif suffix == ".parquet":
         try:
             from pyarrow import parquet, table
         except ImportError:
             raise ImportError(
                 "--out: pyarrow is needed for .parquet: pip install 'fastbp[parquet]'"
             ) from None
-        parquet.write_table(table(dict(zip(names, columns, strict=True))), path)
+        parquet.write_table(table(dict(zip(names, columns, strict=True))), file)
     else:
-        with open(path, "w", newline="", encoding="utf-8") as stream:
-            _write_csv(stream, names, columns, "\t" if path.suffix == ".tsv" else ",")
+        _write_csv(file, names, columns, "\t" if suffix == ".tsv" else ",")
 
 
 def _write_csv(stream: Any, names: list[str], columns: list[Array], delimiter: str = ",") -> None:
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
     writer.writerow(names)
+    # what is float64 is in a target's own unit: 7 digits of a time in seconds are days
+    forms = [".7g" if column.dtype == np.float32 else ".15g" for column in columns]
     for row in zip(*(column.tolist() for column in columns), strict=True):
-        writer.writerow([f"{v:.7g}" if isinstance(v, float) else v for v in row])
+        writer.writerow(
+            [format(v, form) if isinstance(v, float) else v for v, form in zip(row, forms, strict=True)]
+        )
 
 
 def evaluate(args: Namespace) -> int:
@@ -154,7 +158,7 @@ def export(args: Namespace) -> int:
     if not wanted:
         raise ValueError("export: takes --onnx, --c or --torch")
     trainer = _model(args)
-    written = {}
+    made = {}
     for name in wanted:
         suffix = {"onnx": ".onnx", "c": ".c", "torch": ".pt.safetensors"}[name]
         path = Path(getattr(args, name) or Path(args.model).with_suffix(suffix))
@@ -165,17 +169,17 @@ def export(args: Namespace) -> int:
             trainer.to_c(path)
         else:
             _write_state(trainer, path)
-        written[name] = str(path)
+        made[name] = str(path)
     if args.json:
-        print(json.dumps({"command": "export", "model": str(args.model), **written}))
+        print(json.dumps({"command": "export", "model": str(args.model), **made}))
     else:
-        print_rows(written.items())
+        print_rows(made.items())
     return 0
 
 
 def _write_state(trainer, path):
     """The state_dict of ``to_torch()`` as safetensors: no pickle, and no torch is needed."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
-    with whole(path) as place:
-        save_file(state_dict(described(trainer, link=False)), str(place))
+    with written(path) as file:
+        file.write(save(state_dict(described(trainer, link=False))))

@@ -189,4 +189,4 @@ def loss(
     full = full if link == "identity" else f"{full}-{link}"
     made = {flag: UserLoss(full, code, link, flag) for flag in (False, True)}
     LOSSES[full] = lambda ignore_nan=False: made[ignore_nan]
-    return LOSSES[full](flag("loss ignore_nan", ignore_nan))
+    return made[flag("loss ignore_nan", ignore_nan)]

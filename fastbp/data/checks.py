@@ -219,9 +219,12 @@ def check_classes(outputs: int) -> None:
 
 
 def class_targets(
-    array: Array, outputs: int, ignored: int | None = None, loss: str = "cross_entropy"
+    array: Array, outputs: int, ignored: int | None = None, loss: str = "cross_entropy", hot: bool = True
 ) -> tuple[bool, Array]:
-    """(True, labels (N, 1)) or (False, probabilities (N, outputs)); the label ``ignored`` becomes -1."""
+    """(True, labels (N, 1)) or (False, probabilities (N, outputs)); the label ``ignored`` becomes -1.
+
+    hot : whether one-hot rows are labels too.
+    """
     check_classes(outputs)
     if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind != "f":
         array = array[:, 0]
@@ -255,8 +258,8 @@ def class_targets(
             f"y: got {array[row].tolist()} in row {row}, loss {loss!r} takes rows of "
             "probabilities: 0 or more, with sum 1"
         )
-    if (array.max(axis=1) == 1).all() and np.count_nonzero(array) == len(
-        array
+    if (
+        hot and (array.max(axis=1) == 1).all() and np.count_nonzero(array) == len(array)
     ):  # one-hot: the same loss from one label a row
         return True, np.ascontiguousarray(array.argmax(axis=1).astype(np.int32)).reshape(-1, 1)
     return False, array
@@ -293,7 +296,7 @@ def weights(
 ) -> Floats | None:
     """sample_weight as a contiguous array of dtype, (N,) or, with ``targets``, (N, targets); or None.
 
-    Raises ValueError for another shape, NaN, inf, a negative weight, or only zeros.
+    Raises ValueError for another shape, NaN, inf or a negative weight.
     """
     if sample_weight is None:
         return None
@@ -304,11 +307,10 @@ def weights(
             f"sample_weight: got shape {array.shape}, takes ({rows},), one for each row of X{more}"
         )
     check_finite("sample_weight", array, np.float64)
-    if array.min() < 0 or not array.any():
-        got = array.min() if array.min() < 0 else "only zeros"
-        raise ValueError(f"sample_weight: got {got}, takes numbers from 0 on, not all 0")
+    if array.min() < 0:
+        raise ValueError(f"sample_weight: got {array.min()}, takes numbers from 0 on")
     top = array.max()
-    if not 1e-18 < top < 1e18:  # only their ratios count; float32 must hold them
+    if top and not 1e-18 < top < 1e18:  # only their ratios count; float32 must hold them
         array = array / top
     return np.ascontiguousarray(array, dtype)
 

@@ -117,9 +117,10 @@ def read(
 
 def values_of(column: Array) -> Array:
     """Those that are there of a column, as ``read`` gives it."""
-    if column.dtype.kind == "f":
-        return column[~np.isnan(column)]
-    return column[column != frames.MISSING] if column.dtype.kind == "U" else column
+    if column.dtype.kind not in "fU":
+        return column
+    lost = np.isnan(column) if column.dtype.kind == "f" else column == frames.MISSING
+    return column[~lost] if lost.any() else column
 
 
 def middle(numbers: Array) -> float:

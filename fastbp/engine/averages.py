@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import flag
@@ -25,6 +25,12 @@ def weights(trainer: AnyTrainer, ema: bool | None = None) -> Floats:
         return trainer.net.params
     copy_to_average(trainer, lambda name, _: name.startswith("running"))
     return average(trainer)
+
+
+def begin(trainer: AnyTrainer, frozen: Sequence[int]) -> None:
+    """Before the first step: the average, if one is kept, of the layers that are frozen."""
+    if trainer.steps == 0 and trainer.ema is not None:
+        copy_to_average(trainer, lambda name, k: (0 if name == "embeddings" else k) in frozen)
 
 
 def copy_to_average(trainer: AnyTrainer, chosen: Callable[[str, int], bool]) -> None:

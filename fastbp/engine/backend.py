@@ -92,6 +92,17 @@ def load(dtype: np.dtype[Any], tell: bool = True) -> tuple[Any, int]:
     return found
 
 
+def load_many(dtype: np.dtype[Any]) -> tuple[Any, int]:
+    """The compiled program for many networks of a dtype and its worker; compiled or loaded on first use."""
+    load(dtype)
+    start = time.perf_counter()
+    from ..kernels.cpu import many
+
+    found = many.load(dtype)
+    _seconds[dtype] += time.perf_counter() - start
+    return found
+
+
 def cache_place() -> str | None:
     """Folder where the machine code is kept, or None where none can be written. Compiles nothing."""
     from ..kernels import jit
@@ -164,7 +175,7 @@ class Session:
         self.params, self.slots, self.hyper = params, slots, hyper
         self.table, self.team = plan.table, Team(threads, fixed, work)
         self.work = arena(plan.work_size, params.dtype)
-        self.table[plan.coded] = [_native(int(c), params.dtype) for c in self.table[plan.coded]]
+        name_functions(plan, params.dtype)
         place = int(plan.table[codes.P_NUMBERS])
         self.work[place : place + len(plan.numbers)] = plan.numbers
         self.call = np.zeros(codes.CALL, np.int64)
@@ -197,8 +208,7 @@ class Session:
 
         offsets : of y the last so many columns, which are added to the outputs: none, or all O.
         """
-        numbers = [len(x), 0, 0, *_place(x), *_place(y), _address(weight), _address(out)]
-        self.call[codes.K_SAMPLES : codes.K_OUT + 1] = numbers
+        self.call[codes.K_SAMPLES : codes.K_OUT + 1] = data_fields(x, y, weight, out)
         self.table[codes.P_OFFSETS] = offsets
         if y is not None:
             self.table[codes.P_TARGETS] = y.shape[1] - offsets
@@ -292,8 +302,9 @@ class Session:
         """Run steps [0, steps) of the bound data in windows of about WINDOW seconds.
 
         number : updates made before step 0, or what predictions drop by. Yields (steps done, loss sum, weight
-        sum, right answers) so far after each window, and ends early, with fewer steps done, when a loss is
-        not finite. ``done`` is kept up to date, so that who is interrupted knows.
+        sum, right answers) so far after each window, and ends early, with fewer steps done, when a loss or
+        its gradient is not finite, or what an update has made of them (``lost``). ``done`` is kept up to
+        date, so that who is interrupted knows.
         """
         call, team, results = self.call, self.team, self.results
         self.done = hits = 0
@@ -356,6 +367,11 @@ class Session:
                 return
 
     @property
+    def lost(self) -> bool:
+        """Whether the last update has left parameters or slots that are not finite."""
+        return bool(self.results[codes.RESULT_LOST])
+
+    @property
     def gradient(self) -> Floats:
         """The gradient arena, laid out as the parameters; for plans that have one."""
         start = int(self.table[codes.P_GRADIENT])
@@ -382,7 +398,7 @@ class Session:
         call[codes.K_FIRST], call[codes.K_LAST] = begin, end
         if mode in (codes.TRAIN, codes.APPLY):
             _, self._constants = self.updates.window(int(call[codes.K_STEP]), begin, end)
-            call[codes.K_CONSTANTS] = _address(self._constants)
+            call[codes.K_CONSTANTS] = address(self._constants)
 
     def _go(self, mode, threads, slots=None):
         if mode in (codes.TRAIN, codes.APPLY) and self.table[codes.P_OPTIMIZER] == codes.STORE:
@@ -395,6 +411,11 @@ class Session:
     def _run(self, call, slots):
         tables = self.table, call, self.hyper
         self.run((self.params, slots, self.work), tables, self.results, self.order, self.sync)
+
+
+def name_functions(plan: Plan, dtype: np.dtype[Any]) -> None:
+    """Put addresses where a plan's table has codes of the user's own functions."""
+    plan.table[plan.coded] = [_native(int(c), dtype) for c in plan.table[plan.coded]]
 
 
 def _native(code, dtype):
@@ -410,15 +431,21 @@ def _native(code, dtype):
     return address
 
 
-def _address(array):
+def address(array: Array | None) -> int:
+    """Address of an array's first number; 0: there is none."""
     return 0 if array is None else array.__array_interface__["data"][0]
 
 
-def _place(array):
+def data_fields(x: Any, y: Array | None, weight: Array | None, out: Array | None) -> list[int]:
+    """The call's fields K_SAMPLES to K_OUT for these data."""
+    return [len(x), 0, 0, *_rows(x), *_rows(y), address(weight), address(out)]
+
+
+def _rows(array):
     """(address, dtype code, strides): how the gather finds the numbers of a 2-D array, or of what else
     data.py makes of X (sparse rows, shards)."""
     if array is None:
         return 0, 0, 0, 0
     if not isinstance(array, np.ndarray):
         return array.place()
-    return _address(array), codes.DTYPES[array.dtype.kind, array.dtype.itemsize], *array.strides
+    return address(array), codes.DTYPES[array.dtype.kind, array.dtype.itemsize], *array.strides

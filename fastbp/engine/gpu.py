@@ -207,6 +207,10 @@ class GpuSession:
                 done, loss, mass, hits = run.read()
                 if done > step:
                     run.exchange(self.gradient, combine)
+                    if not np.isfinite(self.gradient).all():  # what was combined: nothing changes
+                        self.done = step
+                        yield step, np.nan, mass, hits
+                        return
                     run.launch(step, 1, run.SECOND)
                     done, loss, mass, hits = run.read()
                 self.done = done
@@ -215,6 +219,11 @@ class GpuSession:
                     return
         finally:
             self._end_pass()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the last update has met or made numbers that are not finite."""
+        return bool(self._run.state[codes.G_BROKEN])
 
     def layer_rows(self, layer: int, rows: int) -> tuple[Floats, ...]:
         """(outputs, deltas) of a layer, each (rows, width), as the last step left them: copies."""

@@ -19,7 +19,9 @@ class History:
     weights change), "accuracy" (for classes), "val_loss", "val_accuracy" (with validation_data,
     after the epoch), metrics by their names, "seconds".
     stopped : what ended the fit before its epochs were over: "Ctrl-C", "seconds", "callback"; or "".
+    counted : share of the samples of the last epoch whose weight is not 0.
     kept : the epoch, the first being 1, whose weights early stopping took back in the end; or None.
+    error : of fit_many's networks, what fit alone would have raised; or None.
 
     >>> history = trainer.fit(X, y, epochs=3)
     >>> history.epochs, len(history.history["loss"]), history.stopped
@@ -29,12 +31,20 @@ class History:
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
         self.stopped = ""
+        self.error: FloatingPointError | None = None
         self.kept: int | None = None
+        self.counted = 1.0
 
     def append(self, **values: float) -> None:
         """Add an epoch: name=number, ..."""
         for name, value in values.items():
             self.history.setdefault(name, []).append(value)
+
+    def extend(self, columns: dict[str, list[float]]) -> None:
+        """Add epochs: {name: a number for each}."""
+        for name, values in columns.items():
+            if values:
+                self.history.setdefault(name, []).extend(values)
 
     @property
     def epochs(self) -> int:

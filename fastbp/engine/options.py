@@ -14,6 +14,7 @@ from ..kernels import codes
 
 if TYPE_CHECKING:
     from ..optimizers import Optimizer
+    from ..schedules.base import Schedule
     from ..types import Doubles, PerUpdate
     from .anytrainer import AnyTrainer
 
@@ -92,10 +93,10 @@ class Options:
         """Whether gradients are kept in memory before the update: the second path."""
         return self.clip_norm is not None or self.clip_layer_norm is not None or self.accumulate > 1
 
-    def code(self, optimizer: Optimizer) -> int:
-        """The code of the update: the optimizer's, with the terms that are wanted."""
-        full = self.l1 or self.clip_value is not None or self.ema is not None
-        return optimizer.rule + codes.FULL if full else optimizer.code
+    def code(self, optimizer: Optimizer, schedule: Schedule | None = None) -> int:
+        """The code of the update: the optimizer's, with the terms that are wanted, under a schedule."""
+        full = bool(self.l1) or self.clip_value is not None or self.ema is not None
+        return optimizer.code(full, 1.0 if schedule is None else schedule.least_momentum)
 
     def updates(self, done: int, steps: int) -> int:
         """Updates that ``done`` of ``steps`` batches make: the last ones of an epoch make one too."""

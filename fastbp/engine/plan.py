@@ -93,7 +93,7 @@ class Plan:
         rows = min(batch, codes.BLOCK_ROWS) * (VECTOR_BYTES // item)
         table[codes.P_PANEL] = codes.S_TILE + max(codes.TILE, rows)
         table[codes.P_SUMS] = table[codes.P_PANEL] + align(panel, item)
-        sums = codes.SUM_ROWS * widest if batch > codes.LONG else 0
+        sums = codes.SUM_ROWS * widest * ((batch > codes.LONG) + (batch > codes.LONGER))
         table[codes.P_SCRATCH_SIZE] = table[codes.P_SUMS] + align(sums, item)
         table[codes.P_SCRATCH] = place.take(threads * table[codes.P_SCRATCH_SIZE])
         if gradient:
@@ -154,6 +154,7 @@ class Plan:
             at += codes.RUN_COLUMNS
         x = net.layers[0][0] - sum(w for _, _, w in net.embedded)
         for (column, categories, w), (start, ld) in zip(net.embedded, net.tables, strict=True):
-            gradient = place.take(categories * ld)
+            parts = 1 + (batch > max(codes.EMBEDDED_ROWS, categories))
+            gradient = place.take(parts * categories * ld)
             table[at : at + codes.EMBEDDING_COLUMNS] = column, categories, w, x, start, ld, gradient
             at, x = at + codes.EMBEDDING_COLUMNS, x + w

@@ -105,21 +105,41 @@ class Rates:
                 "can be changed; takes False"
             )
 
-    def epoch(self) -> Updates:
-        """The Updates of the epoch that has begun."""
+    def epoch(self, ahead: int = 0) -> Updates:
+        """The Updates of the epoch that has begun; ahead : of a later one, after so many."""
         trainer, plan = self.trainer, self.schedule
         if plan is None:
             return Updates.of(trainer)
-        t, total = self._times()
+        t, total = self._times(ahead)
         with trainer.turns.calling("the schedule"):
             rates = plan.rates(t, trainer.optimizer.lr, total)
         lr = self._checked(rates) * trainer.lr_scale
         return Updates.of(trainer, lr, plan.momenta(t, total) if plan.cycles_momentum else None)
 
-    def _times(self):
+    def constants(self, epochs: int, steps: int, shared: dict[Any, Doubles]) -> Doubles:
+        """(updates, codes.CONSTANTS): of the updates of so many epochs, of ``steps`` batches each.
+
+        shared : keeps what other networks' are, too: without a schedule they depend on few numbers.
+        """
+        number = self.trainer.steps
+        if self.schedule is not None:
+            parts = [
+                self.epoch(k).window(number + k * self.updates, 0, steps)[1][: self.updates]
+                for k in range(epochs)
+            ]
+            return np.concatenate(parts)
+        made = self.epoch()
+        rule = type(made.optimizer), *vars(made.optimizer).items()
+        key = (rule, repr(made.options), made.lr, epochs, self.updates, number)
+        if key not in shared:
+            rows = epochs * self.updates * made.options.accumulate
+            shared[key] = made.window(number, 0, rows)[1]
+        return shared[key]
+
+    def _times(self, ahead):
         """(the times of the epoch's updates, when the schedule ends), both since it began."""
         plan, trainer, total = self.schedule, self.trainer, self.schedule.total
-        steps, epochs = trainer.steps, trainer.epochs - self.counted
+        steps, epochs = trainer.steps + ahead * self.updates, trainer.epochs - self.counted + ahead
         if plan.ends and total is None:
             steps, epochs = steps - self.begin[0], epochs - self.begin[1]
             total = trainer.planned_steps if self.timed else self.epochs * self.updates

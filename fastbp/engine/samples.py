@@ -27,17 +27,23 @@ NOTHING = Behind()
 
 class Samples(NamedTuple):
     """X as ``features`` gives it; the loss's code for y; y (N, targets); weight (N,), one for each target
-    (N, targets), or None; offset (N, outputs), which is added to the outputs, or None."""
+    (N, targets), or None; offset (N, outputs), which is added to the outputs, or None; places (n,) int32, the
+    rows that are meant, or None for all."""
 
     X: Any
     code: int
     y: Array
     weight: Floats | None = None
     offset: Floats | None = None
+    places: Array | None = None
 
     @property
     def rows(self) -> int:
-        return len(self.X)
+        return len(self.X if self.places is None else self.places)
+
+    def packed(self) -> Samples:
+        """The same with all rows meant: a copy of those that are."""
+        return self if self.places is None else self._replace(places=None).part(self.places)
 
     @property
     def scored(self) -> bool:
@@ -108,7 +114,10 @@ def in_own_units(trainer: AnyTrainer, z: Any, linked: bool = True) -> Any:
 
 
 def features(trainer: AnyTrainer, X: Features, finite: bool = True) -> Any:
-    """X as the program reads it: prepared, and by name where the trainer was fitted on names."""
+    """X as the program reads it: prepared, and by name where the trainer was fitted on names. X may be
+    Samples, which are."""
+    if isinstance(X, Samples):
+        return X.X
     if trainer.preparation is not None:
         if trainer.columns is not None and trainer.preparation.names is None:  # who has them takes by name
             X = checks.by_name(X, trainer.columns)
@@ -145,6 +154,8 @@ def samples(
     trainer: AnyTrainer, X: Features, y: Any, sample_weight: SampleWeight = None, offset: Offset = None
 ) -> Samples:
     """The Samples of a trainer's arguments; see data/checks.py for what is raised."""
+    if isinstance(X, Samples):
+        return X
     rows, loss, outputs, dtype = features(trainer, X), trainer.loss, trainer.net.sizes[-1], trainer.net.dtype
     if trainer.preparation is not None:
         y = trainer.preparation.targets(y)

@@ -11,6 +11,7 @@ from ..custom import functions
 from ..data import checks
 from ..kernels import codes
 from ..network.gradients import Gradients
+from ..schedules import schedule
 from . import backend, parallel
 from .options import Options
 from .plan import Plan
@@ -44,7 +45,7 @@ def open_session(
     threads = threads or parallel.most_threads(net, batch, trainer.threads)
     code = functions.weighed(code) if behind.weights else code
     plan = Plan(
-        net, code, options.code(trainer.optimizer), batch, threads, second, frozen,
+        net, code, update_code(trainer), batch, threads, second, frozen,
         trainer.loss.numbers(net.sizes[-1]), options.ema is not None, 1 + sum(behind), seeks,
     )  # fmt: skip
     session = backend.open_session(
@@ -53,6 +54,36 @@ def open_session(
     )  # fmt: skip
     session.updates = Updates.of(trainer)
     return session
+
+
+def update_code(trainer: AnyTrainer) -> int:
+    """The code of a trainer's update."""
+    return Options.of(trainer).code(trainer.optimizer, schedule(trainer.schedule))
+
+
+def frozen(trainer: AnyTrainer) -> tuple[int, ...]:
+    """Numbers of the layers that stay as they are: frozen ones, and those whose factor of the rate is 0."""
+    factors = Options.of(trainer).lr_factors or ()
+    return tuple(sorted({*trainer.net.frozen, *(k for k, factor in enumerate(factors) if factor == 0)}))
+
+
+def check(trainer: AnyTrainer) -> None:
+    """Raises ValueError where nothing can train, or not so."""
+    if len(frozen(trainer)) == len(trainer.net.layers):
+        raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
+    every = Options.of(trainer).accumulate
+    if trainer.gradient_hook is not None and every > 1:
+        raise ValueError(f"accumulate: got {every} beside a gradient_hook, takes 1")
+
+
+def check_slots(trainer: AnyTrainer) -> None:
+    """Raises ValueError for an optimizer that needs other arrays than the trainer has."""
+    slots = Options.of(trainer).slots(trainer.optimizer)
+    if trainer.slots.size != slots * trainer.net.params.size:
+        raise ValueError(
+            f"optimizer: {trainer.optimizer} keeps {slots} numbers per parameter (with the average of "
+            "ema), not what this trainer began with; takes a new Trainer"
+        )
 
 
 def hyper(trainer: AnyTrainer) -> Doubles:
@@ -69,14 +100,20 @@ def bind(trainer: AnyTrainer, session: Any, samples: Samples) -> float:
         counted: Any = samples.weight
         y, made = samples.weighed(outputs, dtype)
     else:
-        y, made = samples.y, trainer.loss.weights(samples.weight, samples.y, samples.code)
-        if made is not samples.weight:
-            made = checks.weights(made, samples.rows, dtype)
-        counted = made
+        counted = made = loss_weights(trainer, samples)
+        y = samples.y
     if samples.offset is not None:
         y, count = np.hstack([y.astype(dtype), samples.offset]), outputs
     session.bind(samples.X, y, made, offsets=count)
     return 1.0 if counted is None else np.count_nonzero(counted) / counted.size
+
+
+def loss_weights(trainer: AnyTrainer, samples: Samples) -> Any:
+    """The weights of samples as the loss has them: (N,), or None."""
+    made = trainer.loss.weights(samples.weight, samples.y, samples.code)
+    if made is not samples.weight:
+        made = checks.weights(made, samples.rows, trainer.net.dtype)
+    return made
 
 
 def training_windows(
@@ -99,3 +136,18 @@ def training_windows(
             turns.place = outer
 
     return session.combined(steps, before, combine)
+
+
+def divergence(trainer: AnyTrainer, lost: bool, loss: float, step: str) -> FloatingPointError:
+    """What to raise where a pass of training has ended early, with this loss, in ``step`` (in words). lost :
+    whether that step has changed weights."""
+    advice = f"try a lower lr (now {trainer.optimizer.lr}), standardised inputs, clip_norm, or float64"
+    if lost:
+        return FloatingPointError(
+            f"weights: {step} made numbers that are not finite of them, or of what the optimizer keeps; "
+            f"what they were before is lost: go on from a saved model, and {advice}"
+        )
+    return FloatingPointError(
+        f"loss: became {loss} (it or its gradient) in {step}; the weights are as before that step. Takes a "
+        f"finite loss: {advice}"
+    )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -130,20 +131,21 @@ def check_text(where: str, column: Array, lines: Lines) -> None:
             f"{where}: {values[0]!r} may begin with the day or the month; takes --dates dmy or mdy, or --text"
         )
     some = values[:: -(-len(values) // _LOOKED_AT)]
-    for kind in ("number", "date"):
-        if 2 * sum(_kind(value) == kind for value in some) >= len(some):
-            row = next(i for i, v in enumerate(column.tolist()) if v != MISSING and _kind(v) != kind)
+    ways = Counter(way for value in some if (way := _way(value)) is not None)
+    for dates in (False, True):
+        alike = Counter({way: n for way, n in ways.items() if bool(way.order) == dates})
+        if 2 * alike.total() >= len(some):
+            (way, _), *_ = alike.most_common(1)
+            row = next(i for i, v in enumerate(column.tolist()) if v != MISSING and not way.knows(v))
             raise ValueError(
-                f"{where}, line {lines[row]}: {_short(column[row].item())} is not a {kind} as most of the "
-                f"column is; takes {kind}s written alike (--na: what means missing; --text: categories)"
+                f"{where}, line {lines[row]}: {_short(column[row].item())} among {way}; takes them written "
+                "alike throughout (--na: what means missing; --text: categories)"
             )
 
 
-def _kind(value: str) -> str:
-    way = written([value])
-    if number(value) is not None or (way is not None and not way.order):
-        return "number"
-    return "date" if way is not None or doubtful([value]) else ""
+def _way(value: str) -> Written | None:
+    """How one value is written, where it is a number or a date; the day first where nobody knows."""
+    return Written("dmy") if doubtful([value]) else written([value])
 
 
 # --- the target

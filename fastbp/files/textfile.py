@@ -118,10 +118,10 @@ class TextTable:
                 for line in text:
                     line, first = line.removeprefix("\ufeff") if first else line, False
                     yield "\n" if comment and line.startswith(comment) else line
-            except UnicodeDecodeError as error:
+            except UnicodeError as error:
                 raise ValueError(f"{self.source}: {self._undecodable(error)}") from error
 
-    def _undecodable(self, error: UnicodeDecodeError) -> str:
+    def _undecodable(self, error: UnicodeError) -> str:
         """Where the first bytes are that are no text: the decoder counts from some buffer's start."""
         hint = (
             "--encoding cp1252 if Windows wrote it" if self.encoding == "utf-8" else "--encoding says which"
@@ -134,7 +134,7 @@ class TextTable:
                     if not self.encoding.startswith(("utf-16", "utf-32")):  # whose lines no byte ends
                         bad = line[here.start : here.start + 1].hex()
                         return f"line {number} is not {self.encoding.upper()} text (byte {bad}); {hint}"
-        return f"not {self.encoding.upper()} text ({error.reason}); {hint}"
+        return f"not {self.encoding.upper()} text ({getattr(error, 'reason', error)}); {hint}"
 
     def lines(self) -> Iterator[Line]:
         """(line number, cells) of each line that is not blank, from the start."""

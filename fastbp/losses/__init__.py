@@ -71,7 +71,10 @@ class CrossEntropy(Loss):
         return (1.0 - smooth, smooth / outputs), weights
 
     def targets(self, array: Array, outputs: int) -> tuple[int, Array]:
-        labels, array = checks.class_targets(array, outputs, self.ignore_index)
+        # with class weights labels are divided by the sum of theirs, rows of probabilities by their number,
+        # as in torch: what a batch happens to hold must not decide
+        hot = self.class_weight is None
+        labels, array = checks.class_targets(array, outputs, self.ignore_index, hot=hot)
         if labels:
             return codes.SMOOTH_CROSS_ENTROPY if self.label_smoothing else codes.CROSS_ENTROPY, array
         plain = not self.label_smoothing and self.class_weight is None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ..errors import named, unknown
+from ..errors import flag, named, unknown
 from ..metrics import direction
 from .base import Schedule
 
@@ -198,9 +198,17 @@ class OneCycle(Schedule):
 
     ends = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        flag("OneCycle cycle_momentum", self.cycle_momentum)
+
     @property
     def cycles_momentum(self) -> bool:  # type: ignore[override]  # read as the attribute of the others is
         return self.cycle_momentum
+
+    @property
+    def least_momentum(self) -> float:  # type: ignore[override]  # read as the attribute of the others is
+        return min(self.base_momentum, self.max_momentum) if self.cycle_momentum else 1.0
 
     def _way(self, t: Array, total: int, low: float, top: float, end: float) -> Doubles:
         peak, last = self.pct_start * total - 1, total - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from ..errors import ABOVE_0, BETWEEN_0_AND_1, FROM_0, flag, number
+from ..errors import ABOVE_0, BETWEEN_0_AND_1, FROM_0, number
 from ..printing import Called
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Schedule(Called):
     total: int | None = None
     ends = False  # whether it is made for a stretch of time: total, or one fit
     cycles_momentum = False
+    least_momentum = 1.0  # that it sets
     if TYPE_CHECKING:
         momenta: Callable[[Array, Any], Doubles]  # of those that do, which say what it is
 
@@ -56,8 +57,6 @@ class Schedule(Called):
             name, value = field.name, getattr(self, field.name)
             if name in _CHECKS and not (value is None and name in _OPTIONAL):
                 number(f"{type(self).__name__} {name}", value, *_CHECKS[name])
-        if hasattr(self, "cycle_momentum"):
-            flag(f"{type(self).__name__} cycle_momentum", self.cycle_momentum)
         if self.by not in ("step", "epoch", "sample"):
             raise ValueError(f"{type(self).__name__} by: got {self.by!r}, takes 'step' or 'epoch'")
 

@@ -6,5 +6,6 @@ Needs scikit-learn (the extra ``sklearn``); ``import fastbp`` does not.
 from .autoencoder import MLPAutoencoder
 from .supervised import MLPClassifier, MLPRegressor
 from .tabular import TabularPreprocessor
+from .together import together
 
-__all__ = ["MLPAutoencoder", "MLPClassifier", "MLPRegressor", "TabularPreprocessor"]
+__all__ = ["MLPAutoencoder", "MLPClassifier", "MLPRegressor", "TabularPreprocessor", "together"]

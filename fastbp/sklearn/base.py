@@ -362,7 +362,7 @@ class Estimator(Saving, BaseEstimator):
     def _fit_stochastic(self, X, y, weight, held_out, incremental, random):
         if self._p.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        rows, validation_data = X.shape[0], held_out
+        validation_data = held_out
         if validation_data is not None and self.validation_loss_curve_ is None:
             self.validation_loss_curve_ = []
         if self._p.early_stopping and held_out is None:
@@ -372,7 +372,7 @@ class Estimator(Saving, BaseEstimator):
             self, self._trainer, self._p, lr=self._first_lr, scale=self._scales()[1],
             shift=self._constant(y, weight), penalty=self._penalty, squares=self._squares,
             held_shift=0.0 if validation_data is None else self._constant(*validation_data[1:]),
-            score=self._score_of, stalled=self._no_improvement_count, seen=rows, rows=X.shape[0],
+            score=self._score_of, stalled=self._no_improvement_count, rows=X.shape[0],
             held_out=held_out,
         )  # fmt: skip
         y = self._softened(y)

@@ -17,8 +17,7 @@ class BetweenEpochs(Callback):
     estimator : whose records they are. p : the parameters that hold for this fit. lr : of the solver. scale,
     shift, held_shift : from the Trainer's loss, of the training and of validation_data, to scikit-learn's.
     penalty : of an epoch, for each of squares(). score : of (predictions, targets, weights). stalled : epochs
-    in a row without an improvement by tol. seen : samples that t_ counts an epoch; rows : samples trained
-    on; held_out : (X, y, weight) or None.
+    in a row without an improvement by tol. rows : samples trained on; held_out : (X, y, weight) or None.
     """
 
     def __init__(
@@ -35,13 +34,12 @@ class BetweenEpochs(Callback):
         squares: Callable[[], float],
         score: Callable[..., float],
         stalled: int,
-        seen: int,
         rows: int,
         held_out: Any,
     ) -> None:
         self.estimator, self.trainer, self.p, self.first_lr = estimator, trainer, p, lr
         self.scale, self.shift, self.held_shift, self.score = scale, shift, held_shift, score
-        self.stalled, self.seen, self.held_out = stalled, seen, held_out
+        self.stalled, self.rows, self.held_out = stalled, rows, held_out
         self.converged = False
         self.lr_unit = lr / p.learning_rate_init if p.optimizer is None else 1.0
         # learning_rate, the schedule, is for solver="sgd" and the user's own optimizer
@@ -64,7 +62,7 @@ class BetweenEpochs(Callback):
             share = (self.batches - 1) / (2 * self.batches)
             loss += self.penalty * (before + (self.squares - before) * share)
         estimator.n_iter_ += 1
-        estimator.t_ += self.seen
+        estimator.t_ += self.rows
         estimator.loss_ = loss
         estimator.loss_curve_.append(loss)
         if p.verbose:

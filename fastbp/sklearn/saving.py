@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from ..data.columns import Dates
+from ..data.written import Written
 from ..engine.devices import device as checked_device
 from ..export import cfile, described, onnxfile
 from ..losses import Loss
@@ -26,10 +28,8 @@ if TYPE_CHECKING:
 
 _KINDS = "biufUO"  # of arrays: labels, names, numbers
 _MADE_ANEW = ("_p", "_trainer")  # from the parameters; from the rest of the file
-_RECORDS: tuple[type, ...] = (
-    TabularPreprocessor,
-    ChosenLoss,
-)  # of attributes that ``_plain`` takes
+# of attributes that ``_plain`` takes
+_RECORDS: tuple[type, ...] = (TabularPreprocessor, tabular.Column, Dates, Written, ChosenLoss)
 
 T = TypeVar("T", bound="Saving")
 

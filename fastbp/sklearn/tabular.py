@@ -99,7 +99,7 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
         _check_feature_names(self, X, reset=True)
         self.n_features_in_ = len(table.names)
         self.left_out_: dict[str, str] = {}
-        self.columns_: list[_Column] = []
+        self.columns_: list[Column] = []
         for place, (name, raw) in enumerate(zip(table.names, table.columns, strict=True)):
             column, way, dates = columns.learn(raw, name in table.declared)
             _check_finite(name, column)
@@ -107,7 +107,7 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
             if why and not (columns.values_of(column).size and {name, place} & set(self.keep)):
                 self.left_out_[name] = why
             else:
-                self.columns_.append(_Column.learn(place, name, column, way, dates))
+                self.columns_.append(Column.learn(place, name, column, way, dates))
         said = "; ".join(f"{name!r} ({why})" for name, why in self.left_out_.items())
         if not self.columns_:
             raise ValueError(f"X: no column is left: {said}; {_KEEP}")
@@ -154,7 +154,7 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     """How one column becomes numbers: as ``columns.read`` needs it, categories or dates, else as it is."""
 
     place: int
@@ -165,7 +165,7 @@ class _Column:
     missing: bool
 
     @classmethod
-    def learn(cls, place: int, name: str, column: Array, way: Written | None, dates: bool) -> _Column:
+    def learn(cls, place: int, name: str, column: Array, way: Written | None, dates: bool) -> Column:
         there = columns.values_of(column)
         if column.dtype.kind == "U":
             return cls(place, name, way, columns.categories(there, MAX_CATEGORIES)[0], None, False)

@@ -11,6 +11,7 @@ from ..custom import functions
 from ..data import checks
 from ..engine import sessions
 from ..engine.samples import Behind, features, offsets, own_scale
+from ..errors import flag
 from ..kernels import codes
 from ..network.gradients import Gradients
 from ..network.layout import arena
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 def loss_code(trainer: AnyTrainer, link: bool) -> int:
     """The code of the loss whose targets are gradients of what predict gives, or, without link, forward."""
-    return functions.pulled(trainer.loss.link_code(trainer.net.sizes[-1]) if link else None)
+    linked = flag("link", link)
+    return functions.pulled(trainer.loss.link_code(trainer.net.sizes[-1]) if linked else None)
 
 
 def open_session(trainer: AnyTrainer, batch: int, code: int) -> Any:

@@ -240,15 +240,16 @@ def _names(names):
 
 
 def _preparation(tensors, parts):
-    if parts.preparation is None:
+    config, sizes = parts.preparation, parts.net["sizes"]
+    if config is None:
         return None
+    outputs = sizes[-1] if config["classes"] is not None else parts.loss.width(sizes[-1])
     found = {
         name.removeprefix(_PREPARATION): array
         for name, array in tensors.items()
         if name.startswith(_PREPARATION)
     }
-    inputs, *_, outputs = parts.net["sizes"]
-    return Preparation.restore(parts.preparation, found, inputs, parts.loss.width(outputs))
+    return Preparation.restore(config, found, sizes[0], outputs)
 
 
 def _count(number):

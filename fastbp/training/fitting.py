@@ -36,13 +36,15 @@ _last_interrupt = [-np.inf]
 def interrupted(history: History, steps: int, write: Callable[[str], object]) -> None:
     """A Ctrl-C ends a fit, says so, and the program goes on; called while KeyboardInterrupt is handled.
 
-    One that comes soon after another is raised: who stands in a loop of fits wants to leave the loop.
+    A KeyboardInterrupt("SIGTERM") is said by that name. One that comes soon after another is raised: who
+    stands in a loop of fits wants to leave the loop.
     """
     history.stopped, before = "Ctrl-C", _last_interrupt[0]
     _last_interrupt[0] = time.monotonic()
     if _last_interrupt[0] - before < TWICE:
         raise
-    write(f"fit: stopped by Ctrl-C after {steps:,} steps in all; the model keeps what it has learned")
+    name = str(sys.exc_info()[1]) or "Ctrl-C"
+    write(f"fit: stopped by {name} after {steps:,} steps in all; the model keeps what it has learned")
 
 
 @dataclass
@@ -60,36 +62,40 @@ class Fit:
     shuffle: bool
     drop_last: bool
     verbose: Verbose
+    # (Samples, metrics) -> the scores of validation samples; those of the training, without the loss
+    evaluate: Any = None
+    measure: Any = None
 
     def __post_init__(self):
         self.quiet = any(isinstance(c, TerminateOnNaN) for c in self.callbacks)
         trainer, rows = self.trainer, self.samples.rows
         self.rows = rows // self.batch * self.batch if self.drop_last else rows  # of an epoch
-        self.steps = -(-self.rows // self.batch)
-        self.updates = Options.of(trainer).updates(self.steps, self.steps)
+        self.steps, self.epoch, self.history = -(-self.rows // self.batch), 0, History()
+        self.options = Options.of(trainer)
+        self.updates = self.options.updates(self.steps, self.steps)
         if isinstance(trainer.optimizer, LBFGS):
             self.way = lbfgs.prepare(self)
         else:
             self.way = self._epochs
             self.rates = Rates(trainer, self.epochs, self.updates, self.rows, self.seconds)
 
-    def run(
-        self, session: Any, evaluate: Callable[..., Logs], measure: Callable[..., Logs], last: bool = True
-    ) -> History:
-        """Train on ``session``; evaluate(Samples, metrics) scores the validation samples, measure(Samples,
-        metrics), without the loss, those of the training. last : no step follows that would notice what the
-        last one did. Returns History."""
-        trainer, self.evaluate, self.measure = self.trainer, evaluate, measure
-        trainer.history = self.history = History()
-        trainer.stop_training = False
-        for callback in self.callbacks:
-            callback.trainer = trainer
+    @property
+    def joins(self) -> bool:
+        """Whether it can be trained among many, by one thread, Python not between its steps."""
+        trainer = self.trainer
+        alone = isinstance(trainer.optimizer, LBFGS) or trainer.gradient_hook is not None
+        behind = any(given is not None and any(given.behind) for given in (self.samples, self.validation))
+        alone = alone or behind or self.drop_last
+        return trainer.device == "cpu" and not alone
+
+    def run(self, session: Any, last: bool = True) -> History:
+        """Train on ``session``. last : no step follows that would notice what the last one did. Returns
+        History."""
+        trainer = self.trainer
         with Progress(self.epochs, self.rows, self.seconds, self.verbose) as self.progress:
             try:
-                self.share = sessions.bind(trainer, session, self.samples)
-                self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
-                self._plan(trainer.steps)
-                self.tell("on_train_begin")
+                self.share = self.history.counted = sessions.bind(trainer, session, self.samples)
+                self.begin()
                 self.way(session)
             except KeyboardInterrupt:
                 interrupted(self.history, trainer.steps, self.progress.write)
@@ -100,21 +106,34 @@ class Fit:
             self.tell("on_train_end")
         return self.history
 
+    def begin(self) -> None:
+        """The history, the clocks and the callbacks at their start."""
+        trainer = self.trainer
+        trainer.history, trainer.stop_training = self.history, False
+        for callback in self.callbacks:
+            callback.trainer = trainer
+        self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
+        self._plan(trainer.steps)
+        self.tell("on_train_begin")
+
+    def finish(self, logs: Logs) -> None:
+        """An epoch is over, of which ``logs`` is the record."""
+        if any(isinstance(c, ModelCheckpoint) for c in self.callbacks):
+            check_weights(self.trainer, self.quiet)  # before what is written replaces what was good
+        self.rates.after_epoch(logs)
+        self.tell("on_epoch_end", self.epoch, logs)
+        self.history.append(**logs)
+        self.epoch += 1
+
     def _epochs(self, session):
-        trainer, epoch = self.trainer, 0
-        while epoch != self.epochs and not trainer.stop_training:
+        trainer = self.trainer
+        while self.epoch != self.epochs and not trainer.stop_training:
             began = time.perf_counter()
-            self.tell("on_epoch_begin", epoch, {})
+            self.tell("on_epoch_begin", self.epoch, {})
             with trainer.turns.state:
-                logs = self._train(session, epoch)
-            logs = self.measured(logs, began)
-            if any(isinstance(c, ModelCheckpoint) for c in self.callbacks):
-                check_weights(trainer, self.quiet)  # before what is written replaces what was good
-            self.rates.after_epoch(logs)
-            self.tell("on_epoch_end", epoch, logs)
-            self.history.append(**logs)
-            epoch += 1
-            if self.seconds is not None and self._left() <= 0:
+                logs = self._train(session, self.epoch)
+            self.finish(self.measured(logs, began))
+            if self.seconds is not None and self.left() <= 0:
                 self.history.stopped = "seconds"
                 return
         if trainer.stop_training:
@@ -140,7 +159,7 @@ class Fit:
             session.shuffle(trainer.seed, trainer.epochs)
         session.limit(rows)
         if self.drop_last:
-            self.share = self._share(session)
+            self.share = self.history.counted = self._share(session)
         trainer.epochs += 1
         self._set_rates(session)
         before, session.done, scores = trainer.steps, 0, self.samples.scored
@@ -156,11 +175,12 @@ class Fit:
                 if self.seconds is not None and np.isfinite(loss):
                     self._plan(before + options.updates(done, self.steps))
                     self._set_rates(session)
-                    if self._left() <= 0:
+                    if self.left() <= 0:
                         break
             else:
                 if done < self.steps:
-                    return self.diverged(loss, epoch, done)
+                    where = f"step {done + 1} of epoch {epoch + 1} of this fit"
+                    return self.diverged(sessions.divergence(trainer, session.lost, loss, where))
         finally:
             trainer.steps = before + options.updates(session.done, self.steps)
         logs = {"loss": float(loss / mass) if mass else 0.0}
@@ -182,9 +202,10 @@ class Fit:
         session.hyper[:] = sessions.hyper(self.trainer)
         session.updates = self.rates.epoch()
 
-    def _left(self):
+    def left(self) -> float:
         """Seconds that are left for steps: a validation as long as the last one is to come."""
-        return self.seconds - self.reserve - (time.perf_counter() - self.began)
+        most = np.inf if self.seconds is None else self.seconds
+        return most - self.reserve - (time.perf_counter() - self.began)
 
     def _plan(self, done):
         """Set ``planned_steps``: of the whole fit, by the rate so far, validation and all included."""
@@ -196,13 +217,10 @@ class Fit:
             most = likely if most is None else min(most, likely)
         self.trainer.first_step, self.trainer.planned_steps = self.first, most
 
-    def diverged(self, loss: float, epoch: int, step: int) -> Logs:
+    def diverged(self, error: FloatingPointError) -> Logs:
         if self.quiet:
             return {"loss": float("nan")}
-        raise FloatingPointError(
-            f"loss: became {loss} (it or its gradient's norm) in step {step + 1} of epoch {epoch + 1} of "
-            f"this fit; the weights are as before that step. Takes a finite loss: {_remedies(self.trainer)}"
-        )
+        raise error
 
     def tell(self, what: str, *arguments: Any) -> None:
         for callback in self.callbacks:
@@ -260,10 +278,9 @@ def prepare(
         given, validation = given.part(slice(start)), given.part(slice(start, None))
     elif validation_data is not None:
         validation = samples(trainer, *parts_of("validation_data", validation_data))
-    if verbose not in (0, 1, True, False, "auto"):
-        raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
+    check_verbose(verbose)
     functions = metrics.table(metric_names, getattr(trainer.loss, "quantiles", None))
-    told = _callbacks(callbacks, early_stopping, validation)
+    told = callbacks_of(callbacks, early_stopping, validation)
     batch = min(whole("batch_size", trainer.batch_size), given.rows)
     used = given.rows // batch * batch if flag("drop_last", drop_last) else given.rows
     checks.check_batches(trainer.net.norms, batch, used)
@@ -271,6 +288,24 @@ def prepare(
     return Fit(
         trainer, given, batch, epochs, seconds, validation, functions, told, shuffle, drop_last, verbose
     )
+
+
+def check_verbose(verbose: Any) -> None:
+    """Raises ValueError for what is no choice of a bar."""
+    if verbose not in (0, 1, True, False, "auto"):
+        raise ValueError(f"verbose: got {verbose!r}, takes 0, 1 or 'auto'")
+
+
+def check_counted(fit: Fit) -> None:
+    """Raises ValueError where no sample of a fit counts."""
+    given = fit.samples
+    if given.weight is not None and not given.weight.any():
+        raise ValueError("sample_weight: got only zeros, takes at least one above 0")
+    if given.by_output:
+        return
+    made = fit.trainer.loss.weights(given.weight, given.y, given.code)
+    if made is not None and not np.any(made):
+        raise ValueError("y: got only labels that count for nothing, takes some that have a weight")
 
 
 def split(share: float, rows: int) -> int:
@@ -294,7 +329,8 @@ def parts_of(name: str, item: Any, what: str = "", kind: type[Exception] = Value
     return (*item, None, None)[:4]
 
 
-def _callbacks(callbacks: Any, early_stopping: Any, validation: Samples | None) -> list[Callback]:
+def callbacks_of(callbacks: Any, early_stopping: Any, validation: Samples | None) -> list[Callback]:
+    """The callbacks of a fit, with that of ``early_stopping``, checked."""
     found: list[Any] = [callbacks] if isinstance(callbacks, Callback) else list(callbacks or ())
     for callback in found:
         if not isinstance(callback, Callback):

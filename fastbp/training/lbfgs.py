@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..engine.options import Options
+from ..engine.sessions import divergence
 from .objective import Objective
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Penalised:
         self.loss, gradient = self.evaluate()
         self.x = x.copy()
         penalised = self.loss + 0.5 * float(self.decay @ (x * x))
-        if not np.isfinite(penalised):
+        if not (np.isfinite(penalised) and np.isfinite(gradient).all()):
             raise FloatingPointError
         return penalised, gradient + self.decay * x
 
@@ -109,4 +110,5 @@ def _run(fit, minimize):
         finally:  # a line search may have been interrupted far out
             trainer.net.params[:] = accepted
     if diverged:
-        fit.diverged(objective.loss, fit.history.epochs, 0)
+        where = f"step 1 of epoch {fit.history.epochs + 1} of this fit"
+        fit.diverged(divergence(trainer, objective.evaluate.session.lost, objective.loss, where))

@@ -34,4 +34,4 @@ class Objective:
 
     def __call__(self) -> tuple[float, Doubles]:
         [(_, loss, mass, self.hits)] = self.session.windows(codes.GRADIENTS, 1)
-        return float(loss / mass), self.gradient.astype(np.float64)
+        return float(loss / mass) if mass else 0.0, self.gradient.astype(np.float64)

@@ -65,7 +65,7 @@ def _epochs(trainer, batches, epochs, validation_data, verbose, others, ahead, h
     backend.ready(trainer.device, trainer.net.dtype, tell=bool(verbose))
     first = trainer.epochs
     for epoch in range(epochs):
-        began, rows = time.perf_counter(), 0
+        began, rows, counted = time.perf_counter(), 0, 0.0
         sums = {"loss": 0.0}
         made: Any = batches() if callable(batches) else batches
         for item in read_ahead(_fed(trainer, made), ahead):
@@ -75,8 +75,8 @@ def _epochs(trainer, batches, epochs, validation_data, verbose, others, ahead, h
                 history.stopped = done.stopped
                 break
             record = done.history
-            count = len(y)
-            rows += count
+            count = len(y) * done.counted
+            rows, counted = rows + len(y), counted + count
             for name in ("loss", "accuracy"):
                 if name in record:
                     sums[name] = sums.get(name, 0.0) + count * record[name][0]
@@ -86,7 +86,7 @@ def _epochs(trainer, batches, epochs, validation_data, verbose, others, ahead, h
         if not rows:
             raise ValueError("X: got a stream without batches, takes one or more")
         check_weights(trainer)
-        record = {name: value / rows for name, value in sums.items()}
+        record = {name: value / counted if counted else 0.0 for name, value in sums.items()}
         if validation_data is not None:
             X, y, weight, offset = parts_of("validation_data", validation_data)
             found = trainer.evaluate(X, y, weight, offset=offset)

@@ -28,7 +28,7 @@ from ..optimizers import optimizer as make_optimizer
 from ..printing import call, html_table
 from ..schedules import schedule as make_schedule
 from ..writing import written
-from . import backwards, checkpoint, fitting, stream
+from . import backwards, checkpoint, fitting, gathering, stream
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         Verbose,
     )
 
+ROOM = 4096  # rows that a session has room for, where batches are so large, before so many come
 INFERENCE_BATCH = 256  # rows at once in evaluate and predict; the results do not depend on it
 
 
@@ -249,13 +250,18 @@ class Trainer:
                         self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
                         early_stopping, shuffle, drop_last, sample_weight, offset, verbose,
                     )  # fmt: skip
+                    if not outer[1]:  # an item of a stream may count for nothing
+                        fitting.check_counted(fit)
                 except BaseException:
                     self.columns = before
                     raise
                 backend.ready(self.device, self.net.dtype, tell=bool(verbose))
+                fit.evaluate, fit.measure, task = self._evaluate, self._measured, gathering.present()
+                if task is not None and fit.joins:
+                    return task.wait_for(fit)
                 with turns.state:
                     session = self._session("train", fit.batch, fit.samples.behind)
-                return fit.run(session, self._evaluate, self._measured, not outer[1])
+                return fit.run(session, not outer[1])
             finally:
                 turns.owner, turns.method, turns.place = outer
                 if not outer[1]:
@@ -296,10 +302,10 @@ class Trainer:
                 before, self.columns = self.columns, self._names(X)
                 try:
                     given = samples(self, X, y, sample_weight, offset)
-                    batch = self.batch_size
-                    if method == "train_on_batch":  # a session with room for all that came so far
-                        kept = self._sessions.get(method)
-                        batch = max(given.rows, batch, kept.shape[0] if kept else 0)
+                    # a session with room for all that came so far, however large a batch may be
+                    kept = self._sessions.get(method)
+                    room = max(given.rows, min(self.batch_size, ROOM), kept.shape[0] if kept else 0)
+                    batch = room if method == "train_on_batch" else min(self.batch_size, room)
                     checks.check_batches(self.net.norms, batch, given.rows)
                 except BaseException:
                     self.columns = before
@@ -322,9 +328,7 @@ class Trainer:
             self.steps = before + updates(session.done, steps)
             session.release()
         if done < steps:
-            raise FloatingPointError(
-                f"loss: became {loss} in step {done + 1} of these rows; the weights are as before that step"
-            )
+            raise sessions.divergence(self, session.lost, loss, f"step {done + 1} of these rows")
         return float(loss / mass) if mass else 0.0
 
     def _names(self, X):
@@ -385,7 +389,7 @@ class Trainer:
             session.release()
         result = {"loss": float(loss / mass) if mass else 0.0}
         if given.scored:
-            result["accuracy"] = hits / given.answers(share * given.rows, self.net.sizes[-1])
+            result["accuracy"] = hits / max(1, given.answers(share * given.rows, self.net.sizes[-1]))
         return result | self._measured(given, functions, ema) if functions else result
 
     def _measured(self, given, functions, ema=None):
@@ -486,7 +490,7 @@ class Trainer:
             session = sessions.open_session(self, given.rows, given.code, grads, behind=given.behind)
             sessions.bind(self, session, given)
             [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
-        return float(loss / mass), Gradients(self.net, grads)
+        return float(loss / mass) if mass else 0.0, Gradients(self.net, grads)
 
     def gradients_from(
         self, X: Features, output_gradient: Targets, *, link: bool = True, offset: Offset = None
@@ -664,31 +668,23 @@ class Trainer:
             use = f"infer, {behind}"
         if infers and use in self._sessions:  # no option changes it, and a row is predicted in 5 us
             return self._sessions[use]
-        if not infers and len(self.net.frozen) == len(self.net.layers):
-            raise ValueError("net: got all layers frozen, takes one or more that train: net.unfreeze()")
+        if not infers:
+            sessions.check(self)
+        frozen = () if infers else sessions.frozen(self)
         options = Options.of(self)
         slots, hook = options.slots(self.optimizer), self.gradient_hook is not None
-        if hook and options.accumulate > 1:
-            raise ValueError(f"accumulate: got {options.accumulate} beside a gradient_hook, takes 1")
         second = not infers and (options.stores or hook)
-        shape = (batch, options.code(self.optimizer), second, self.net.frozen, slots, behind)
+        shape = (batch, sessions.update_code(self), second, frozen, slots, behind)
         session = self._sessions.get(use)
         if session is None or session.shape != shape:
-            if self.slots.size != slots * self.net.params.size:
-                raise ValueError(
-                    f"optimizer: {self.optimizer} keeps {slots} numbers per parameter (with the average of "
-                    "ema), not what this trainer began with; takes a new Trainer"
-                )
+            sessions.check_slots(self)
             session = self._sessions[use] = sessions.open_session(
-                self, batch, self.loss.code(self.net.sizes[-1]), self.slots, second, self.net.frozen,
-                behind=behind,
+                self, batch, self.loss.code(self.net.sizes[-1]), self.slots, second, frozen, behind=behind,
             )  # fmt: skip
             session.shape = shape
         session.seed(self.seed)
-        if not infers and self.steps == 0 and self.ema is not None:
-            averages.copy_to_average(
-                self, lambda name, k: (0 if name == "embeddings" else k) in self.net.frozen
-            )
+        if not infers:
+            averages.begin(self, frozen)
         return session
 
     def _trained(self) -> str:

@@ -7,7 +7,8 @@ Floor, for B rows, I in, O out: each of the three products is B*I*O fused multip
 
 A's element is broadcast, B's row loaded as vectors, every accumulator stays in a register for the
 whole of k. Each output is one chain of fused multiply-adds in the order of k whatever the tile, so
-the result does not depend on how the work is cut: not on threads, nor on the batch around a row.
+the result does not depend on how the work is cut: not on threads, nor on the batch around a row. A gradient,
+whose k is the batch, is a chain for each LONG rows, and these are added: one of millions would lose count.
 """
 
 import functools
@@ -26,6 +27,7 @@ from .simd import I1, I64, Value, distance, emitted, lanes_of, shift
 # (row-major operands, K of 128 to 1024).
 DEPTH = 128  # terms of a sum at a time: a block of B (32 KiB) stays in L1 while all rows pass it
 TALL = 48  # rows of weights that share a block of deltas: their sums take 12 KiB
+CHAINED = 1024  # squares that are added one by one; sums of so many are added then
 CLOSE = 1 << 17  # deltas that stay in L2 beside all else
 FAR = 1 << 16  # weights of a layer from which the next panel of them is asked for early
 WHOLE, FIRST, MORE, LAST = range(4)  # which part of a batch a gradient is summed over
@@ -322,11 +324,14 @@ def limit_columns(e, rows, vectors, w, most):
     limit = e.splat(most)
     with e.loop(vectors) as v:
         first = e.at(w.pointer, e.b.mul(v, e.int(e.lanes)))
-        total, add = e.cell(e.constant(0.0))
-        with e.loop(rows) as r:
-            x = e.load(first, e.b.mul(r, w.stride))
-            add(e.fma(x, x, total()))
-        norm = e.sqrt(total())
+        whole, set_whole = e.cell(e.constant(0.0))
+        with e.loop(rows, CHAINED) as begin:
+            total, set_total = e.cell(e.constant(0.0))
+            with e.loop(e.least(e.b.sub(rows, begin), CHAINED)) as r:
+                x = e.load(first, e.b.mul(e.b.add(begin, r), w.stride))
+                set_total(e.fma(x, x, total()))
+            set_whole(whole() + total())
+        norm = e.sqrt(whole())
         above = norm > limit
         factor = e.select(above, limit / (norm + 1e-7), 1.0)
         lanes = ir.IntType(e.lanes)
@@ -494,13 +499,31 @@ def slots_at(rule, place):
 
 
 @jit
-def narrow_update(w, rule, x, delta, batch, rows, room):
-    """dense_update where the outputs leave most of a vector empty, whole batches, no bias.
+def put_gradient(rule, shape, gradient, w, place, piece, sums, constants):
+    """A tile of the gradient of a piece of the batch to the pieces' sums; of the last one, with these, to
+    ``rule``.
+
+    shape: (rows, vectors); w, sums: where the tile's weights are, and their sums, laid out as they; place: of
+    the slots, w's in the parameters.
+    """
+    rows, vectors = shape
+    if piece.part == FIRST or piece.part == MORE:
+        code = codes.STORE if piece.part == FIRST else codes.ADD
+        update(code, rows, vectors, gradient, w, Matrix(sums, 0), constants)
+        return
+    if piece.part == LAST:
+        add_rows(rows, vectors, gradient, Matrix(sums, w.stride))
+    update(rule.code, rows, vectors, gradient, w, slots_at(rule, place), constants)
+
+
+@jit
+def narrow_update(w, rule, x, delta, piece, rows, room):
+    """dense_update where the outputs leave most of a vector empty, no bias.
 
     The gradient is made transposed, delta.T @ x, so that the inputs fill the vectors, and turned in
     registers: 64 x 2 at batch 64 takes 0.2 us instead of 1.4. The same chains, so the same bits.
     """
-    lanes = lanes_of(w.pointer)
+    lanes, batch = lanes_of(w.pointer), piece.rows
     nothing = Ahead(room.tile, 0, 0, 0, 0, 0)
     i = rows.begin // lanes * lanes  # x's rows are padded to whole vectors from 0 on
     while i < rows.end:
@@ -525,9 +548,9 @@ def narrow_update(w, rule, x, delta, batch, rows, room):
         pack_transposed(w.fan_out, 1, width, Matrix(room.tile, width), room.zeros, gradient)
         first, end = max(i, rows.begin), min(i + width, rows.end)
         at = first * w.stride
-        here = Matrix(shift(w.pointer, at), w.stride)
-        update(rule.code, end - first, 1, rows_from(gradient, first - i), here, slots_at(rule, at),
-               rule.constants)  # fmt: skip
+        here, sums = Matrix(shift(w.pointer, at), w.stride), shift(room.sums, at)
+        put_gradient(rule, (end - first, 1), rows_from(gradient, first - i), here, at, piece, sums,
+                     rule.constants)  # fmt: skip
         i += width
 
 
@@ -551,8 +574,8 @@ def dense_update(w, rule, x, delta, area, piece, room):
     in memory. Where delta is too large to pass by that often, TALL rows at a time.
 
     piece: WHOLE; or these rows of the batch are its FIRST, whose sums go to the room's (laid out as w), MORE,
-    which go on from there, or its LAST. One chain in any case, so the same bits. Where it is packed, the
-    room's panel holds these columns of delta as ``pack_panels`` leaves them.
+    which are added there, or its LAST. Where it is packed, the room's panel holds these columns of delta as
+    ``pack_panels`` leaves them.
     """
     lanes = lanes_of(w.pointer)
     i, last = area.rows
@@ -560,9 +583,9 @@ def dense_update(w, rule, x, delta, area, piece, room):
     group = TALL
     if piece.rows <= DEPTH and (end - begin) * piece.rows <= CLOSE:
         group = tile_height(w.pointer, panel_vectors(w.pointer, (end - begin) // lanes))
-    if piece.part == WHOLE and end == lanes and EMPTY_LANES * w.fan_out <= lanes and i < w.fan_in:
+    if end == lanes and EMPTY_LANES * w.fan_out <= lanes and i < w.fan_in:
         i = min(last, w.fan_in)
-        narrow_update(w, rule, x, delta, piece.rows, Slice(area.rows.begin, i), room)
+        narrow_update(w, rule, x, delta, piece, Slice(area.rows.begin, i), room)
     while i < last:
         rows = cut(min(last, w.fan_in) - i, group) if i < w.fan_in else 1
         update_rows(w, rule, x, delta, Slice(i, i + rows), area.columns, piece, room)
@@ -616,8 +639,6 @@ def update_rows(w, rule, x, delta, some, columns, piece, room):
                 begin = here
                 if k == 0:
                     begin = Matrix(room.zeros, np.int64(0))
-                    if piece.part >= MORE:
-                        begin = Matrix(shift(room.sums, place), w.stride)
                 terms = Strided(shift(left, r * x_row + k * x_column), x_row, x_column)
                 if piece.packed and weights:
                     terms = Strided(shift(left, r * batch + k * tall), x_row, tall)
@@ -626,11 +647,8 @@ def update_rows(w, rule, x, delta, some, columns, piece, room):
                            np.int64(1)))  # fmt: skip
                 r += tall
             k, block = k + count, block + 1
-        code, slots = rule.code, slots_at(rule, at)
-        if goes_on:
-            code, slots = codes.STORE, Matrix(shift(room.sums, at), 0)
-        update(code, rows, vectors, Matrix(room.tile, width), Matrix(shift(w.pointer, at), w.stride), slots,
-               constants)  # fmt: skip
+        put_gradient(rule, (rows, vectors), Matrix(room.tile, width), Matrix(shift(w.pointer, at), w.stride),
+                     at, piece, shift(room.sums, at), constants)  # fmt: skip
         j += width
 
 

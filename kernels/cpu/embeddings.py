@@ -5,10 +5,10 @@ import numpy as np
 from .. import codes
 from ..jit import jit
 from .data import convert_row
-from .dense import slots_at, update
+from .dense import add_rows, slots_at, update
 from .layers import dropout
 from .plan import call_of, embedding_at, header_of, layer_at, run_at, share_of, whole_vectors
-from .records import Draw, Matrix, Origin
+from .records import Draw, Matrix, Origin, Slice
 from .simd import emitted, get, lanes_of, put, shift
 
 
@@ -79,25 +79,40 @@ def embedding_update(net, rule, batch, stored, crew):
     """This thread's share of every table's categories: gradient, and what ``rule`` does with it.
 
     The gradient of a category is the sum over the batch's rows that have it, in their order; where no
-    row has it, 0: that too is a step of the optimizer, as in torch. stored: the gradient stays in slots.
+    row has it, 0: that too is a step of the optimizer, as in torch. Of long batches part by part. stored: the
+    gradient stays in slots.
     """
     work, head = net.work, header_of(net.plan)
     for index in range(head.embeddings):
         this = embedding_at(net.plan, index)
-        first, last = share_of(this.categories, crew.thread, crew.threads)
-        vectors, at = (last - first) * this.ld // lanes_of(work), this.table + first * this.ld
-        gradient = shift(work, this.gradient)
+        own = share_of(this.categories, crew.thread, crew.threads)
+        count, at = (own.end - own.begin) * this.ld, this.table + own.begin * this.ld
+        gradient, part = shift(work, this.gradient), shift(work, this.gradient + this.categories * this.ld)
         if stored:
-            gradient = shift(rule.slots.pointer, this.table)
+            gradient, part = shift(rule.slots.pointer, this.table), shift(work, this.gradient)
+        vectors, first = count // lanes_of(work), own.begin * this.ld
         if rule.code != codes.ADD:
-            clear(vectors, shift(gradient, first * this.ld))
-        kept = shift(work, head.codes + index * head.batch)
-        dx = shift(work, head.dx + this.place - head.sought)
-        for row in range(batch):
-            category = np.int64(get(kept, row))
-            if first <= category < last:
-                add_row(this.width, shift(gradient, category * this.ld), shift(dx, row * head.lddx))
+            clear(vectors, shift(gradient, first))
+        most = max(np.int64(codes.EMBEDDED_ROWS), this.categories)
+        if batch <= most:
+            add_embedded(net, index, gradient, own, Slice(0, batch))
+        else:
+            for row in range(0, batch, most):
+                clear(vectors, shift(part, first))
+                add_embedded(net, index, part, own, Slice(row, min(batch, row + most)))
+                add_rows(1, vectors, Matrix(shift(gradient, first), 0), Matrix(shift(part, first), 0))
         if not stored:
-            fresh = Matrix(shift(gradient, first * this.ld), 0)
-            update(rule.code, 1, vectors, fresh, Matrix(shift(net.params, at), 0), slots_at(rule, at),
-                   rule.constants)  # fmt: skip
+            update(rule.code, 1, vectors, Matrix(shift(gradient, first), 0), Matrix(shift(net.params, at), 0),
+                   slots_at(rule, at), rule.constants)  # fmt: skip
+
+
+@jit
+def add_embedded(net, index, gradient, categories, rows):
+    """gradient[c] += the gradients at embedding ``index`` of the rows whose category is c, of some."""
+    work, head, this = net.work, header_of(net.plan), embedding_at(net.plan, index)
+    kept = shift(work, head.codes + index * head.batch)
+    dx = shift(work, head.dx + this.place - head.sought)
+    for row in range(rows.begin, rows.end):
+        category = np.int64(get(kept, row))
+        if categories.begin <= category < categories.end:
+            add_row(this.width, shift(gradient, category * this.ld), shift(dx, row * head.lddx))

@@ -124,22 +124,41 @@ def link_rows(e, code, rows, outputs, numbers, z, buffer, out):
         masked_columns(e, outputs, lambda c, mask: e.masked_store(e.load(row, c), e.at(place, c), mask))
 
 
+SUM_VECTORS = 1024  # of a row that are added one by one; sums of so many are added then
+
+
 @emitted("i p p")
 def sum_row(e, count, x, out):
-    """out[0] = x[0] + ... + x[count - 1]: lane by lane, then the lanes by halves."""
-    total, set_total = e.cell(e.constant(0.0))
-    masked_columns(e, count, lambda c, mask: set_total(total() + e.select(mask, e.load(x, c), 0.0)))
-    e.b.store(e.first(e.sum(total())), out)
+    """out[0] = x[0] + ... + x[count - 1]: lane by lane, SUM_VECTORS at a time, then the lanes by halves."""
+    whole, set_whole = e.cell(e.constant(-0.0))  # what adds to a number, 0 too, without a change
+    with e.loop(count, SUM_VECTORS * e.lanes) as begin:
+        total, set_total = e.cell(e.constant(0.0))
+        left = e.least(e.b.sub(count, begin), SUM_VECTORS * e.lanes)
+        part = e.at(x, begin)
+        masked_columns(e, left, lambda c, mask: set_total(total() + e.select(mask, e.load(part, c), 0.0)))
+        set_whole(whole() + total())
+    e.b.store(e.first(e.sum(whole())), out)
 
 
-@emitted("i p p")
-def square_sum_row(e, count, x, out):
-    """out[0] = x[0]**2 + ... + x[count - 1]**2, in the order of sum_row."""
+@emitted("i p p r")
+def square_sum_row(e, count, x, out, factor):
+    """out[0] = (factor x[0])**2 + ... + (factor x[count - 1])**2, in the order of sum_row."""
     total, set_total = e.cell(e.constant(0.0))
+    factor = e.splat(factor)
 
     def body(c, mask):
-        y = e.select(mask, e.load(x, c), 0.0)
+        y = e.select(mask, e.load(x, c) * factor, 0.0)
         set_total(e.fma(y, y, total()))
 
     masked_columns(e, count, body)
     e.b.store(e.first(e.sum(total())), out)
+
+
+@emitted("i p", returns="i")
+def broken_row(e, count, x):
+    """1 if a number of x[:count] is not finite, else 0."""
+    total, set_total = e.cell(e.constant(0.0))  # 0, or NaN
+    masked_columns(
+        e, count, lambda c, mask: set_total(e.fma(e.select(mask, e.load(x, c), 0.0), 0.0, total()))
+    )
+    return e.b.zext(e.b.icmp_signed("!=", e.count(~(total() == total())), e.int(0)), I64)

@@ -1,6 +1,7 @@
 """Layer norm and batch norm between a hidden layer's product and its activation, forward and backward.
 
-Every sum has one order: over a row lane by lane, then the lanes by halves; over the rows in four chains.
+Every sum has one order: over a row lane by lane, then the lanes by halves; over the rows in four chains for
+each CHAINED of them.
 """
 
 from llvmlite import ir
@@ -119,22 +120,30 @@ def _each_column(e, vectors, body):
         body(e, e.b.mul(pairs, e.int(wide.lanes)))
 
 
+CHAINED = 4 * codes.LONG  # rows whose sum is of four chains; sums of so many are added then
+
+
 def _column_sums(e, rows, *terms):
     """Sums over the rows of terms(row), a vector each: four chains, added in one order."""
-    cells = [[e.cell(e.constant(0.0)) for _ in range(4)] for _ in terms]
-    quarter = e.b.and_(rows, e.int(-4))
+    wholes = [e.cell(e.constant(-0.0)) for _ in terms]  # what adds to a number, 0 too, without a change
+    with e.loop(rows, CHAINED) as begin:
+        cells = [[e.cell(e.constant(0.0)) for _ in range(4)] for _ in terms]
 
-    def put_in(r, k):
-        for chains, term in zip(cells, terms, strict=True):
-            total, set_total = chains[k]
-            set_total(total() + term(r))
+        def put_in(r, k, begin=begin, cells=cells):
+            for chains, term in zip(cells, terms, strict=True):
+                total, set_total = chains[k]
+                set_total(total() + term(e.b.add(begin, r)))
 
-    with e.loop(quarter, 4) as r:
-        for k in range(4):
-            put_in(e.b.add(r, e.int(k)), k)
-    with e.loop(e.b.sub(rows, quarter)) as r:
-        put_in(e.b.add(quarter, r), 0)
-    return [(c[0][0]() + c[1][0]()) + (c[2][0]() + c[3][0]()) for c in cells]
+        count = e.least(e.b.sub(rows, begin), CHAINED)
+        quarter = e.b.and_(count, e.int(-4))
+        with e.loop(quarter, 4) as r:
+            for k in range(4):
+                put_in(e.b.add(r, e.int(k)), k)
+        with e.loop(e.b.sub(count, quarter)) as r:
+            put_in(e.b.add(quarter, r), 0)
+        for c, (whole, set_whole) in zip(cells, wholes, strict=True):
+            set_whole(whole() + ((c[0][0]() + c[1][0]()) + (c[2][0]() + c[3][0]())))
+    return [whole() for whole, _ in wholes]
 
 
 @emitted("i i m m")

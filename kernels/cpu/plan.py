@@ -27,6 +27,8 @@ Layer, layer_of = _record("Layer", tables.L)
 Run, run_of = _record("Run", tables.R)
 Embedding, embedding_of = _record("Embedding", tables.E)
 Call, call_of = _record("Call", tables.K)
+Job, job_of = _record("Job", tables.M)
+Pass, pass_of = _record("Pass", tables.V)
 
 
 @jit

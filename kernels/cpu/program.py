@@ -32,6 +32,8 @@ from .dense import (
     LAST,
     MORE,
     WHOLE,
+    add_rows,
+    copy_rows,
     dense_backward,
     dense_forward,
     dense_update,
@@ -41,7 +43,7 @@ from .dense import (
 )
 from .embeddings import add_row, drop_input_gradients, embedding_update, gather_mixed
 from .layers import drop_inputs, finish_layer, vector_update
-from .losses import link_rows, loss_rows, sum_row
+from .losses import broken_row, link_rows, loss_rows, sum_row
 from .measure import multiply_adds
 from .norms import batch_statistics, norm_backward, track_running
 from .plan import (
@@ -84,7 +86,7 @@ from .simd import (
     put,
     shift,
 )
-from .team import atomic_add, barrier, float_mode, gather_team, lap, ticks
+from .team import any_broken, atomic_add, barrier, float_mode, gather_team, lap, note_overflow, ticks
 from .updates import constrain, layer_constants, stored_update, update_constants
 
 trace_size = jit(codes.trace_size)
@@ -414,30 +416,48 @@ def layer_update(net, crew, rule, batch, index, rows, asked):
         ask_for_others(net, this, batch, rows, index != asked)
     packed = wide and index == asked
     asked = index if not wide else asked
-    # of long batches a piece at a time, so that tiles find its inputs and deltas in L2
-    in_pieces = batch.rows > codes.LONG and panels > 1
-    most, tallest = batch.rows, rows.end - rows.begin
+    # of long batches a piece at a time: tiles find its inputs and deltas in L2, and no sum is long
+    most, tallest, in_pieces = batch.rows, rows.end - rows.begin, batch.rows > codes.LONG
     if in_pieces:
         most, tallest = codes.LONG, codes.SUM_ROWS
     row = rows.begin
     while row < rows.end:
-        last, start = row + cut(rows.end - row, tallest), 0
+        last, start, number = row + cut(rows.end - row, tallest), 0, 0
         packed, pays = packed and not in_pieces, wide and last - row >= PACK_ROWS
         sums = shift(room.sums, -row * this.ldw)  # laid out as the weights
         here = Room(room.panel, room.tile, sums, room.one, room.zeros)
         while start < batch.rows:
             count, deltas = cut(batch.rows - start, most), rows_from(delta, start)
-            part = LAST if start + count == batch.rows else MORE
-            if start == 0:
-                part = WHOLE if count == batch.rows else FIRST
+            part = part_of(number, start + count == batch.rows)
+            add_chunk(number, part, last - row, vectors, Matrix(room.sums, this.ldw))
             if pays and (in_pieces or not packed):
                 pack_panels(room.panel, deltas, count, columns)
                 packed, asked = True, index
             dense_update(w, rule, rows_from(x, start), deltas, Area(Slice(row, last), columns),
                          Piece(count, part, packed), here)  # fmt: skip
-            start += count
+            start, number = start + count, number + 1
         row = last
     return asked
+
+
+@jit
+def part_of(number, ends):
+    """Which part of a long batch its piece ``number`` is: sums begin anew with each chunk of LONG pieces."""
+    if ends:
+        return WHOLE if number == 0 else LAST
+    return FIRST if number % codes.LONG == 0 else MORE
+
+
+@jit
+def add_chunk(number, part, rows, vectors, sums):
+    """Before piece ``number``: a full chunk is added to those before; at the last piece these to its own."""
+    chunks = Matrix(shift(sums.pointer, codes.SUM_ROWS * sums.stride), sums.stride)
+    if part == FIRST and number == codes.LONG:
+        copy_rows(rows, vectors, chunks, sums)
+    elif part == FIRST and number > 0:
+        add_rows(rows, vectors, chunks, sums)
+    elif part == LAST and number > codes.LONG:
+        add_rows(rows, vectors, sums, chunks)
 
 
 @jit
@@ -523,12 +543,16 @@ def crew_of(net, sync, thread, threads):
 
 
 @jit
-def update_of(net, task, step):
-    """The update that a step belongs to."""
-    part = step % task.every
+def update_of(net, crew, task, step):
+    """The update that a step belongs to; its constants go into the scratch if it is made."""
+    part, call = step % task.every, call_of(net.call)
     changes = task.trains or task.mode == codes.APPLY
     made = changes and (part == task.every - 1 or step == task.steps - 1)
-    return Update(call_of(net.call).step + step // task.every + 1, part, made)
+    if made:
+        number = step // task.every - call.first // task.every
+        update_constants(crew.scratch, net.call, net.hyper, number)
+        lap(crew.trace, codes.T_CONSTANTS)
+    return Update(call.step + step // task.every + 1, part, made)
 
 
 @jit
@@ -555,21 +579,56 @@ def batch_loss(net, crew, batch):
 
 
 @jit
-def apply_gradients(net, crew, task):
-    """One update from the gradient arena, whoever filled it; returns whether it was made."""
-    norm = stored_update(net, crew, task.clips, 1.0)
-    if not isfinite(norm):
-        return 0
-    if task.constrains:
-        barrier(crew.sync, crew.threads)
-        constrain(net, crew)
-    return 1
+def deltas_broken(net, crew, task, batch):
+    """Whether a delta is not finite: of a step of training on whose way something has overflowed."""
+    if not task.learns or get(crew.sync, codes.Y_RAISED) == 0:
+        return False
+    head, rows, bad = header_of(net.plan), batch.share.own, 0
+    for index in range(head.lowest, head.layers):
+        this = layer_at(net.plan, index)
+        for r in range(rows.begin, rows.end):
+            bad |= broken_row(this.fan_out, shift(net.work, this.delta + r * this.lda))
+    if head.embeddings != 0 and head.lowest == 0:
+        width = layer_at(net.plan, np.int64(0)).fan_in - head.sought
+        for r in range(rows.begin, rows.end):
+            bad |= broken_row(width, shift(net.work, head.dx + r * head.lddx))
+    return any_broken(crew, 0, bad != 0)
 
 
 @jit
-def report(net, crew, sums, done, hits):
+def state_broken(net, crew):
+    """Whether a parameter, or a number that the optimizer keeps, is not finite after an update in which
+    something has overflowed."""
+    note_overflow(crew.sync, 1)
+    barrier(crew.sync, crew.threads)
+    if get(crew.sync, codes.Y_RAISED + 1) == 0:
+        return False
+    head = header_of(net.plan)
+    begin, end = share_of(head.size, crew.thread, crew.threads)
+    bad = broken_row(end - begin, shift(net.params, begin))
+    for s in range(head.slots):
+        bad |= broken_row(end - begin, shift(net.slots, s * head.size + begin))
+    return any_broken(crew, 1, bad != 0)
+
+
+@jit
+def apply_gradients(net, crew, task):
+    """One update from the gradient arena, whoever filled it; returns (whether it was made, whether what is
+    there now is not finite)."""
+    if not isfinite(stored_update(net, crew, True, 1.0)):
+        return 0, False
+    if task.constrains:
+        barrier(crew.sync, crew.threads)
+        constrain(net, crew)
+    lost = state_broken(net, crew)
+    return 0 if lost else 1, lost
+
+
+@jit
+def report(net, crew, sums, done, hits, lost):
     """Into the results: sums of losses and weights, steps done, threads, this thread's right answers."""
     if crew.thread == 0:
+        put(net.results, codes.RESULT_LOST, np.float64(lost))
         put(net.results, codes.RESULT_LOSS, sums[0])
         put(net.results, codes.RESULT_WEIGHT, sums[1])
         put(net.results, codes.RESULT_STEPS, np.float64(done))
@@ -586,26 +645,23 @@ def worker(net, sync, thread, threads):
     if thread == 0 and call.first > 0:  # one sum over all windows of an epoch: one order
         loss_sum, weight_sum = get(net.results, codes.RESULT_LOSS), get(net.results, codes.RESULT_WEIGHT)
     put(crew.trace, codes.T_LAST, ticks() if call.trace != 0 else 0)
-    before = float_mode(1, 0)
+    before, lost = float_mode(1, 0), False
     for step in range(call.first, call.last):
-        update = update_of(net, task, step)
-        if update.made:
-            update_constants(crew.scratch, net.call, net.hyper,
-                             step // task.every - call.first // task.every)  # fmt: skip
-            lap(crew.trace, codes.T_CONSTANTS)
+        update = update_of(net, crew, task, step)
         if task.mode == codes.APPLY:
-            done = apply_gradients(net, crew, task)
+            done, lost = apply_gradients(net, crew, task)
             break
         put(crew.trace, codes.T_CLAIMED, 0)  # since the barrier nobody claims parts any more
         batch = batch_of(net, crew, task, step, update)
         found, weight = pass_rows(net, crew, task, batch)
         hits += found
+        note_overflow(sync, 0)
         barrier(sync, threads)  # of predictions too: a shorter last batch is cut elsewhere
         done += 1
         if task.predicts:
             continue
         lap(crew.trace, codes.T_WAIT)
-        loss = batch_loss(net, crew, batch)
+        loss = np.nan if deltas_broken(net, crew, task, batch) else batch_loss(net, crew, batch)
         if task.trains and not isfinite(loss):
             loss_sum, done = loss, done - 1
             break
@@ -618,10 +674,14 @@ def worker(net, sync, thread, threads):
                 break
             if isfinite(loss):
                 after_update(net, crew, task, batch, update)
-        barrier(sync, threads)
+        if not task.trains:
+            barrier(sync, threads)
+        elif state_broken(net, crew):  # which meets the others there
+            lost, done = True, done - 1
+            break
         lap(crew.trace, codes.T_WAIT)
     float_mode(0, before)
-    report(net, crew, (loss_sum, weight_sum), done, hits)
+    report(net, crew, (loss_sum, weight_sum), done, hits, lost)
 
 
 @intrinsic

@@ -192,6 +192,10 @@ class Emitter(Maths):
     def int(self, n):
         return ir.Constant(I64, n) if isinstance(n, int) else n
 
+    def least(self, n, most):
+        """The smaller of an i64 and an int."""
+        return self.b.select(self.b.icmp_signed("<", n, self.int(most)), n, self.int(most))
+
     def load(self, pointer, offset=0):
         address = self.b.bitcast(self.at(pointer, offset), self.vector.as_pointer())
         return Value(self, self.b.load(address, align=self.size))

@@ -1,4 +1,4 @@
-"""A team of threads inside one parallel region: who is there, barriers, denormals off.
+"""A team of threads inside one parallel region: who is there, barriers, denormals off, overflow noticed.
 
 One region runs a whole window of steps, so a region may cost 2 us (OpenMP) or 150 us (workqueue)
 and no step notices. Inside, threads meet at a spinning barrier of about 0.1 us. That is safe only if
@@ -13,7 +13,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .. import codes
-from ..codes import Y_ARRIVED, Y_DECIDED, Y_GENERATION, Y_PROCESSORS, Y_WAITING
+from ..codes import Y_ARRIVED, Y_BROKEN, Y_DECIDED, Y_GENERATION, Y_PROCESSORS, Y_RAISED, Y_WAITING
 from ..jit import jit
 from .simd import I8, I32, I64, get, put
 
@@ -100,6 +100,35 @@ def give_way(typingctx):
     return types.void(), codegen
 
 
+def _x86_register(builder):
+    """(read, write) of x86's word of float modes and flags."""
+    slot = cgutils.alloca_once(builder, I32)
+    raw = builder.bitcast(slot, I8.as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [raw.type])
+    move = {n: cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{n}mxcsr")
+            for n in ("st", "ld")}  # fmt: skip
+
+    def read():
+        builder.call(move["st"], [raw])
+        return builder.load(slot)
+
+    def write(word):
+        builder.store(word, slot)
+        builder.call(move["ld"], [raw])
+
+    return read, write
+
+
+def _arm_register(builder, name):
+    """(read, write) of AArch64's fpcr, modes, or fpsr, flags."""
+    kinds = {"get": ir.FunctionType(I64, []), "set": ir.FunctionType(ir.VoidType(), [I64])}
+    get, put = (
+        cgutils.get_or_insert_function(builder.module, kind, f"llvm.aarch64.{verb}.{name}")
+        for verb, kind in kinds.items()
+    )
+    return lambda: builder.call(get, []), lambda word: builder.call(put, [word])
+
+
 @intrinsic
 def float_mode(typingctx, flush, previous):
     """Flush denormals to zero (flush != 0), or set the mode back; returns the mode before.
@@ -109,42 +138,41 @@ def float_mode(typingctx, flush, previous):
 
     def codegen(context, builder, sig, args):
         machine, _ = _machine(context)
-        if machine == "x86":
-            slot = cgutils.alloca_once(builder, I32)
-            raw = builder.bitcast(slot, I8.as_pointer())
-            kind = ir.FunctionType(ir.VoidType(), [raw.type])
-            read, write = (
-                cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{n}mxcsr")
-                for n in ("st", "ld")
-            )
-            builder.call(read, [raw])
-            before = builder.load(slot)
-            wanted = builder.select(
-                builder.icmp_signed("!=", args[0], ir.Constant(I64, 0)),
-                builder.or_(before, ir.Constant(I32, 0x8040)),
-                builder.trunc(args[1], I32),
-            )
-            builder.store(wanted, slot)
-            builder.call(write, [raw])
-            return builder.zext(before, I64)
-        if machine == "arm":
-            get = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(I64, []), "llvm.aarch64.get.fpcr"
-            )
-            put = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(ir.VoidType(), [I64]), "llvm.aarch64.set.fpcr"
-            )
-            before = builder.call(get, [])
-            wanted = builder.select(
-                builder.icmp_signed("!=", args[0], ir.Constant(I64, 0)),
-                builder.or_(before, ir.Constant(I64, 1 << 24)),
-                args[1],
-            )
-            builder.call(put, [wanted])
-            return before
-        return ir.Constant(I64, 0)
+        if machine == "other":
+            return ir.Constant(I64, 0)
+        wide, flags = (I32, 0x8040) if machine == "x86" else (I64, 1 << 24)
+        read, write = _x86_register(builder) if machine == "x86" else _arm_register(builder, "fpcr")
+        before = read()
+        flushed = builder.or_(before, ir.Constant(wide, flags))
+        given = args[1] if wide is I64 else builder.trunc(args[1], I32)
+        write(builder.select(builder.icmp_signed("!=", args[0], ir.Constant(I64, 0)), flushed, given))
+        return before if wide is I64 else builder.zext(before, I64)
 
     return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
+def overflowed(typingctx):
+    """Not 0 if this thread's arithmetic has made an inf or a NaN of finite numbers since it was last asked.
+
+    The core itself notes it (IEEE 754's flags of overflow, division by zero, invalid operation), so nothing
+    is spent on looking. What it tells may have been in padding, or of a case that was not taken. Where the
+    core cannot be asked: 1.
+    """
+
+    def codegen(context, builder, sig, args):
+        machine, _ = _machine(context)
+        if machine == "other":
+            return ir.Constant(I64, 1)
+        wide, bits = (I32, 0b1101) if machine == "x86" else (I64, 0b111)
+        read, write = _x86_register(builder) if machine == "x86" else _arm_register(builder, "fpsr")
+        word = read()
+        raised = builder.and_(word, ir.Constant(wide, bits))
+        with builder.if_then(builder.icmp_unsigned("!=", raised, ir.Constant(wide, 0)), likely=False):
+            write(builder.and_(word, ir.Constant(wide, ~bits)))
+        return raised if wide is I64 else builder.zext(raised, I64)
+
+    return types.int64(), codegen
 
 
 def _function(builder, name, result, *arguments):
@@ -265,6 +293,29 @@ def barrier(sync, threads):
             give_way()
         elif spins > 50:
             pause()
+
+
+@jit
+def note_overflow(sync, half):
+    """Before a barrier: tell the others if this thread's arithmetic has overflowed in this half of a step."""
+    if overflowed() != 0:
+        put(sync, Y_RAISED + half, 1)
+
+
+@jit
+def any_broken(crew, half, broken):
+    """Whether one of the team has found ``broken`` numbers; all of it comes here, where Y_RAISED is set."""
+    sync = crew.sync
+    if broken:
+        atomic_add(sync, Y_BROKEN, 1)
+    barrier(sync, crew.threads)
+    found = get(sync, Y_BROKEN)
+    barrier(sync, crew.threads)
+    if crew.thread == 0:
+        put(sync, Y_RAISED + half, 0)
+        put(sync, Y_BROKEN, 0)
+    barrier(sync, crew.threads)
+    return found > 0
 
 
 @jit

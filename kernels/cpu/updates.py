@@ -15,7 +15,7 @@ from .dense import average, limit_columns, scale, update
 from .losses import square_sum_row
 from .plan import embedding_at, header_of, layer_at, share_of, whole_vectors
 from .records import Matrix
-from .simd import address, get, lanes_of, put, shift
+from .simd import address, get, item_of, lanes_of, put, shift
 from .team import barrier
 
 
@@ -44,8 +44,8 @@ def blocks_of(size):
 
 
 @jit
-def square_sums(net, crew):
-    """Sums of squares of the gradient arena, block by block: this thread's share."""
+def square_sums(net, crew, unit):
+    """Sums of squares of the gradient arena, in units of 1 / unit, block by block: this thread's share."""
     plan, head, total = net.plan, header_of(net.plan), 0
     for index in range(parameter_groups(plan)):
         total += blocks_of(parameter_group(plan, index)[1])
@@ -56,7 +56,7 @@ def square_sums(net, crew):
         gradient = shift(net.work, head.gradient + start)
         for b in range(max(begin, done), min(end, done + blocks_of(size))):
             at = (b - done) * codes.NORM_BLOCK
-            square_sum_row(min(codes.NORM_BLOCK, size - at), shift(gradient, at), shift(partials, b))
+            square_sum_row(min(codes.NORM_BLOCK, size - at), shift(gradient, at), shift(partials, b), unit)
         done += blocks_of(size)
 
 
@@ -86,11 +86,12 @@ def apply_block(net, factor, at, end, constants):
 
 
 @jit
-def apply(net, crew, factor):
+def apply(net, crew, factor, unit):
     """The update from factor * the gradient arena: each group that trains is one long row, cut over
     the threads.
 
-    Where layers are clipped, factor * a group's gradient is first scaled to H_CLIP_LAYER.
+    Where layers are clipped, factor * a group's gradient is first scaled to H_CLIP_LAYER; unit: as
+    ``square_sums`` had it.
     """
     plan, hyper = net.plan, net.hyper
     lanes, most = lanes_of(net.work), get(hyper, codes.H_CLIP_LAYER)
@@ -102,7 +103,7 @@ def apply(net, crew, factor):
         first, last = start + first * lanes, start + last * lanes
         own = factor
         if most > 0.0:
-            own *= min(1.0, most / (factor * sqrt(square_norm(net, index)) + 1e-6))
+            own *= min(1.0, most / (factor * sqrt(square_norm(net, index)) / unit + 1e-6))
         owner, bare = 0, last  # the layer that it belongs to; where biases and what follows them begin
         if index < header_of(plan).layers:
             this = layer_at(plan, index)
@@ -160,19 +161,32 @@ def update_constants(scratch, call, hyper, update):
 
 
 @jit
+def small_unit(like):
+    """A power of two by which any float has a square, and a sum of such squares is finite."""
+    return 2.0**-100 if item_of(like) == 4 else 2.0**-600
+
+
+@jit
 def stored_update(net, crew, norms, factor):
     """The update from factor * the gradient arena, clipped by norms where ``norms``.
 
     Returns the norm (0 where nobody asked); changes nothing where it is not finite.
     """
-    norm = 0.0
+    norm, unit = 0.0, 1.0
     if norms:
-        square_sums(net, crew)
+        square_sums(net, crew, unit)
         barrier(crew.sync, crew.threads)
-        norm = factor * sqrt(square_norm(net, np.int64(-1)))
+        norm = sqrt(square_norm(net, np.int64(-1)))
+        if not isfinite(norm):  # the norm itself, or only its square
+            barrier(crew.sync, crew.threads)
+            unit = small_unit(net.work)
+            square_sums(net, crew, unit)
+            barrier(crew.sync, crew.threads)
+            norm = sqrt(square_norm(net, np.int64(-1))) / unit
+        norm *= factor
         if not isfinite(norm):
             return norm
         if get(net.hyper, codes.H_CLIP_NORM) > 0.0:
             factor *= min(1.0, get(net.hyper, codes.H_CLIP_NORM) / (norm + 1e-6))
-    apply(net, crew, factor)
+    apply(net, crew, factor, unit)
     return norm

@@ -63,11 +63,11 @@ def build(names):
         first = table[this + codes.E_PLACE] - table[DEVICE + codes.P_SOUGHT]
         dx = table[DEVICE + codes.P_DX] + first + c
         ld = table[DEVICE + codes.P_LDDX]
-        wanted, g = real(category), zero
+        wanted, total = real(category), 0.0
         for row in range(table[codes.G_ROWS]):
             if mem[kept + row] == wanted:
-                g += mem[dx + row * ld]
+                total += float(mem[dx + row * ld])
         place = table[this + codes.E_TABLE] + category * table[this + codes.E_LD] + c
-        update_weight(mem, table, g, place, constants_of(table, 0, 1))
+        update_weight(mem, table, real(total), place, constants_of(table, 0, 1))
 
     return {"gather_mixed": gather_mixed, "embedding_update": embedding_update}

@@ -6,6 +6,8 @@ shared memory, by halves: every sum has one order.
 
 import math
 
+from numba import float64
+
 from .. import codes, loss_formulas
 from ..codes import DEVICE
 from .device import cuda, device, kernel
@@ -13,16 +15,27 @@ from .folds import ROW_THREADS, fold_largest, fold_sum, lanes_of_row, meet
 from .views import row_functions
 
 
+@device
+def batch_weight(shared, tid, mem, table):
+    """The weights of the batch's rows together; all threads of the block call it."""
+    rows = table[codes.G_ROWS]
+    if table[codes.G_WEIGHTED] == 0:
+        return float(rows)
+    total = 0.0
+    for r in range(tid, rows, ROW_THREADS):
+        total += float(mem[table[DEVICE + codes.P_ROWSCALE] + r])
+    return float(fold_sum(shared, tid, ROW_THREADS, total))
+
+
 def build(names):
     """{name: kernel} for a namespace of scalar.functions and updates.constants."""
     real, number_type = names["real"], names["number_type"]
     update_constants = names["update_constants"]
-    zero, one = real(0), real(1)
+    one = real(1)
 
     names |= {"fold_sum": fold_sum, "fold_largest": fold_largest, "least": real(-math.inf), "meet": meet}
-    names |= {"batch_weight": weighing(names)}
     row_functions("link_row", loss_formulas.LINK, "0", names)
-    link_row, batch_weight = names["link_row"], names["batch_weight"]
+    link_row = names["link_row"]
     linked = tuple(loss_formulas.LINK)
 
     @kernel
@@ -73,21 +86,23 @@ def build(names):
 
         A training step whose loss is not finite stops all that follow: nothing is updated any more.
         """
-        shared = cuda.shared.array(ROW_THREADS, number_type)
-        tid = cuda.threadIdx.x
-        value = zero
+        shared = cuda.shared.array(ROW_THREADS, float64)
+        tid, value = cuda.threadIdx.x, 0.0
         for r in range(tid, table[codes.G_ROWS], ROW_THREADS):
-            value += mem[table[DEVICE + codes.P_ROWLOSS] + r]
+            value += float(mem[table[DEVICE + codes.P_ROWLOSS] + r])
         value = fold_sum(shared, tid, ROW_THREADS, value)
         mass = batch_weight(shared, tid, mem, table)
         if tid > 0 or table[codes.G_STOPPED] != 0:
+            return
+        if table[codes.G_BROKEN] != 0:  # by the update before
+            table[codes.G_STOPPED] = 1
             return
         if table[codes.G_MODE] == codes.TRAIN and not math.isfinite(value):
             table[codes.G_STOPPED] = 1
             numbers[codes.U_LOSS] = value
             return
-        numbers[codes.U_LOSS] += float(value) * float(mass)
-        numbers[codes.U_WEIGHT] += float(mass)
+        numbers[codes.U_LOSS] += value * mass
+        numbers[codes.U_WEIGHT] += mass
         if table[codes.G_MODE] == codes.TRAIN:
             every, step = table[codes.G_EVERY], table[codes.G_STEP]
             part, batch = step % every, table[DEVICE + codes.P_BATCH]
@@ -109,27 +124,9 @@ def build(names):
     }
 
 
-def weighing(names):
-    """The device function batch_weight(shared, tid, mem, table)."""
-    real, zero = names["real"], names["zero"]
-
-    @device
-    def batch_weight(shared, tid, mem, table):
-        """The weights of the batch's rows together; all threads of the block call it."""
-        rows = table[codes.G_ROWS]
-        if table[codes.G_WEIGHTED] == 0:
-            return real(rows)
-        total = zero
-        for r in range(tid, rows, ROW_THREADS):
-            total += mem[table[DEVICE + codes.P_ROWSCALE] + r]
-        return fold_sum(shared, tid, ROW_THREADS, total)
-
-    return batch_weight
-
-
 def loss_kernel(names, losses, more=""):
     """The kernel loss for a table of formulas; more: see cache.attach. Codes of users' losses are one."""
-    real, number_type, batch_weight = names["real"], names["number_type"], names["batch_weight"]
+    real, number_type = names["real"], names["number_type"]
     zero, one = real(0), real(1)
     row_functions("loss_row", losses, "value, hits, right", names)
     loss_row = names["loss_row"]
@@ -144,7 +141,7 @@ def loss_kernel(names, losses, more=""):
         code, count = min(table[DEVICE + codes.P_LOSS], codes.USER), table[DEVICE + codes.P_OUTPUTS]
         last = DEVICE + codes.HEADER + (table[DEVICE + codes.P_LAYERS] - 1) * codes.LAYER_COLUMNS
         ld, group = table[last + codes.L_LDA], lanes_of_row(count)
-        mass = batch_weight(shared, tid, mem, table)
+        mass = real(batch_weight(shared, tid, mem, table))
         row = cuda.blockIdx.x * (ROW_THREADS // group) + tid // group
         inside = row < table[codes.G_ROWS]
         width = count if inside else 0

@@ -1,9 +1,12 @@
 """Batch norm's statistics by columns; gains and shifts of norms, slopes of prelu. Rows are in layers.py.
 
-A block is PATCH_COLUMNS columns wide and sums them PATCH_ROWS rows at a time: every sum has one order.
+A block is PATCH_COLUMNS columns wide and sums them PATCH_ROWS rows at a time: every sum has one order. Sums
+over the batch are float64's, since it may be long; memory is what these kernels wait for.
 """
 
 import math
+
+from numba import float64
 
 from .. import codes
 from ..codes import DEVICE
@@ -14,27 +17,28 @@ from .updates import constants_of
 
 def build(names):
     """{name: kernel} for a namespace of scalar.functions and updates.constants."""
-    real, number_type, update_weight = names["real"], names["number_type"], names["update_weight"]
-    zero, one, epsilon, momentum = real(0), real(1), real(codes.NORM_EPS), real(codes.MOMENTUM)
+    real, update_weight = names["real"], names["update_weight"]
+    one, epsilon, momentum = real(1), real(codes.NORM_EPS), real(codes.MOMENTUM)
 
     @kernel
     def batch_statistics(mem, table, index):
         """Mean, variance and 1 / deviation of every column: the batch's, or the running ones."""
-        shared = cuda.shared.array(PATCH, number_type)
+        shared = cuda.shared.array(PATCH, float64)
         tid = cuda.threadIdx.x
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
         c, ld = cuda.blockIdx.x * PATCH_COLUMNS + tid % PATCH_COLUMNS, table[this + codes.L_LDA]
         inside = c < table[this + codes.L_FAN_OUT]
         if table[codes.G_MODE] <= codes.GRADIENTS and table[this + codes.L_FROZEN] == 0:
             rows = table[codes.G_ROWS] if inside else 0
-            at, total = table[this + codes.L_A] + c, zero
+            at, total, count = table[this + codes.L_A] + c, 0.0, float(table[codes.G_ROWS])
             for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
-                total += mem[at + r * ld]
-            mean = fold_column(shared, tid, total) / real(table[codes.G_ROWS])
-            total = zero
+                total += float(mem[at + r * ld])
+            mean = real(fold_column(shared, tid, total) / count)
+            total = 0.0
             for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
-                total += (mem[at + r * ld] - mean) * (mem[at + r * ld] - mean)
-            variance = fold_column(shared, tid, total) / real(table[codes.G_ROWS])
+                off = float(mem[at + r * ld] - mean)
+                total += off * off
+            variance = real(fold_column(shared, tid, total) / count)
         else:
             running = table[this + codes.L_RUNNING] + (c if inside else 0)
             mean, variance = mem[running], mem[running + table[this + codes.L_LDW]]
@@ -50,11 +54,11 @@ def build(names):
 
         The means are over the batch; those of a frozen layer count as 0: its statistics are constants.
         """
-        shared = cuda.shared.array(PATCH, number_type)
+        shared = cuda.shared.array(PATCH, float64)
         tid = cuda.threadIdx.x
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
         c, ld = cuda.blockIdx.x * PATCH_COLUMNS + tid % PATCH_COLUMNS, table[this + codes.L_LDA]
-        rows, count = 0, real(table[codes.G_ROWS])
+        rows, count = 0, float(table[codes.G_ROWS])
         if c < table[this + codes.L_FAN_OUT]:
             rows = table[codes.G_ROWS]
         grad, hat, delta = (
@@ -62,13 +66,14 @@ def build(names):
             table[this + codes.L_HAT] + c,
             table[this + codes.L_DELTA] + c,
         )
-        mean, product = zero, zero
+        some, both = 0.0, 0.0
         if table[this + codes.L_FROZEN] == 0:
             for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
-                mean += mem[grad + r * ld]
-                product += mem[grad + r * ld] * mem[hat + r * ld]
-            mean = fold_column(shared, tid, mean) / count
-            product = fold_column(shared, tid, product) / count
+                some += float(mem[grad + r * ld])
+                both += float(mem[grad + r * ld] * mem[hat + r * ld])
+            some = fold_column(shared, tid, some)
+            both = fold_column(shared, tid, both)
+        mean, product = real(some / count), real(both / count)
         if rows == 0:
             return
         gain = table[this + codes.L_W] + (table[this + codes.L_FAN_IN] + 1) * table[this + codes.L_LDW] + c
@@ -82,7 +87,7 @@ def build(names):
     def vector_update(mem, table, index):
         """Gradients of what is behind the biases, sums over the batch, and their update: gain and shift of a
         norm (of hat, times the gradient, and of the gradient), prelu's slopes."""
-        shared = cuda.shared.array(PATCH, number_type)
+        shared = cuda.shared.array(PATCH, float64)
         tid = cuda.threadIdx.x
         this = DEVICE + codes.HEADER + index * codes.LAYER_COLUMNS
         if table[codes.G_STOPPED] != 0:
@@ -92,23 +97,24 @@ def build(names):
         first, ldw = table[this + codes.L_W] + c, table[this + codes.L_LDW]
         place, mine = constants_of(table, index, 2), rows > 0 and tid < PATCH_COLUMNS
         if table[this + codes.L_NORM] != codes.NO_NORM:
-            of_gain, of_shift = zero, zero
+            of_gain, of_shift = 0.0, 0.0
             for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
-                of_gain += mem[table[this + codes.L_HAT] + r * ld + c]
-                of_shift += mem[table[this + codes.L_SLOPE] + r * ld + c]
+                of_gain += float(mem[table[this + codes.L_HAT] + r * ld + c])
+                of_shift += float(mem[table[this + codes.L_SLOPE] + r * ld + c])
             of_gain = fold_column(shared, tid, of_gain)
             of_shift = fold_column(shared, tid, of_shift)
             if mine:
                 at = first + (table[this + codes.L_FAN_IN] + 1) * ldw
-                update_weight(mem, table, of_gain, at, place)
-                update_weight(mem, table, of_shift, at + ldw, place)
+                update_weight(mem, table, real(of_gain), at, place)
+                update_weight(mem, table, real(of_shift), at + ldw, place)
         if table[this + codes.L_LATE] == codes.PRELU:
-            total, low, of_slope = table[this + codes.L_TOTAL] + c, table[this + codes.L_LOW] + c, zero
+            total, low, of_slope = table[this + codes.L_TOTAL] + c, table[this + codes.L_LOW] + c, 0.0
             for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
-                of_slope += mem[total + r * ld] * mem[low + r * ld]
+                of_slope += float(mem[total + r * ld] * mem[low + r * ld])
             of_slope = fold_column(shared, tid, of_slope)
             if mine:
-                update_weight(mem, table, of_slope, first + (table[this + codes.L_ROWS] - 1) * ldw, place)
+                at = first + (table[this + codes.L_ROWS] - 1) * ldw
+                update_weight(mem, table, real(of_slope), at, place)
 
     @kernel
     def track_running(mem, table):

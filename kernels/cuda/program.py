@@ -35,6 +35,7 @@ from .scalar import functions
 # card's own number of processors: the same bits on every card.
 ENOUGH = 4 if SIMULATED else 96
 PART = 8 if SIMULATED else 256  # rows of a part of the batch at least
+LONGEST = 40 if SIMULATED else 4096  # and at most: a thread adds them up one by one
 REPLAYED = 16  # steps of a graph; what is left of a window goes by graphs of one step
 KNOWN_UPDATES = 4096  # updates whose constants have room on the device at first
 FEWEST_RECORDED = 4  # steps that are worth recording such a one
@@ -229,8 +230,9 @@ class Run:
         one = dense.TILES[item][self.update]
         self.tiles = sum(over(i, one.rows) * over(o, one.columns) for i, o in trained)
         self.parts = 1
-        if self.update == "small" and self.tiles:
-            self.parts = max(1, min(batch // PART, ENOUGH // self.tiles))
+        if self.tiles:
+            few = min(batch // PART, ENOUGH // self.tiles) if self.update == "small" else 1
+            self.parts = min(max(few, over(batch, LONGEST)), 65535)  # where y ends
         # an int, as all that follows from it: a launch takes no number of numpy's
         self.layout = Layout(plan, size, slots.size, int(work_size))
         self.work, self.spare = self.layout.work, self.layout.spare
@@ -273,7 +275,7 @@ class Run:
         plan, state = self.layout.table(self.plan), self.state
         self.feed.describe(state)
         state[codes.G_MODE], state[codes.G_NUMBER], state[codes.G_SEED] = mode, number, self.seed
-        state[[codes.G_STEP, codes.G_HITS, codes.G_STOPPED, codes.G_PART]] = 0
+        state[[codes.G_STEP, codes.G_HITS, codes.G_STOPPED, codes.G_BROKEN, codes.G_PART]] = 0
         every = max(1, int(hyper[codes.H_ACCUMULATE])) if trains else 1
         state[codes.G_EVERY], state[codes.G_UPDATES], state[codes.G_KEEPS] = every, 1, codes.STORE
         asks = [codes.H_CLIP_NORM, codes.H_CLIP_LAYER, codes.H_PER_LAYER, codes.H_MAX_NORM]
@@ -364,14 +366,16 @@ class Run:
         self.stream.synchronize()
 
     def read(self):
-        """(steps done, loss sum, weight sum, right answers) since the pass began; waits for the GPU."""
+        """(steps done, loss sum, weight sum, right answers) since the pass began; waits for the GPU.
+
+        A step that has met or made numbers that are not finite is not counted.
+        """
         self.table[:DEVICE].copy_to_host(self.state, stream=self.stream)
         self.numbers[: codes.NUMBERS].copy_to_host(self.sums, stream=self.stream)
         self.stream.synchronize()
-        sums = self.sums
-        return int(self.state[codes.G_STEP]), sums[codes.U_LOSS], sums[codes.U_WEIGHT], int(
-            self.state[codes.G_HITS]
-        )  # fmt: skip
+        state, sums = self.state, self.sums
+        steps = int(state[codes.G_STEP] - state[codes.G_BROKEN])
+        return steps, sums[codes.U_LOSS], sums[codes.U_WEIGHT], int(state[codes.G_HITS])
 
     def first(self):
         """[Launch] of a step, up to the gradients or the update from them."""

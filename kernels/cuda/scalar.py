@@ -163,20 +163,23 @@ def choice(name, arguments, cases, otherwise, namespace):
 
 
 def _update(namespace, dtype):
-    """def update(code, g, mem, at, slots, stride, c): what the weight tile's epilogue does.
+    """def update(code, g, mem, table, at, slots, stride, c): what the weight tile's epilogue does.
 
     mem: the arena; the weight lies at ``at``, slot k at slots + k * stride, the constants at c. What the
-    variants add to a rule is written once, in front of all rules, not once a rule as on the CPU.
+    variants add to a rule is written once, in front of all rules, not once a rule as on the CPU. A gradient
+    or a new weight that is not finite is noted in the table.
     """
-    lines = ["def update(code, g, mem, at, slots, stride, c):", f"    if code == {codes.STORE}:",
+    lines = ["def update(code, g, mem, table, at, slots, stride, c):", f"    if code == {codes.STORE}:",
              "        store1(mem, slots, g)", "        return", f"    if code == {codes.ADD}:",
              "        store1(mem, slots, load1(mem, slots) + g)", "        return",
-             "    p = load1(mem, at)"]  # fmt: skip
+             "    p, given = load1(mem, at), g"]  # fmt: skip
+
+    zero = Writer(namespace, dtype).constant(0.0).text
 
     def traced(prefix, formula, level, finish):
         """The lines of a formula and of what ``finish`` makes of its results; constants loaded first."""
         m = Writer(namespace, dtype, prefix)
-        constants = [Name(m, f"c{k}") for k in range(codes.CONSTANTS)]
+        constants = formulas.AnyDecay(Name(m, f"c{k}") for k in range(codes.CONSTANTS))
         after = finish(m, formula(m, Name(m, "g"), Name(m, "p"), constants))
         body = [*m.lines, *after]
         used = [k for k in range(codes.CONSTANTS) if re.search(rf"\bc{k}\b", " ".join(body))]
@@ -198,9 +201,11 @@ def _update(namespace, dtype):
 
         def stores(m, results):
             states = [f"store1(mem, slots + {k} * stride, {s.text})" for k, s in enumerate(results[1])]
-            return [f"store1(mem, at, {results[0].text})", *states]
+            return [f"store1(mem, at, {results[0].text})", *states, f"p = {results[0].text}"]
 
         traced(f"v{code}_", formula, 2, stores)
+    lines.append(f"    if given - given != {zero} or p - p != {zero}:")
+    lines.append(f"        store1(table, {codes.G_BROKEN}, 1)")
     compiled("\n".join(lines) + "\n", namespace, ["update"])
     decorate(namespace, "update")
 

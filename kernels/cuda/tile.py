@@ -342,7 +342,7 @@ def update(name, tile, vector):
         f"constants = {_place(codes.P_SCRATCH)} + {codes.S_CONSTANTS} "
         f"+ (2 * number + 1) * table[{codes.G_APART}]",
     ]
-    step = "update(code, {g}, mem, w + {at}, slots + {at}, stride, constants{more})"
+    step = "update(code, {g}, mem, table, w + {at}, slots + {at}, stride, constants{more})"
     epilogue = ["at = m * ldw + n", step.format(g="total", at="at", more="")]
     operands = (
         _Operand("a", tile, vector, tile.rows, True),

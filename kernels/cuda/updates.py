@@ -72,15 +72,15 @@ def constants(names):
         code, slots = table[DEVICE + codes.P_OPTIMIZER], size + at
         if table[codes.G_STORE] != 0:
             code, slots = table[codes.G_KEEPS], table[codes.G_STORE] + at
-        update(code, g, mem, at, slots, size, place)
+        update(code, g, mem, table, at, slots, size, place)
 
     names |= {"update_constants": update_constants, "update_weight": update_weight}
 
 
 def build(names):
     """{name: kernel} for a namespace of scalar.functions."""
-    real, number_type, update = names["real"], names["number_type"], names["update"]
-    running, zero = names["average"], real(0)
+    real, update, running = names["real"], names["update"], names["average"]
+    zero = real(0)
 
     @kernel
     def layer_constants(mem, table, numbers):
@@ -116,22 +116,23 @@ def build(names):
             last = first + count
             at = first + cuda.blockIdx.x * PASS_THREADS + cuda.threadIdx.x
             while trains and at < last:
-                g = mem[source + at]
+                total = float(mem[source + at])
                 for part in range(1, parts):
-                    g += mem[source + part * size + at]
+                    total += float(mem[source + part * size + at])
+                g = real(total)
                 if destination > 0:
                     if table[codes.G_PART] > 0:
                         g += mem[destination + at]
                     mem[destination + at] = g
                 else:
                     place = constants_of(table, layer, 1 if at < bare else 2)
-                    update(code, g * factor, mem, at, size + at, size, place)
+                    update(code, g * factor, mem, table, at, size + at, size, place)
                 at += cuda.gridDim.x * PASS_THREADS
 
     @kernel
     def square_norm(mem, table):
-        """Sums of squares of the gradient array: one for each codes.NORM_BLOCK numbers of a group."""
-        shared = cuda.shared.array(PASS_THREADS, number_type)
+        """Norms of the gradient array: one for each codes.NORM_BLOCK numbers of a group."""
+        shared = cuda.shared.array(PASS_THREADS, float64)
         tid, number, index = cuda.threadIdx.x, cuda.blockIdx.x, 0
         first, size, _, _, _ = parameter_group(table, 0)
         while number >= blocks_of(size):
@@ -139,18 +140,18 @@ def build(names):
             index += 1
             first, size, _, _, _ = parameter_group(table, index)
         last = first + min((number + 1) * codes.NORM_BLOCK, size)
-        total = zero
+        total = 0.0
         for at in range(first + number * codes.NORM_BLOCK + tid, last, PASS_THREADS):
-            g = mem[table[DEVICE + codes.P_GRADIENT] + at]
+            g = float(mem[table[DEVICE + codes.P_GRADIENT] + at])
             total += g * g
         total = fold_sum(shared, tid, PASS_THREADS, total)
         if tid == 0:
-            mem[table[DEVICE + codes.P_PARTIALS] + cuda.blockIdx.x] = total
+            mem[table[DEVICE + codes.P_PARTIALS] + cuda.blockIdx.x] = math.sqrt(total)
 
     @kernel
     def clip(mem, table, numbers):
         """One block: U_FACTOR *= min(1, clip_norm / norm); with clip_layer_norm a factor for each group, in
-        the place of its first partial sum. A norm that is not finite takes the step back and stops."""
+        the place of its first block's norm. A norm that is not finite takes the step back and stops."""
         shared = cuda.shared.array(PASS_THREADS, float64)
         tid, partials = cuda.threadIdx.x, table[DEVICE + codes.P_PARTIALS]
         if table[codes.G_STOPPED] != 0 or table[codes.G_UPDATES] == 0:
@@ -161,7 +162,7 @@ def build(names):
             count += blocks_of(size)
         total, factor = 0.0, numbers[codes.U_FACTOR]
         for b in range(tid, count, PASS_THREADS):
-            total += float(mem[partials + b])
+            total += float(mem[partials + b]) ** 2
         norm = factor * math.sqrt(fold_sum(shared, tid, PASS_THREADS, total))
         if not math.isfinite(norm):
             if tid == 0:
@@ -179,7 +180,7 @@ def build(names):
                 _, size, _, _, _ = parameter_group(table, index)
                 total = 0.0
                 for b in range(first + tid, first + blocks_of(size), PASS_THREADS):
-                    total += float(mem[partials + b])
+                    total += float(mem[partials + b]) ** 2
                 norm = factor * math.sqrt(fold_sum(shared, tid, PASS_THREADS, total))
                 if tid == 0:
                     mem[partials + first] = factor * min(1.0, most / (norm + 1e-6))
@@ -188,21 +189,21 @@ def build(names):
     @kernel
     def constrain(mem, table, numbers):
         """w[:, c] *= most / (norm + 1e-7) where the norm of column c is above H_MAX_NORM. y: a layer."""
-        shared = cuda.shared.array(PATCH, number_type)
+        shared = cuda.shared.array(PATCH, float64)
         tid = cuda.threadIdx.x
         this = DEVICE + codes.HEADER + cuda.blockIdx.y * codes.LAYER_COLUMNS
         if table[codes.G_STOPPED] != 0 or table[codes.G_UPDATES] == 0 or table[this + codes.L_FROZEN] != 0:
             return
         c, ld = cuda.blockIdx.x * PATCH_COLUMNS + tid % PATCH_COLUMNS, table[this + codes.L_LDW]
         rows = table[this + codes.L_FAN_IN] if c < table[this + codes.L_FAN_OUT] else 0
-        total, at = zero, table[this + codes.L_W] + c
+        total, at = 0.0, table[this + codes.L_W] + c
         for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
-            x = mem[at + r * ld]
+            x = float(mem[at + r * ld])
             total += x * x
         norm = math.sqrt(fold_column(shared, tid, total))
-        most = real(numbers[codes.H_MAX_NORM])
+        most = numbers[codes.H_MAX_NORM]
         if norm > most:
-            factor = most / (norm + real(1e-7))
+            factor = real(most / (norm + 1e-7))
             for r in range(tid // PATCH_COLUMNS, rows, PATCH_ROWS):
                 mem[at + r * ld] = mem[at + r * ld] * factor
 

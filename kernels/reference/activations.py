@@ -143,7 +143,7 @@ def hardswish(z):
 
 
 def hardswish_derivative(z):
-    return np.where(z < -3, 0, np.where(z > 3, 1, z / 3 + 0.5))
+    return np.where(z <= -3, 0, np.where(z >= 3, 1, z / 3 + 0.5))
 
 
 def softplus(z):

@@ -291,7 +291,7 @@ def test_parquet_without_a_library_or_damaged(fails, monkeypatch):
     fails("train", "t.parquet", says=["t.parquet: Parquet file size is 12 bytes"])
     columns = [pyarrow.array([1.0, 2.0])] * 3
     parquet.write_table(pyarrow.Table.from_arrays(columns, names=["a", "a", "y"]), "twice.parquet")
-    fails("train", "twice.parquet", says=["twice.parquet", "2 columns named 'a'"])
+    fails("train", "twice.parquet", says=["twice.parquet", "two named 'a'"])
     for name in ("pyarrow", "pyarrow.parquet"):
         monkeypatch.setitem(sys.modules, name, None)
     fails("train", "t.parquet", says=["pip install 'fastbp[parquet]'"])

@@ -63,7 +63,8 @@ def report(tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", FIXED)
 
     def make(data, *options):
-        argv = ["train", data, "--hidden", "16", "--quiet", "--report", "deep/run.html", *options]
+        argv = ["train", data, "--hidden", "16", "--quiet", "--overwrite"]
+        argv += ["--report", "deep/run.html", *options]
         assert cli.main(argv) == 0
         make.source = (tmp_path / "deep" / "run.html").read_text(encoding="utf-8")
         return Page(make.source)
@@ -141,10 +142,16 @@ def test_nothing_is_chosen_by_the_test_samples(report, capsys):
     losses = [float(row[2]) for row in page.table(["epoch", "loss", "validation loss"])]
     assert int(kept[1]) == len(losses) and losses.index(min(losses)) + 1 == int(kept[2]) == len(losses) - 2
     assert held_out in capsys.readouterr().out
-    page = report("digits", "--schedule", "plateau", "--epochs", "3")
-    assert ("validation loss" in page.text) == (held_out in capsys.readouterr().out)
-    page = report("digits", "--validation-fraction", "0.2", "--epochs", "3")
+    last = "the model is that of the last step"
+    plateau = ("--patience", "0", "--schedule", "plateau", "--epochs", "3")
+    page = report("digits", *plateau, "--validation-fraction", "0.2")
+    assert held_out in capsys.readouterr().out and last in page.text
     assert "Other samples, held out for validation" in page.text and "took no part in training" in page.text
+    page = report("digits", *plateau)
+    assert held_out not in capsys.readouterr().out and "No samples were held out for validation" in page.text
+    assert page.table(["epoch"])[0][1:] and "validation loss" not in page.text and last in page.text
+    page = report("digits", "--test-fraction", "0", "--epochs", "3")
+    assert "No samples were held out to test on" in page.text and "Confusion matrix" not in page.text
 
 
 def test_the_same_run_gives_the_same_page(report):

@@ -20,6 +20,12 @@ ROOT = Path(fb.__file__).resolve().parents[1]
 SMALL = ["--hidden", "16", "--quiet", "--threads", "1"]
 
 
+def _heard():
+    """Signals that are ignored where this runs: under nohup, in the background of a shell."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def begun(*argv):
     """`fastbp train` as a process that is told when the first epoch is over: its checkpoint is there."""
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -31,6 +37,7 @@ def begun(*argv):
         text=True,
         env=variables,
         start_new_session=True,
+        preexec_fn=_heard,
     )
     until = time.monotonic() + 60
     while (
@@ -53,6 +60,7 @@ def test_a_signal_ends_a_run_and_keeps_the_model(name, code, times):
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert "Traceback" not in err
+    assert f"fit: stopped by {'Ctrl-C' if name == 'SIGINT' else name} after " in err
     model = fb.load("fastbp-digits.safetensors")
     assert model.steps >= 45 and model.preparation is not None
     assert sorted(p.name for p in Path().iterdir() if p.suffix != ".png") == [

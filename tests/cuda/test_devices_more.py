@@ -209,14 +209,43 @@ def test_embedded_columns_of_any_dtype(rng, device):
 def test_a_gradient_whose_norm_is_not_finite_changes_nothing(rng, device):
     """The loss is: weights, running statistics and steps are as before the step."""
     net = fb.MLP([3, 4, 1], norm="batch", seed=0)
-    net.weights[1][:] = 1e25
+    net.weights[1][:] = 2.5e37
     before = net.params.copy()
     trainer = fb.Trainer(net, "mae", batch_size=8, clip_norm=1.0, device=device)
-    X, y = rng.standard_normal((8, 3)).astype("f4"), np.zeros((8, 1), "f4")
+    X, y = (
+        1e-6 * rng.standard_normal((8, 3)).astype("f4"),
+        np.zeros((8, 1), "f4"),
+    )  # which the norm divides by
     assert np.isfinite(trainer.evaluate(X, y)["loss"])
     with pytest.raises(FloatingPointError, match="step 1 of epoch 1"):
         trainer.fit(X, y, shuffle=False)
     assert np.array_equal(net.params, before) and trainer.steps == 0
+
+
+@pytest.mark.parametrize("clip", ["clip_norm", "clip_layer_norm"])
+def test_a_norm_whose_square_is_not_finite_is_clipped(device, clip):
+    net = fb.MLP([3, 2], initializer="zeros")
+    trainer = fb.Trainer(net, "mae", fb.SGD(1.0), batch_size=4, device=device, **{clip: 1.0})
+    X = np.eye(4, 3, dtype="f4") * np.array([[1e30], [-2e30], [2e25], [1e38]], "f4")
+    trainer.fit(X, np.full((4, 2), -1.0, "f4"), shuffle=False)
+    exact = -np.repeat(X.astype(float).sum(axis=0)[:, None] / 8, 2, axis=1)
+    exact /= np.sqrt((exact**2).sum() + 2 * 0.5**2)
+    assert h.relative(net.weights[0], exact) < 1e-6
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("way", ["fit", "train_on_batch", "second path"])
+def test_an_update_that_overflows_is_noticed(device, threads, way):
+    """The loss was finite, and so it would be with such weights: tanh hides them."""
+    net = fb.MLP([1, 2, 1], "tanh", seed=0)
+    options = {"threads": threads} if device == "cpu" else {}
+    options |= {"clip_norm": 1e30} if way == "second path" else {}
+    trainer = fb.Trainer(net, "mse", fb.SGD(1e30), batch_size=2, device=device, **options)
+    X, y = np.full((4, 1), 1e-8, "f4"), np.full((4, 1), 1e15, "f4")
+    step = r"weights: step 1 of .* not finite .* what they were before is lost: .* lower lr"
+    with pytest.raises(FloatingPointError, match=step):
+        trainer.train_on_batch(X, y) if way == "train_on_batch" else trainer.fit(X, y)
+    assert not np.isfinite(net.params).all() and trainer.steps == 0
 
 
 def test_users_activation(rng, device):

@@ -119,14 +119,15 @@ def test_csv_calls_columns_without_a_name_as_pandas_does(tmp_path):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("a,colour,y\n1,2,3\n1,red,3\n", ["'colour'", "line 3", "'red' is not a number"]),
-        ("1,2,3\n1,1_000,3\n", ["column 1", "line 2", "'1_000' is not a number"]),
+        ("a,colour,y\n1,2,3\n1,red,3\n", ["'colour'", "line 3", "'red' among numbers"]),
+        ("1,2,3\n1,1_000,3\n", ["column 1", "line 2", "'1_000' among numbers"]),
         (
             "a,b,y\n1.5,2,3\nx,2,3\n2,2,4\n",
-            ["line 3", "'x' is not a number as most", "--na", "--text"],
+            ["line 3", "'x' among numbers", "--na", "--text"],
         ),
-        ("a,y\n$1,3\nfree,2\n$3,4\n", ["'a'", "line 3", "'free' is not a number", "written alike"]),
-        ("a,y\n2020-05-01,3\n2020-05-02,2\nMay,4\n", ["'a'", "line 4", "'May' is not a date"]),
+        ("a,y\n$1,3\nfree,2\n$3,4\n", ["'a'", "line 3", "'free' among numbers with $", "written alike"]),
+        ("a,y\n1.5,3\n2.5,2\n$3,4\n", ["'a'", "line 4", "'$3' among numbers;"]),
+        ("a,y\n2020-05-01,3\n2020-05-02,2\nMay,4\n", ["'a'", "line 4", "'May' among dates, the year first"]),
         ("a,y\n01/02/2020,3\n03/04/2020,2\n", ["'a'", "'01/02/2020' may begin with the day", "--dates"]),
         (
             "a,b,y\n1,2,3\n\n1,5,\n",
@@ -153,7 +154,7 @@ def test_csv_line_numbers_count_lines_within_quotes(tmp_path):
 
 def test_a_column_that_the_model_knows_as_text_stays_text(tmp_path):
     path = write(tmp_path / "t.csv", "k,x\n3,1\n4+,2\n")
-    refuses(path, "'4+' is not a number", target="x")
+    refuses(path, "line 3: '4+' among numbers", target="x")
     assert features(path, Wanted(only=["x", "k"], text=["k"])).X.columns[1].tolist() == ["3", "4+"]
 
 
@@ -324,7 +325,7 @@ def test_columns_that_turn_out_to_be_text(tmp_path, monkeypatch, large):
     )
     table = read(path, drop=["a"])
     assert [c.tolist() for c in table.X.columns] == [["1", "2", "3", "04"], [1, 2, 3, 4]]
-    with pytest.raises(ValueError, match="'d'.*line 6: 'five' is not a number"):
+    with pytest.raises(ValueError, match="'d'.*line 6: 'five' among numbers"):
         write(path, path.read_text() + "$5,5,five,5\n")
         read(path, drop=["a", "zip"])
 

@@ -111,7 +111,14 @@ def test_a_hostile_preparation_is_refused(rng, tmp_path):
         {"columns": 10**12}, {"columns": 0}, {"names": ["a"]}, {"names": [1, 2]},
         {"categories": {"5": ["u", "v"]}},
         {"categories": {"1": ["v", "u"]}}, {"categories": {"1": []}}, {"categories": {"1": [1, 2]}},
-        {"classes": ["n"]}, {"classes": [[], []]}, {"target": 3}, {"categories": 3},
+        {"classes": ["n"]}, {"classes": [[], []]}, {"target": 3}, {"categories": 3}, {"names": ["a", "a"]},
+        {"dates": {"0": [["age"], float("nan")]}}, {"dates": {"0": [["hour"], 1.0]}}, {"dates": {"0": []}},
+        {"dates": {"1": [["age"], 1.0]}}, {"dates": {"0": [["year", "age"], 1.0]}}, {"dates": 3},
+        {"written": {"0": {"order": "ymd"}}}, {"written": {"0": {"decimal": ";"}}},
+        {"written": {"0": {"x": 1}}},
+        {"written": {"1": {}}}, {"left_out": {"0": "row"}}, {"left_out": {"5": "row"}},
+        {"left_out": {"1": "x"}},
+        {"unknown": "ones"}, {"target_written": {"decimal": []}}, {"rare": {"7": 3}},
     ]:  # fmt: skip
         save_file(tensors, path, {"fastbp": json.dumps({**config, "preparation": {**good, **change}})})
         with pytest.raises(ValueError, match="no usable fastbp configuration"):

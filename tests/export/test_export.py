@@ -311,7 +311,7 @@ def test_every_loss_and_any_number_of_rows(rng, tmp_path, loss, request):
 
 @pytest.mark.parametrize("raw", [False, True])
 def test_ordered_quantiles(rng, tmp_path, raw, request):
-    """Two targets, in their own units where one is prepared; they do not cross in ONNX and C either."""
+    """Two targets, in their own units with a preparation: they do not cross in ONNX and C either."""
     pytest.importorskip("onnx")
     loss = fb.losses.Quantile((0.05, 0.3, 0.5, 0.8), ordered=True)
     t, X = trainer(rng, [3, 7, 8], "softplus", loss), rng.standard_normal((50, 3)).astype("f4")

@@ -153,12 +153,18 @@ RULES = {
     "adadelta": (codes.ADADELTA, SMOOTH),
     "lion": (codes.LION, {"C_LR": 0.1, "C_BETA1": 0.1, "C_BETA2": 0.01}),
 }
+SHORT = {"C_BETA1": -0.0, "C_BETA2": -0.3}  # of means that keep nothing, and 0.3, of themselves
 COMMON = ("sgd", "sgd_momentum", "adam")
 UPDATES = (
     {"store": (codes.STORE, {}), "add": (codes.ADD, {})}
     | RULES
     | {f"{name}+decay": (RULES[name][0] + codes.DECAY, RULES[name][1] | DECAY) for name in COMMON}
     | {f"{name}+full": (code + codes.FULL, c | TERMS) for name, (code, c) in RULES.items()}
+    | {
+        f"{name}+short": (code + codes.FULL, c | TERMS | {k: v for k, v in SHORT.items() if k in c})
+        for name, (code, c) in RULES.items()
+        if "C_BETA2" in c
+    }
     | {"sgd+ema": (codes.SGD + codes.FULL, {"C_LR": 0.1} | TERMS | {"C_EMA": 0.3})}
     | {"adam+ema": (codes.ADAM + codes.FULL, ADAM | TERMS | {"C_EMA": 0.3})}
 )
@@ -180,6 +186,10 @@ def _updated(code, g, p, slots, c):
     return new, state + [a + c["ema"] * (new - a) for a in average]
 
 
+def _mean(share, kept, new):
+    return kept + share * (new - kept) if share > 0 else new + share * (new - kept)
+
+
 def _step(rule, g, slots, c):
     """(what lr is multiplied by, the new slots)."""
     beta1, beta2, eps = c.get("beta1"), c.get("beta2"), c.get("eps")
@@ -192,26 +202,26 @@ def _step(rule, g, slots, c):
         total = slots[0] + g * g
         return g / (np.sqrt(total + c["start"]) + eps), [total]
     if rule == codes.LION:
-        return np.sign(slots[0] + beta1 * (g - slots[0])), [slots[0] + beta2 * (g - slots[0])]
+        return np.sign(_mean(beta1, slots[0], g)), [_mean(beta2, slots[0], g)]
     if rule == codes.ADADELTA:
-        second = slots[0] + beta2 * (g * g - slots[0])
+        second = _mean(beta2, slots[0], g * g)
         step = g * np.sqrt(slots[1] + eps) / np.sqrt(second + eps)
-        return step, [second, slots[1] + beta2 * (step * step - slots[1])]
+        return step, [second, _mean(beta2, slots[1], step * step)]
     if "inertia" in c or rule in (codes.RMSPROP, codes.RMSPROP_CENTERED):
-        state = [slots[0] + beta2 * (g * g - slots[0])]
+        state = [_mean(beta2, slots[0], g * g)]
         if rule in (codes.RMSPROP_CENTERED, codes.RMSPROP_CENTERED_MOMENTUM):
-            state.append(slots[1] + beta2 * (g - slots[1]))
+            state.append(_mean(beta2, slots[1], g))
         spread = state[0] - state[1] ** 2 if len(state) > 1 else state[0]
         step = g / (np.sqrt(np.maximum(spread, 0)) + eps)
         if "inertia" not in c:
             return step, state
         step = c["inertia"] * slots[-1] + step
         return step, [*state, step]
-    first = slots[0] + beta1 * (g - slots[0])
+    first = _mean(beta1, slots[0], g)
     if rule == codes.ADAMAX:
         largest = np.maximum(c["keep"] * slots[1], np.abs(g) + eps)
         return first / largest, [first, largest]
-    second = slots[1] + beta2 * (g * g - slots[1])
+    second = _mean(beta2, slots[1], g * g)
     if rule == codes.RADAM:
         return c["sized"] * first / (np.sqrt(second) + eps) + c["plain"] * first, [first, second]
     if rule == codes.AMSGRAD:
@@ -294,22 +304,33 @@ def test_dense_update_touches_only_its_rows_and_columns(rng, dtype, row, last):
 
 
 @pytest.mark.parametrize("most", [1000, 128, 50, 7])
-def test_dense_update_in_pieces_with_packed_operands_gives_the_same_bits(rng, dtype, most):
+def test_dense_update_in_pieces_with_packed_operands_adds_the_pieces(rng, dtype, most):
+    """The sum of the pieces' gradients, one after the other, each as if it were a batch."""
     for batch, inner, outer in SHAPES[:: 9 if most > 50 else 23] + SHAPES[-7:]:
         x, delta = draw(rng, dtype, batch + 1, inner), draw(rng, dtype, batch, outer)
         x = h.padded(x, dtype, np.nan)  # packing reads a vector behind the last row
-        delta, whole = h.padded(delta, dtype), h.padded(draw(rng, dtype, inner + 1, outer), dtype)
-        parts, sums = whole.copy(), np.full_like(whole, np.nan)
-        slots, again = (arena(2 * whole.size, dtype) for _ in range(2))
-        slots[:] = again[:] = 0.5
+        delta, w = h.padded(delta, dtype), h.padded(draw(rng, dtype, inner + 1, outer), dtype)
+        slots, piece, sums = arena(2 * w.size, dtype), arena(w.size, dtype), np.full_like(w, np.nan)
         _, tile, zeros, one = scratch(dtype, outer)
         packs = arena((delta.shape[1] + codes.PACKED) * min(batch, most), dtype)
         packs[:] = np.nan
         constants = _constants(dtype, **UPDATES["adam"][1])
-        args = (x, delta, batch, inner, outer, codes.ADAM, 0, inner + 1, 0, columns(outer, dtype), constants)
-        h.weight_update(whole, slots, *args, tile, zeros, one)
-        h.weight_update_by_pieces(parts, again, *args, tile, zeros, one, sums, packs, most)
-        assert np.array_equal(parts, whole) and np.array_equal(again, slots)
+        rest = (0, inner + 1, 0, columns(outer, dtype), constants, tile, zeros, one)
+        total = None
+        for start in range(0, batch, most):
+            count = min(most, batch - start)
+            h.weight_update(w, piece, x[start:], delta[start:], count, inner, outer, codes.STORE, *rest)
+            total = piece.copy() if total is None else total + piece
+        before = w.copy()
+        h.weight_update_by_pieces(w, slots, x, delta, batch, inner, outer, codes.STORE, *rest, sums, packs,
+                                  most)  # fmt: skip
+        assert np.array_equal(slots[: w.size], total) and np.array_equal(w, before)
+        slots[:] = 0.5
+        once = slots.copy()
+        h.weight_update_by_pieces(w, slots, x, delta, batch, inner, outer, codes.ADAM, *rest, sums, packs,
+                                  most)  # fmt: skip
+        h.apply_update(codes.ADAM, total, before.ravel(), once, constants)
+        assert np.array_equal(w.ravel(), before.ravel()) and np.array_equal(slots, once)
 
 
 # units in the last place, over the whole range; the formulas' errors are listed in docs/maths.md

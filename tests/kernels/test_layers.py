@@ -108,7 +108,7 @@ def test_column_groups_give_the_same_bits(rng, threads):
             X = mixed(rng, 130, 6, net.embedded, "float32")
             y = rng.integers(0, 3, (130, 1)).astype(np.int32)
         optimizer = fb.Adam()
-        plan = Plan(net, codes.CROSS_ENTROPY, optimizer.code, 50, count)
+        plan = Plan(net, codes.CROSS_ENTROPY, optimizer.code(), 50, count)
         slots = arena(net.params.size * 2, "float32")
         session = Session(net.params, slots, plan, Options().hyper(4), count, groups=groups)
         session.updates = Updates(optimizer, Options())

@@ -286,7 +286,9 @@ def test_what_is_imported_at_once_is_numpy_only():
 def test_only_the_estimators_see_scikit_learn_and_nobody_sees_them():
     """import fastbp must not need scikit-learn; tests/sklearn/test_estimators.py runs it."""
     mine = {m: REST[m] for m in ESTIMATORS}
-    assert broken(mine, lambda m, i: outsider(i, "numpy", "scipy", "sklearn", "threadpoolctl")) == []
+    assert (
+        broken(mine, lambda m, i: outsider(i, "numpy", "scipy", "sklearn", "joblib", "threadpoolctl")) == []
+    )
     rest = {m: found for m, found in REST.items() if m not in ESTIMATORS}
     assert broken(rest, lambda m, i: any(within(i.name, e) for e in ESTIMATORS)) == []
 
@@ -336,8 +338,17 @@ def test_every_package_is_installed():
         re.match(r"[\w-]+", d)[0] for e in config["project"]["optional-dependencies"].values() for d in e
     }
     used = {i.name.partition(".")[0] for found in ALL.values() for i in found} - STANDARD - {"fastbp"}
-    # numba brings llvmlite, scikit-learn threadpoolctl; the others are extras
-    assert named == used - {"llvmlite", "threadpoolctl", "matplotlib", "bench", "numba_cuda", "cuda", *EXTRAS}
+    # numba brings llvmlite, scikit-learn joblib and threadpoolctl; the others are extras
+    assert named == used - {
+        "llvmlite",
+        "joblib",
+        "threadpoolctl",
+        "matplotlib",
+        "bench",
+        "numba_cuda",
+        "cuda",
+        *EXTRAS,
+    }
     assert {"matplotlib", *EXTRAS} - extras == {"sklearn"} and "scikit-learn" in extras
     wheels = config["project"]["optional-dependencies"]
     assert all(wheels[e][0].startswith(f"numba-cuda[{e[:2]}{e[4:]}]") for e in ("cuda12", "cuda13"))

@@ -126,8 +126,8 @@ ADDITIONS = {
     },
     "a loss": {
         "kernels/codes.py": [
-            before("    COSINE,\n) = range(19)", "    QUARTIC,\n"),
-            (") = range(19)", ") = range(20)"),
+            before(") = range(20)", "    QUARTIC,\n"),
+            (") = range(20)", ") = range(21)"),
             after("LOSSES = {\n", '    "quartic": QUARTIC,\n'),
         ],
         "kernels/loss_formulas.py": [

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -89,7 +90,9 @@ def run(tmp_path, monkeypatch):
 def test_every_page_with_code_is_run():
     """By the tests below, the README's in test_readme.py; two need what is not everywhere."""
     coded = [page for page in pages.PAGES if "python" in dict(pages.blocks(page))]
-    here = {f"docs/{name}" for name in (*OTHERS, "guide.md", "fitting.md", "sklearn.md", "gpu.md")}
+    here = {
+        f"docs/{name}" for name in (*OTHERS, "guide.md", "fitting.md", "sklearn.md", "gpu.md", "files.md")
+    }
     elsewhere = {"README.md", "docs/maths.md", "fastbp/datasets/README.md"}
     assert {page.relative_to(ROOT).as_posix() for page in coded} == here | elsewhere
 
@@ -125,6 +128,15 @@ def test_sklearn(run):
     assert names["model"].score(names["X"], names["y"]) > 0.95
 
 
+def test_files(run, tmp_path):
+    pytest.importorskip("onnx")
+    _, printed = run(DOCS / "files.md")
+    assert json.loads(re.search(r"^{.*}$", printed, re.M)[0])["r2"] > 0.95
+    lines = (tmp_path / "predictions.csv").read_text().splitlines()
+    assert lines[0] == "id,price" and lines[1].startswith("h900,") and len(lines) == 51
+    assert {"fastbp-houses.onnx", "fastbp-houses.c"} <= {p.name for p in tmp_path.iterdir()}
+
+
 def test_gpu(run):
     """Read, at least: it runs where torch finds a GPU."""
     torch = pytest.importorskip("torch")
@@ -134,7 +146,7 @@ def test_gpu(run):
         assert language != "python" or compile(text, "gpu.md", "exec")
 
 
-OTHERS = ("api.md", "training.md", "layers.md", "functions.md", "speed.md", "reproduce.md")
+OTHERS = ("api.md", "many.md", "training.md", "layers.md", "functions.md", "speed.md", "reproduce.md")
 
 
 @pytest.mark.parametrize("page", OTHERS)

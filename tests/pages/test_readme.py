@@ -43,6 +43,22 @@ def test_ci_runs_the_commands_as_they_stand_here():
     assert done.stdout.splitlines() == stated
 
 
+def test_the_first_command_prints_and_writes_what_is_said(tmp_path, monkeypatch, capsys):
+    """With matplotlib, which the command installs. Another processor rounds otherwise."""
+    pytest.importorskip("matplotlib")
+    from fastbp import cli
+
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "digits", "--quiet"]) == 0
+    printed = {line[:15].strip(): line[16:] for line in capsys.readouterr().out.splitlines()}
+    (shown,) = blocks("text")
+    shown = {line[:15].strip(): line[16:] for line in shown.splitlines()}
+    accuracy = [float(lines["test accuracy"].split()[0]) for lines in (shown, printed)]
+    assert accuracy[1] == pytest.approx(accuracy[0], abs=0.02)
+    assert all(printed[label] == text for label, text in shown.items() if label != "test accuracy")
+    assert {p.name for p in tmp_path.iterdir()} == {shown["picture"], shown["model"].split()[0]}
+
+
 def test_one_screen_and_no_dead_links():
     assert len(README.splitlines()) <= 70
     for link in re.findall(r"\]\(([^)#]+)\)", README):

@@ -388,7 +388,7 @@ BAD = [
     ({"beta_1": 1.0}, r"beta_1: got 1.0, takes a number in \[0, 1\)"),
     ({"hidden_layer_sizes": (5, 0)}, "hidden_layer_sizes must be > 0"),
     ({"activation": "rleu"}, "activation: got 'rleu'; did you mean 'relu'"),
-    ({"preset": "table"}, "preset: got 'table', takes None or 'tabular'"),
+    ({"preset": "table"}, "preset: got 'table', takes None, 'tabular' or a TabularPreprocessor"),
     ({"optimizer": "adam", "solver": "lbfgs"}, "optimizer: got one with solver='lbfgs'"),
     ({"dtype": "float16"}, "dtype: got 'float16'"),
     ({"dropout": 1.0}, "dropout: got 1.0"),

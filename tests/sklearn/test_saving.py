@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError  # noqa: E402
 from sklearn.utils.estimator_checks import estimator_checks_generator  # noqa: E402
 
 import fastbp as fb  # noqa: E402
-from fastbp.sklearn import MLPAutoencoder, MLPClassifier, MLPRegressor  # noqa: E402
+from fastbp.sklearn import MLPAutoencoder, MLPClassifier, MLPRegressor, tabular  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(f"ignore::{ConvergenceWarning.__module__}.ConvergenceWarning")
 SMALL = {"hidden_layer_sizes": (7, 7), "max_iter": 4, "random_state": 0, "batch_size": 16}
@@ -177,9 +177,7 @@ def exported_inputs(model, data):
     """What an export takes: X, or with a preset the encoded columns."""
     if vars(model).get("_table") is None:
         return np.asarray(data, float)
-    table = model._table
-    columns = __import__("fastbp.sklearn.tabular", fromlist=["x"])._columns(data)
-    return table._encode(columns)
+    return model._table._encode(tabular._table(data)[0])
 
 
 def network_outputs(model, data):

@@ -61,7 +61,7 @@ class Blocks:
         return self.shared
 
     @staticmethod
-    def _update(code, g, mem, at, slots, stride, c):
+    def _update(code, g, mem, table, at, slots, stride, c):
         mem.store(slots, g)
 
     def launch(self, grid, mem, table, *arguments):

@@ -124,6 +124,13 @@ def weight_update_by_pieces(w, slots, x, delta, batch, inner, outer, code, row, 
 
 
 @njit
+def apply_update(code, gradient, w, slots, constants):
+    """The update of one long row."""
+    dense.update(code, 1, w.size // lanes_of(pointer(w)), Matrix(pointer(gradient), 0), Matrix(pointer(w), 0),
+                 Matrix(pointer(slots), w.size), pointer(constants))  # fmt: skip
+
+
+@njit
 def loss_rows(code, outputs, numbers, z, t, targets, delta, loss, scale):
     return losses.loss_rows(code, loss.size, outputs, pointer(numbers), matrix(z),
                             Targets(pointer(t), t.shape[1], targets), pointer(delta),
@@ -144,7 +151,7 @@ def activate(code, a):
 @njit
 def sums(x, out):
     losses.sum_row(x.size, pointer(x), pointer(out))
-    losses.square_sum_row(x.size, pointer(x), shift(pointer(out), 1))
+    losses.square_sum_row(x.size, pointer(x), shift(pointer(out), 1), 1.0)
 
 
 @njit

@@ -34,6 +34,12 @@ OPTIMIZERS = {
     "adagrad_all": fb.Adagrad(0.01, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.1, eps=1e-3),
     "adadelta": fb.Adadelta(1.0, eps=1e-4),
     "adadelta_decay": fb.Adadelta(0.5, rho=0.8, eps=1e-4, weight_decay=0.1),
+    # running means that keep little of themselves, or nothing
+    "adam_short": fb.Adam(0.003, betas=(0.0, 0.2), eps=1e-2),
+    "nadam_short": fb.NAdam(0.003, betas=(0.3, 0.0), eps=1e-2, weight_decay=0.1),
+    "rmsprop_short": fb.RMSprop(0.001, alpha=0.2, eps=1e-2, momentum=0.8, centered=True),
+    "adadelta_short": fb.Adadelta(1.0, rho=0.1, eps=1e-4),
+    "lion_short": fb.Lion(0.001, betas=(0.2, 0.0)),
     "lion": fb.Lion(0.001),
     "lion_decay": fb.Lion(0.001, betas=(0.8, 0.95), weight_decay=0.3),
 }

@@ -270,7 +270,7 @@ def test_weights_that_the_last_step_breaks(data, tmp_path, way):
     t.fit(X, y, 3, callbacks=kept)
     t.optimizer.lr = 3e38
     for _ in range(2):  # the next fit sees it at once
-        with pytest.raises(FloatingPointError, match="weights that are NaN or inf after step 4|became"):
+        with pytest.raises(FloatingPointError, match="made numbers that are not finite|became"):
             t.fit(iter([(100 * X, y)])) if way == "stream" else t.fit(100 * X, y, 1, callbacks=kept)
     assert not kept or fb.load(path).epochs == 3
 

@@ -3,6 +3,7 @@
 import json
 import os
 
+import damage
 import numpy as np
 import pytest
 
@@ -162,6 +163,13 @@ def test_what_load_would_refuse_is_not_written(rng, tmp_path):
     trainer.preparation.scale = np.ones(4)
     trainer.save(path)
     assert path.read_bytes() == content
+
+
+def test_damaged_and_odd_files_are_refused_or_work(tmp_path):
+    """The short form of `python tests/support/damage.py`; docs/reproduce.md has the long one's counts."""
+    counts, findings = damage.battery(200, 2, tmp_path)
+    assert findings == {} and sum(counts.values()) == 200
+    assert counts["refused"] > 100 and counts["used"] > 5
 
 
 def test_models_that_are_no_files(tmp_path):

@@ -190,6 +190,33 @@ def test_shuffled_fits_streams_and_steps_agree(rng):
     assert h.relative(nets[0].params, nets[1].params) < 1e-13
 
 
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_many_networks(rng, where):
+    """Each as fit trains it alone: with an offset for all, or with offset and weights of validation rows."""
+    X, y, offset = (
+        rng.standard_normal((40, 6)),
+        rng.poisson(2, (40, 3)).astype(float),
+        rng.normal(size=(40, 3)),
+    )
+    weight, common = rng.uniform(0.1, 2, (40, 3)), {"epochs": 2, "metrics": ["mae"]}
+    if where == "training":
+        common |= {"offset": offset, "validation_data": (X, y, None, offset)}
+    else:
+        common |= {"validation_data": (X, y, weight, offset)}
+
+    def made():
+        nets = [fb.MLP([6, width, 3], seed=0) for width in (4, 9)]
+        return [fb.Trainer(net, "poisson_nll", batch_size=16, seed=0) for net in nets]
+
+    together, apart = made(), made()
+    histories = fb.fit_many(together, X, y, verbose=0, **common)
+    for trainer, other, history in zip(together, apart, histories, strict=True):
+        exact = other.fit(X, y, **common).history
+        for name in ("loss", "val_loss", "val_mae"):
+            assert history.history[name] == exact[name]
+        assert np.array_equal(trainer.net.params, other.net.params)
+
+
 def test_parts_metrics_and_helpers(rng):
     X, y, offset = rng.standard_normal((60, 6)), rng.poisson(2, (60, 3)).astype(float), rng.normal(size=60)
     trainer = fb.Trainer(network(rng, "plain"), "poisson_nll", batch_size=20, seed=0)

@@ -104,6 +104,83 @@ def test_100_steps_against_torch(rng, torch, dtype, name):
     assert way(params64(net), twin.params(), start) < bound
 
 
+OF_MEANS = {
+    "adam": lambda b: fb.Adam(1e-3, betas=(b, b)),
+    "amsgrad": lambda b: fb.Adam(1e-3, betas=(b, b), amsgrad=True),
+    "adamw": lambda b: fb.AdamW(1e-3, betas=(b, b)),
+    "nadam": lambda b: fb.NAdam(1e-3, betas=(b, b)),
+    "radam": lambda b: fb.RAdam(1e-3, betas=(b, b)),
+    "adamax": lambda b: fb.Adamax(1e-3, betas=(b, b)),
+    "rmsprop": lambda b: fb.RMSprop(1e-3, alpha=b),
+    "rmsprop_momentum": lambda b: fb.RMSprop(1e-3, alpha=b, momentum=0.5),
+    "adadelta": lambda b: fb.Adadelta(1e-3, rho=b),
+    "lion": lambda b: fb.Lion(1e-3, betas=(b, b)),
+}
+
+
+def one_weight(optimizer, gradients, dtype, **options):
+    """The weight, 0 at first, after each step with one of these gradients."""
+    line = fb.loss(lambda z, t: z * t, name="a line")  # whose slope is the target
+    net = fb.MLP([1, 1], initializer="zeros", dtype=dtype)
+    trainer, seen = fb.Trainer(net, line, optimizer, **options), []
+    for g in gradients:
+        trainer.train_on_batch(np.ones((1, 1)), np.array([g]))
+        seen.append(float(net.weights[0][0, 0]))
+    return np.array(seen)
+
+
+@pytest.mark.parametrize("dtype", h.DTYPES)
+@pytest.mark.parametrize("decay", [0.0, 1e-6, 0.1, 0.49, 0.51, 0.9999999])
+@pytest.mark.parametrize("name", OF_MEANS)
+def test_running_means_of_any_decay(torch, name, decay, dtype):
+    """A gradient that is far smaller than the last one counts as it should, and so does a larger one."""
+    if name == "radam":  # whose rho_5 is 5, to rounding, where the decay is nearer to 1
+        decay = min(decay, 0.999)
+    optimizer, gradients = OF_MEANS[name](decay), [1.0, 1e-3, -1e-6, 1e-6, 0.5, 1e-4]
+    if name == "lion":
+        exact, pair = [], (np.zeros(1), np.zeros(1))
+        for t, g in enumerate(gradients, 1):
+            ref.OPTIMIZERS["Lion"][0](pair[0], np.array([g]), pair[1], t, **hyper(optimizer)[1])
+            exact.append(pair[0][0])
+    else:
+        leaf, exact = torch.zeros(1, requires_grad=True), []
+        theirs = torchs(torch, optimizer, [leaf])
+        for g in gradients:
+            leaf.grad = torch.tensor([g])
+            theirs.step()
+            exact.append(leaf.item())
+    # torch's own product of NAdam's momenta is a float32, whatever the default
+    bound = {"float32": 3e-6, "float64": 1e-8 if name == "nadam" else 1e-9}[dtype]
+    assert h.relative(np.diff(one_weight(optimizer, gradients, dtype)), np.diff(exact)) < bound
+    if decay < 0.5:  # beside what else the update may be told
+        plain, limited = (one_weight(optimizer, gradients, dtype, **o) for o in ({}, {"clip_value": 2.0}))
+        assert np.array_equal(plain, limited)
+
+
+@pytest.mark.parametrize("dtype", h.DTYPES)
+@pytest.mark.parametrize("name", [*OF_MEANS, "adagrad"])
+def test_gradients_whose_squares_are_not_finite(name, dtype):
+    """The step is that of a gradient of usual size, and the state stays finite."""
+    optimizer = fb.Adagrad(1e-3) if name == "adagrad" else OF_MEANS[name](0.9)
+    top = float(np.finfo(dtype).max)
+    usual = one_weight(optimizer, [1e3] * 6, dtype)
+    sizes = (top**0.5 * 1.001, top**0.6, top / 4)
+    for size in sizes[:1] if name == "radam" else sizes:  # whose first steps are as large as the gradient
+        large = one_weight(optimizer, [size] * 6, dtype)
+        if name == "radam":  # which is not over the root at first
+            assert np.isfinite(large).all() and (np.diff(large) <= 0).all()
+        elif name == "adagrad":  # whose sum ends at the largest number
+            assert (np.abs(np.diff(large, prepend=0)) < 1.001e-3).all()
+        elif name == "adadelta":  # whose first steps are as large as eps
+            assert h.relative(large, usual) < 1e-3
+        else:
+            assert h.relative(large, usual) < 1e-5
+    if name == "radam":
+        return
+    mixed = one_weight(optimizer, [top / 4, 1.0, -top / 4, 0.0, 1e-3, top**0.6], dtype)
+    assert np.isfinite(mixed).all()
+
+
 @pytest.mark.parametrize("number", [0, POWERS - 5, SQUARED - 5, 10**6])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_constants_of_a_window_are_those_of_its_updates(name, number):

@@ -55,8 +55,12 @@ def test_a_fit_finds_the_quantiles(rng):
     history = trainer.fit(X, y, epochs=40, metrics=["pinball"]).history
     found = trainer.predict(X)
     assert (np.diff(found, axis=1) >= 0).all()
-    assert np.abs(found - true).mean() < 0.1
-    exact = np.mean([sk.mean_pinball_loss(y, found[:, k], alpha=q) for k, q in enumerate(LEVELS)])
+    exact, of_true = (
+        np.mean([sk.mean_pinball_loss(y, each[:, k], alpha=q) for k, q in enumerate(LEVELS)])
+        for each in (found, true)
+    )
+    assert exact < 1.05 * of_true  # seen: 1.02
+    assert np.abs(found - true).mean() < 0.2  # of a deviation of 1
     assert history["pinball"][-1] == pytest.approx(exact, rel=1e-6)
     assert trainer.evaluate(X, y)["loss"] == pytest.approx(exact, rel=1e-5)
     inside = ((y > found[:, 0]) & (y < found[:, -1])).mean()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import signal
 import stat
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import kills
 import numpy as np
 import pytest
 
@@ -69,7 +71,7 @@ history.append(loss=0.5, seconds=1.0)
 if "plot" in sys.argv:
     history.plot("warm.svg")
     os.unlink("warm.svg")
-resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
 ways = {"m.safetensors": trainer.save, "m.c": trainer.to_c, "m.onnx": trainer.to_onnx, "m.svg": history.plot}
 for name, write in ways.items():
     try:
@@ -239,6 +241,16 @@ def test_killed_at_any_moment_a_whole_model_is_there(rng, tmp_path, number):
     assert steps >= 4  # each has saved before it was killed
     fb.load(tmp_path / "m.safetensors").save(tmp_path / "m.safetensors")
     assert os.listdir(tmp_path) == ["m.safetensors"]
+
+
+@posix
+@pytest.mark.parametrize("number", kills.SIGNALS)
+def test_training_goes_on_from_what_killed_processes_left(tmp_path, number):
+    """To the bits of one that nobody killed; the short form of `python tests/support/kills.py`."""
+    (tmp_path / "whole").mkdir()
+    wanted, _ = kills.end(kills.start(tmp_path / "whole"))
+    digest, _ = kills.train(tmp_path / "killed", number, random.Random())
+    assert digest == wanted
 
 
 # --- logs, which grow

@@ -1,5 +1,6 @@
 """What a person sees: objects as text and as tables, the bar of a fit, the note that it compiles."""
 
+import html
 import os
 import re
 import subprocess
@@ -12,8 +13,10 @@ import pytest
 
 import fastbp as fb
 from fastbp import losses, optimizers, schedules
+from fastbp.data.frames import Frame
 from fastbp.engine import backend
 from fastbp.kernels.cpu import program
+from fastbp.preparation import Preparation
 
 ROOT = Path(__file__).resolve().parents[2]
 X, Y = np.eye(4, dtype=np.float32), np.arange(4)
@@ -108,7 +111,7 @@ def cells_of(text):
     """The rows of HTML tables, as lists of text; what is written is escaped."""
     rows = re.findall(r"<tr>(.*?)</tr>", text, re.S)
     found = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.S) for row in rows]
-    return [[cell.replace("&gt;", ">").replace("&lt;", "<") for cell in row] for row in found]
+    return [[html.unescape(cell) for cell in row] for row in found]
 
 
 def test_a_history():
@@ -149,6 +152,23 @@ def test_a_diagnosis_and_an_explanation():
     explained = t.explain(seconds=0.01)
     assert repr(explained) == str(explained) and repr(explained).startswith("4-16-4, batch 32: ")
     assert cells_of(explained._repr_html_())[1][0] == "gather"
+
+
+def test_a_preparation():
+    frame = Frame(["size", "town"], [np.array([1.0, 2.0, np.nan]), np.array(["Bonn", "<Kiel>", "Bonn"])])
+    prepared = Preparation.fit(frame, classes=["no", "yes"], target="sold")
+    text = repr(prepared)
+    assert text.startswith("Preparation(columns 2, as 3 inputs; prepared ")
+    assert "town: 2 categories" in text and "1 missing" in text
+    assert text.endswith("; target sold; classes 2: no, yes)")
+    cells = cells_of(prepared._repr_html_())
+    assert ["columns", "2, as 3 inputs"] in cells and ["target", "sold"] in cells
+    many = Preparation.fit(X, classes=list(range(100)))
+    assert repr(many).endswith("; classes 100: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...)")
+    assert repr(Preparation(3)) == "Preparation(columns 3, as 3 inputs; prepared 3 numbers as they are)"
+    t = trainer()
+    t.preparation = prepared
+    assert ["preparation", text] in cells_of(t._repr_html_()) and text not in repr(t)
 
 
 # --- the bar

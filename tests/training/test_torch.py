@@ -135,6 +135,25 @@ def test_slopes_at_zero(rng, activation, dtype):
     compare_gradients(net, "mse", *problem(rng, "mse", 20, net), GRADIENT[dtype])
 
 
+FAR = np.array([0, 1e-30, 1e-8, 1e-3, 0.5, 1, 2, 3, 5, 6, 10, 15, 20, 30, 40, 60, 87, 89, 90, 100, 500, 700,
+                720, 1e3, 1e4, 1e6, 1e10, 1e14, 1e18, 1e30, 8.6e37, 1.7e38, 3e38])  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", h.DTYPES)
+@pytest.mark.parametrize("activation", [name for name in codes.ACTIVATIONS if name != "sin"])
+def test_slopes_far_out_and_at_all_kinks(activation, dtype):
+    z = np.concatenate([FAR, -FAR])
+    net = fb.MLP([1, len(z), 1], activation, initializer="zeros", dtype=dtype)
+    net.weights[0][:], net.weights[1][:] = z, 1
+    line = fb.loss(lambda z, t: z * t, name="line")
+    _, grads = fb.Trainer(net, line).gradients(np.ones((1, 1)), np.ones(1))
+    x = torch.tensor(z, requires_grad=True)
+    value = ACTIVATIONS.get(activation, getattr(F, activation, None))(x)
+    value.sum().backward()
+    assert np.allclose(grads[0][1], x.grad.numpy(), rtol=1e-6, atol=1e-6)
+    assert np.allclose(grads[1][0][:, 0], value.detach().numpy(), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("loss", ["mae", "huber"])
 def test_losses_at_their_kinks(loss):
     """Differences of 0, 1 and -1, where these losses change their form."""

@@ -148,7 +148,7 @@ def test_column_groups_give_the_same_bits(rng, threads):
     for count, groups in ((1, 1), (threads, 2), (threads, threads)):
         net = fb.MLP([70, 130, 90, 10], seed=3)
         optimizer = fb.Adam()
-        plan = Plan(net, codes.CROSS_ENTROPY, optimizer.code, 50, count)
+        plan = Plan(net, codes.CROSS_ENTROPY, optimizer.code(), 50, count)
         slots = arena(net.params.size * 2, "float32")
         session = Session(net.params, slots, plan, Options().hyper(3), count, groups=groups)
         session.updates = Updates(optimizer, Options())

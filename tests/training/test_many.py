@@ -1,0 +1,228 @@
+"""fit_many: every network ends with the bits of the same Trainer fitted alone."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import fastbp as fb
+
+ROWS, CLASSES = 230, 3
+
+
+@pytest.fixture
+def data(rng):
+    X = rng.standard_normal((ROWS, 5)).astype(np.float32)
+    return X, (np.abs(X[:, 0] * 2).astype(int) + (X[:, 1] > 0)).clip(0, CLASSES - 1)
+
+
+def mixture():
+    """Trainers of many kinds for the same classes."""
+    nets = [
+        fb.MLP([5, 7, 3], seed=1),
+        fb.MLP([5, 20, 20, 3], ["tanh", "gelu"], dropout=0.2, seed=2),
+        fb.MLP([5, 33, 3], norm="batch", seed=3),
+        fb.MLP([5, 16, 16, 3], norm="layer", residual=True, seed=4),
+        fb.MLP([5, 9, 3], "prelu", seed=5),
+        fb.MLP([5, 1, 3], seed=6, input_dropout=0.1),
+        fb.MLP([5, 12, 3], seed=7, dtype="float64"),
+        fb.MLP([5, 3], seed=8),
+    ]
+    options = [
+        {}, {"optimizer": fb.SGD(0.1, momentum=0.9)}, {"optimizer": "adamw", "batch_size": 16},
+        {"optimizer": "nadam", "schedule": "cosine"}, {"clip_norm": 1.0, "ema": 0.9},
+        {"accumulate": 3, "batch_size": 7}, {"optimizer": "lion", "schedule": "plateau"},
+        {"loss": fb.losses.CrossEntropy(label_smoothing=0.1), "batch_size": 500},
+    ]  # fmt: skip
+    return [fb.Trainer(n, seed=i, **o) for i, (n, o) in enumerate(zip(nets, options, strict=True))]
+
+
+def state(trainer):
+    return (
+        trainer.net.params.tobytes(),
+        trainer.slots.tobytes(),
+        trainer.steps,
+        trainer.epochs,
+        trainer.lr_scale,
+    )
+
+
+def alike(many, histories, alone, others):
+    for i, (a, h, b, g) in enumerate(zip(many, histories, alone, others, strict=True)):
+        assert state(a) == state(b), f"network {i}"
+        assert {k: v for k, v in h.history.items() if k != "seconds"} == {
+            k: v for k, v in g.history.items() if k != "seconds"
+        }, f"network {i}"
+        assert h.stopped == g.stopped and a.history is h
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_bits_of_a_mixture(data, threads, monkeypatch):
+    from fastbp.engine import parallel
+
+    monkeypatch.setattr(parallel, "usable_cores", lambda: threads)
+    many, alone = mixture(), mixture()
+    histories = fb.fit_many(many, *data, epochs=5)
+    alike(many, histories, alone, [t.fit(*data, epochs=5, verbose=0) for t in alone])
+    histories = fb.fit_many(many[::-1], *data, epochs=2)[::-1]  # goes on, in another order
+    alike(many, histories, alone, [t.fit(*data, epochs=2, verbose=0) for t in alone])
+
+
+def test_rows_weights_and_validation(data, rng):
+    X, y = data
+    weight = rng.random(ROWS).astype(np.float32)
+    many, alone = mixture(), mixture()
+    rows = [rng.permutation(ROWS)[: 60 + i] for i in range(len(many) - 2)]
+    rows += [slice(3, 200, 2), np.arange(ROWS) % 3 > 0]
+    held = [rng.permutation(ROWS)[:50] for _ in many]
+    histories = fb.fit_many(
+        many, X, y, rows=rows, validation_rows=held, epochs=4, sample_weight=weight, early_stopping=2
+    )
+    others = [
+        t.fit(X[r], y[r], 4, sample_weight=weight[r], validation_data=(X[v], y[v], weight[v]),
+              early_stopping=2, verbose=0)
+        for t, r, v in zip(alone, rows, held, strict=True)
+    ]  # fmt: skip
+    alike(many, histories, alone, others)
+
+
+def test_one_that_diverges_does_not_stop_the_others(data):
+    X, y = data
+    wild = lambda: fb.Trainer(fb.MLP([5, 8, 3], seed=3), "mse", fb.SGD(1e30), seed=1)  # noqa: E731
+    many, alone = [mixture()[0], wild(), mixture()[1]], [mixture()[0], wild(), mixture()[1]]
+    target = np.eye(3, dtype=np.float32)[y]
+    histories = fb.fit_many(many, X, target, epochs=3)
+    with pytest.raises(FloatingPointError) as error:
+        alone[1].fit(X, target, 3, verbose=0)
+    assert str(histories[1].error) == str(error.value) and histories[0].error is histories[2].error is None
+    others = [t.fit(X, target, 3, verbose=0) for t in alone[::2]]
+    alike(many[::2], histories[::2], alone[::2], others)
+    assert state(many[1]) == state(alone[1])
+
+
+def test_what_is_trained_alone(data):
+    """LBFGS and a gradient_hook need Python in between: they come after the others."""
+    X, y = data
+
+    def make():
+        trainers = [
+            mixture()[0],
+            fb.Trainer(fb.MLP([5, 8, 3], seed=3), optimizer="lbfgs", seed=1),
+            mixture()[2],
+        ]
+        trainers[2].gradient_hook = lambda gradients: gradients[0][0].fill(0)
+        return trainers
+
+    many, alone, rows = make(), make(), [slice(0, 90), slice(20, 200), np.arange(40)]
+    histories = fb.fit_many(many, X, y, rows=rows, epochs=3)
+    others = [t.fit(X[r], y[r], 3, verbose=0) for t, r in zip(alone, rows, strict=True)]
+    alike(many, histories, alone, others)
+
+
+def test_callbacks_metrics_and_epochs_of_each(data, rng):
+    X, y = data
+    seen = []
+
+    class Note(fb.Callback):
+        def __init__(self, i):
+            self.i = i
+
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((self.i, epoch, self.trainer.steps))
+            if self.i == 1 and epoch == 1:
+                self.trainer.optimizer.lr *= 0.5
+
+    many, alone = mixture()[:3], mixture()[:3]
+    held = rng.permutation(ROWS)[:40]
+    histories = fb.fit_many(
+        many, X, y, epochs=[2, 4, 3], callbacks=lambda i: [Note(i), fb.ReduceLROnPlateau("loss", patience=0)],
+        metrics=["f1"], validation_rows=[held] * 3,
+    )  # fmt: skip
+    many_seen, seen[:] = sorted(seen), []
+    others = [
+        t.fit(X, y, n, callbacks=[Note(i), fb.ReduceLROnPlateau("loss", patience=0)], metrics=["f1"],
+              validation_data=(X[held], y[held]), verbose=0)
+        for i, (t, n) in enumerate(zip(alone, (2, 4, 3), strict=True))
+    ]  # fmt: skip
+    alike(many, histories, alone, others)
+    assert many_seen == sorted(seen)
+
+
+def test_sparse_rows_and_other_dtypes(data, rng):
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y = data
+    X = np.where(X > 0.3, np.round(X * 8), 0).astype(np.int8)
+    many, alone = mixture()[:4], mixture()[:4]
+    rows = [rng.permutation(ROWS)[:70] for _ in many]
+    histories = fb.fit_many(many, sparse.csr_matrix(X), y.astype(np.uint8), rows=rows, epochs=2)
+    others = [t.fit(X[r], y[r], 2, verbose=0) for t, r in zip(alone, rows, strict=True)]
+    alike(many, histories, alone, others)
+
+
+def test_ctrl_c_keeps_what_there_is(data, monkeypatch, capsys):
+    """The interrupted networks go on where they were, to the bits of those that never were."""
+    from fastbp.engine import many as engine
+
+    X, y = data
+    turns = []
+
+    def turn(self, seconds, left, inner=engine.Many.turn):
+        inner(self, 2e-4, left)
+        turns.append(1)
+        if len(turns) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine.Many, "turn", turn)
+    many, others = mixture(), mixture()
+    for trainer in many + others:
+        trainer.schedule = None  # a cosine's rates depend on where it ends
+    histories = fb.fit_many(many, X, y, epochs=1000)
+    assert "Ctrl-C" in capsys.readouterr().err
+    assert all(h.stopped == "Ctrl-C" for h in histories) and len(turns) == 3
+    for trainer, history, fresh in zip(many, histories, others, strict=True):
+        whole = history.epochs
+        assert trainer.epochs in (whole, whole + 1)
+        if trainer.epochs == whole:
+            other = fresh.fit(X, y, whole, verbose=0)
+            other.stopped = "Ctrl-C"
+            alike([trainer], [history], [fresh], [other])
+        assert np.isfinite(trainer.net.params).all()
+
+
+def test_seconds(data):
+    many = mixture()[:3]
+    histories = fb.fit_many(many, *data, seconds=0.3)
+    assert all(h.stopped == "seconds" and h.epochs > 3 for h in histories)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"rows": [[0, 1], [2, ROWS], None]}, r"rows\[1\]: got 230, takes numbers from 0 to 229"),
+        ({"rows": [[0], [1]]}, "rows: got 2, takes one for each of 3 trainers"),
+        ({"rows": [[0], [1], []]}, r"rows\[2\]: got"),
+        ({"rows": [[0.5], [1], [0]]}, r"rows\[0\]: got float64"),
+        ({"epochs": [1, 2]}, "epochs: got 2, takes one for each of 3"),
+        ({"validation_rows": [[0]] * 3, "validation_data": (0, 0)}, "validation_rows: got it and"),
+        ({"early_stopping": 3}, "early_stopping: got it without"),
+        ({"callbacks": [[1], [], []]}, "callbacks: got 1"),
+    ],
+)  # fmt: skip
+def test_errors_change_nothing(data, wrong, message):
+    many = mixture()[:3]
+    before = [state(t) for t in many]
+    with pytest.raises((ValueError, TypeError), match=message):
+        fb.fit_many(many, *data, **wrong)
+    assert [state(t) for t in many] == before
+
+
+def test_one_trainer_twice(data):
+    trainer = mixture()[0]
+    with pytest.raises(ValueError, match="trainers: got one Trainer twice"):
+        fb.fit_many([trainer, copy.copy(trainer), trainer], *data)
+    with pytest.raises(ValueError, match="trainers: got one network twice"):
+        fb.fit_many([trainer, fb.Trainer(trainer.net)], *data)
+    with pytest.raises(ValueError, match="trainers: got none"):
+        fb.fit_many([], *data)
+    with pytest.raises(TypeError, match="trainers: got MLP at place 1"):
+        fb.fit_many([trainer, trainer.net], *data)

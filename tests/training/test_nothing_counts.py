@@ -1,0 +1,86 @@
+"""Rows that count for nothing: all weights 0, all labels ignored. They are stepped over, in whatever way."""
+
+import numpy as np
+import pytest
+
+import fastbp as fb
+
+rng = np.random.default_rng(0)
+X, Y = rng.standard_normal((8, 4)).astype("f4"), np.array([0, 1, 2, 0, 1, 2, 0, 1])
+IGNORED = np.full(8, 9)
+WAYS = {
+    "weights": (lambda y: y, np.zeros(8)),
+    "labels": (lambda y: IGNORED, None),
+}
+
+
+def trainer(**options):
+    loss = fb.losses.CrossEntropy(ignore_index=9)
+    return fb.Trainer(fb.MLP([4, 3], seed=0), loss, fb.SGD(0.1), seed=0, **options)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_one_by_one(way):
+    y, weight = WAYS[way][0](Y), WAYS[way][1]
+    t = trainer()
+    before = t.net.params.copy()
+    assert t.train_on_batch(X, y, weight) == t.partial_fit(X, y, weight) == 0.0
+    assert t.evaluate(X, y, weight) == {"loss": 0.0, "accuracy": 0.0}
+    loss, gradients = t.gradients(X, y, weight)
+    assert loss == 0.0 and not any(np.any(a) for pair in gradients for a in pair)
+    assert np.array_equal(t.net.params, before)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_streams_go_on(way):
+    """As if they were not there, in the epoch's loss too."""
+    y, weight = WAYS[way][0](Y), WAYS[way][1]
+    t, other = trainer(), trainer()
+    found = t.fit(iter([(X, y, weight), (X, Y, None)])).history
+    wanted = other.fit(iter([(X, Y)])).history
+    assert found["loss"] == wanted["loss"] and found["accuracy"] == wanted["accuracy"]
+    assert np.array_equal(t.net.params, other.net.params)
+
+
+def test_a_fit_of_nothing_is_refused():
+    t = trainer()
+    with pytest.raises(ValueError, match="sample_weight: got only zeros"):
+        t.fit(X, Y, sample_weight=np.zeros(8))
+    with pytest.raises(ValueError, match="y: got only labels that count for nothing"):
+        t.fit(X, IGNORED)
+
+
+def test_the_kind_of_target_decides_and_not_its_values():
+    """With class weights rows of probabilities are divided by their number, one-hot or not, as in torch."""
+    torch = pytest.importorskip("torch")
+    weight = [1.0, 2.0, 4.0]
+    t = fb.Trainer(fb.MLP([4, 3], seed=0), fb.losses.CrossEntropy(class_weight=weight))
+    z = torch.from_numpy(t.forward(X))
+    hot = np.eye(3, dtype="f4")[Y]
+    for target in (Y, hot, 0.9 * hot + 0.1 / 3):
+        exact = torch.nn.functional.cross_entropy(z, torch.from_numpy(target), torch.tensor(weight))
+        assert t.evaluate(X, target)["loss"] == pytest.approx(float(exact), rel=1e-6)
+        assert t.gradients(X, target)[0] == pytest.approx(float(exact), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [2**31, 2**60, 2**63 - 1])
+def test_batches_larger_than_all_rows(size):
+    """A step of all rows; no size of memory follows from the number."""
+    big, all_rows = trainer(batch_size=size), trainer(batch_size=8)
+    for t in (big, all_rows):
+        t.fit(X, Y, 2, shuffle=False), t.train_on_batch(X, Y), t.partial_fit(X, Y)
+    assert np.array_equal(big.net.params, all_rows.net.params) and big.steps == all_rows.steps
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer", None])
+def test_a_factor_of_0_freezes(norm):
+    """Whatever else would move a layer: limits on its weights, running statistics, decay."""
+    net = fb.MLP([4, 6, 3], norm=norm, seed=0)
+    rule = fb.AdamW(0.1, weight_decay=0.1)
+    t = fb.Trainer(net, optimizer=rule, lr_factors=[0, 1], max_norm=0.1, ema=0.5, seed=0)
+    before = {name: view.copy() for name, view in net.named_views(net.params).items()}
+    t.fit(X, Y, 3)
+    for name, view in net.named_views(net.params).items():
+        assert np.array_equal(view, before[name]) == name.endswith(".0"), name
+    averaged = t.averaged_net()
+    assert np.array_equal(averaged.weights[0], net.weights[0])
