@@ -10,6 +10,7 @@ rates are medians of runs in turns; how far they may differ by chance is for the
 
 import argparse
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -139,6 +140,7 @@ def fits(device):
         of_targets, some = own.uniform(0, 2, T.shape), np.where(own.uniform(size=T.shape) < 0.3, np.nan, T)
         case("weights of targets", some, 4, loss=losses.Huber(ignore_nan=True),
              fit={"sample_weight": of_targets}.items())  # fmt: skip
+    if "offset" in inspect.signature(fb.Trainer.fit).parameters:
         case("offset", np.floor(positive), 4, loss="poisson_nll", fit={"offset": 0.1 * T}.items())
     if not small:
         case("batch of 1", batch_size=1)
