@@ -165,29 +165,18 @@ def targets(y: Targets, loss: TakesTargets, rows: int, outputs: int, dtype: DTyp
 
 
 def known_targets(y: Targets) -> tuple[Array, Array]:
-    """(y with a known number in the place of each NaN, mask of the known ones).
-
-    Raises ValueError where none is known.
-    """
+    """(y with 1, which every loss takes, in the place of each NaN; mask of the known ones)."""
     array = _array("y", y)
     known = ~np.isnan(array) if array.dtype.kind == "f" else np.ones(array.shape, bool)
-    if not known.any():
-        raise ValueError("y: got NaN alone, takes one or more known targets")
-    return array if known.all() else np.where(known, array, array[known][0]), known
+    return array if known.all() else np.where(known, array, array.dtype.type(1)), known
 
 
 def known_weights(weight: Floats | None, known: Array, dtype: DTypeLike) -> Floats:
-    """(N, targets) weights: 0 where a target is not known. weight: (N,), (N, targets) or None.
-
-    Raises ValueError where no known target has a weight above 0.
-    """
+    """(N, targets) weights: 0 where a target is not known. weight: (N,), (N, targets) or None."""
     known = known.reshape(len(known), -1)
     if weight is None:
         return known.astype(dtype)
-    found = np.where(known, weight.reshape(len(weight), -1), weight.dtype.type(0))
-    if not found.any():
-        raise ValueError("sample_weight: got 0 for every known target of y, takes one or more above 0")
-    return found
+    return np.where(known, weight.reshape(len(weight), -1), weight.dtype.type(0))
 
 
 def rows_of_targets(array: Array, loss: str, width: int) -> Array:

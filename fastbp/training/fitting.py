@@ -300,6 +300,8 @@ def check_counted(fit: Fit) -> None:
     """Raises ValueError where no sample of a fit counts."""
     given = fit.samples
     if given.weight is not None and not given.weight.any():
+        if fit.trainer.loss.ignore_nan:
+            raise ValueError("y: got no known target with a weight above 0, takes one or more")
         raise ValueError("sample_weight: got only zeros, takes at least one above 0")
     if given.by_output:
         return
