@@ -10,6 +10,7 @@ rates are medians of runs in turns; how far they may differ by chance is for the
 
 import argparse
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -133,6 +134,14 @@ def fits(device):
     mixed[:, 0], mixed[:, 2] = rng.integers(0, 4, rows), rng.integers(0, 3, rows)
     case("net embeddings", net={"embeddings": {0: (4, 3), 2: (3, 2)}}.items(), data=mixed)
     case("weights", fit={"sample_weight": rng.uniform(0, 2, rows)}.items())
+    if "ordered" in losses.Quantile.__dataclass_fields__:  # a tree that has these
+        case("loss ordered quantiles", T[:, :2], 4, loss=losses.Quantile([0.1, 0.9], ordered=True))
+        own = np.random.default_rng(8)  # what follows is drawn as ever
+        of_targets, some = own.uniform(0, 2, T.shape), np.where(own.uniform(size=T.shape) < 0.3, np.nan, T)
+        case("weights of targets", some, 4, loss=losses.Huber(ignore_nan=True),
+             fit={"sample_weight": of_targets}.items())  # fmt: skip
+    if "offset" in inspect.signature(fb.Trainer.fit).parameters:
+        case("offset", np.floor(positive), 4, loss="poisson_nll", fit={"offset": 0.1 * T}.items())
     if not small:
         case("batch of 1", batch_size=1)
         case("long batch", batch_size=300, hidden=[100, 70])

@@ -20,7 +20,7 @@ from .printing import html_table, text_table
 if TYPE_CHECKING:
     from .drawing.picture import Picture
     from .engine.anytrainer import AnyTrainer
-    from .types import Features, FilePath, SampleWeight, Targets
+    from .types import Features, FilePath, Offset, SampleWeight, Targets
 
 __all__ = ["Diagnosis", "LayerReport"]
 
@@ -102,11 +102,16 @@ class Diagnosis:
 
 
 def diagnose(
-    trainer: AnyTrainer, X: Features, y: Targets, sample_weight: SampleWeight = None, rows: int = 1024
+    trainer: AnyTrainer,
+    X: Features,
+    y: Targets,
+    sample_weight: SampleWeight = None,
+    rows: int = 1024,
+    offset: Offset = None,
 ) -> Diagnosis:
     """A Diagnosis of a trainer on at most ``rows`` rows, evenly spaced; see Trainer.diagnose."""
     rows, net = whole("rows", rows, 2), trainer.net
-    given = samples(trainer, X, y, sample_weight)
+    given = samples(trainer, X, y, sample_weight, offset)
     if given.rows < 2:
         raise ValueError("X: got 1 row, takes two or more: a unit that never changes is dead")
     if given.rows > rows:
@@ -115,7 +120,7 @@ def diagnose(
         given = given._replace(weight=weight)
     rows = given.rows
     grads = arena(net.params.size, net.dtype)
-    session = open_session(trainer, rows, given.loss_code, grads)
+    session = open_session(trainer, rows, given.code, grads, behind=given.behind)
     bind(trainer, session, given)
     with np.errstate(all="ignore"):  # a broken network is what this is for
         [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
@@ -135,7 +140,9 @@ def _updates(trainer, given):
     params, slots = (arena(a.size, net.dtype) for a in (net.params, trainer.slots))
     params[:], slots[:] = net.params, trainer.slots
     second = Options.of(trainer).stores or trainer.gradient_hook is not None
-    session = open_session(trainer, given.rows, given.loss_code, slots, second, frozen(trainer), params)
+    session = open_session(
+        trainer, given.rows, given.code, slots, second, frozen(trainer), params, behind=given.behind
+    )
     bind(trainer, session, given)
     [(done, *_)] = training_windows(trainer, session, 1, trainer.steps)
     if not done:

@@ -19,7 +19,7 @@ from .optimizers import LBFGS
 if TYPE_CHECKING:
     from .drawing.picture import Picture
     from .engine.anytrainer import AnyTrainer
-    from .types import Doubles, Features, FilePath, SampleWeight, Targets
+    from .types import Doubles, Features, FilePath, Offset, SampleWeight, Targets
 
 __all__ = ["RangeTest"]
 
@@ -67,10 +67,11 @@ def lr_find(
     end: float = 10.0,
     steps: int = 100,
     sample_weight: SampleWeight = None,
+    offset: Offset = None,
 ) -> RangeTest:
     """Train ``steps`` updates on a copy of the weights, the rate growing from start to end; a RangeTest.
 
-    The trainer is not changed. X, y, sample_weight as in fit; more than an epoch goes through the
+    The trainer is not changed. X, y, sample_weight, offset as in fit; more than an epoch goes through the
     samples again. It ends early where the loss explodes. Raises ValueError for start, end or steps that
     do not fit, and where already the first updates lead nowhere.
     """
@@ -79,7 +80,7 @@ def lr_find(
     number("steps", steps, lambda v: 3 <= v < 1e9 and v == int(v), "a whole number from 3 on")
     if isinstance(trainer.optimizer, LBFGS):
         raise ValueError("optimizer: got LBFGS, which has no learning rate")
-    given = samples(trainer, X, y, sample_weight)
+    given = samples(trainer, X, y, sample_weight, offset)
     rates = np.geomspace(start, end, int(steps))
     losses = np.array(_losses(trainer, given, rates))
     gaps, places = np.isnan(losses), np.arange(len(losses))  # batches in which no sample counts
@@ -102,8 +103,8 @@ def _losses(trainer, given, rates):
     params, slots = (arena(a.size, a.dtype) for a in (trainer.net.params, trainer.slots))
     params[:], slots[:] = trainer.net.params, trainer.slots
     second, still = Options.of(trainer).stores, frozen(trainer)
-    code, threads = given.loss_code, trainer.num_threads
-    session = open_session(trainer, batch, code, slots, second, still, params, threads)
+    code, threads = given.code, trainer.num_threads
+    session = open_session(trainer, batch, code, slots, second, still, params, threads, behind=given.behind)
     bind(trainer, session, given)
     whole, losses, epoch = -(-given.rows // batch), [], 0
     while len(losses) < len(rates):

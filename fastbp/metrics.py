@@ -396,9 +396,11 @@ def measure(
 ) -> dict[str, float]:
     """{name: value} of a ``table``. One column becomes (N,); a function gets weights if there are any.
 
-    With weights of targets, (N, targets), a function that is none of METRICS is called for each target, by
-    the samples where its weight is not 0: the mean counts.
+    Where no sample counts they are NaN. With weights of targets, (N, targets), a function that is none of
+    METRICS is called for each target, by the samples where its weight is not 0: the mean counts.
     """
+    if not len(y_true) or (sample_weight is not None and not sample_weight.any()):
+        return dict.fromkeys(functions, float("nan"))
     y, p = (a[:, 0] if a.ndim == 2 and a.shape[1] == 1 else a for a in (y_true, prediction))
     weight = {} if sample_weight is None else {"sample_weight": sample_weight}
     result = {}

@@ -311,7 +311,7 @@ class NAdam(Optimizer):
     def products(self, momenta: Doubles) -> Doubles:
         """mu_1 ... mu_t for t from 1 on, where beta1 is momenta[t - 1]: what ``constants`` is given then."""
         t = np.arange(1, len(momenta) + 1, dtype=float)
-        return np.cumprod(momenta * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)))
+        return np.cumprod(momenta * (1 - 0.5 * 0.96 ** (t * self.momentum_decay)), dtype=float)
 
     def _products(self, first: int, last: int) -> Array:
         """mu_1 ... mu_t for t = first, ..., last."""

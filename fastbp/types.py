@@ -46,7 +46,12 @@ Shape: TypeAlias = tuple[int, ...]
 Features: TypeAlias = ArrayLike | SparseMatrix | OnGPU | Exchangeable
 Targets: TypeAlias = ArrayLike | SparseMatrix | OnGPU | Exchangeable  # y
 SampleWeight: TypeAlias = ArrayLike | OnGPU | Exchangeable | None
-Batch: TypeAlias = tuple[Features, Targets] | tuple[Features, Targets, SampleWeight]
+Offset: TypeAlias = ArrayLike | OnGPU | Exchangeable | None
+Batch: TypeAlias = (
+    tuple[Features, Targets]
+    | tuple[Features, Targets, SampleWeight]
+    | tuple[Features, Targets, SampleWeight, Offset]
+)
 Batches: TypeAlias = Iterable[Batch] | Callable[[], Iterable[Batch]]  # X that is made batch by batch
 FilePath: TypeAlias = str | os.PathLike[str]
 

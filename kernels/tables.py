@@ -118,6 +118,9 @@ P_LDX = P(FLOATS, "Leading dimension of the batch's inputs.", PLAN, BOTH)
 P_TARGET = P(WORK, "The batch's targets, (batch, targets).", PLAN, BOTH)
 P_LDT = P(FLOATS, "Leading dimension of the targets.", PLAN, BOTH)
 P_TARGETS = P(COUNT, "Numbers of a sample's target: 1 for a class.", SESSION, CPU_ALONE)
+P_OFFSETS = P(
+    COUNT, "Numbers behind the targets that are added to the outputs: none, or one each.", SESSION, BOTH
+)
 P_ROWLOSS = P(WORK, "The loss of each row, (batch,).", PLAN, BOTH)
 P_ROWSCALE = P(WORK, "What each row counts, (batch,): 1 / batch, or its share of the weights.", PLAN, BOTH)
 P_SCRATCH = P(WORK, "Where the threads' scratch begins; on the GPU where the constants lie.", PLAN, BOTH)

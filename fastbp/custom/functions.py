@@ -56,11 +56,6 @@ def pulled(code: int | None) -> int:
     return code_of(json.dumps({"kind": "loss", "pull": pull}, separators=(",", ":")))
 
 
-def is_weighed(code: int) -> bool:
-    """Whether outputs have weights of their own in the loss ``code``."""
-    return code >= codes.USER and json.loads(definition(code)).get("weighed", False)
-
-
 def evaluate(definition: str, *inputs: Any) -> list[Array]:
     """(value, slope) of a definition in NumPy, float64: what the compiled one is held to."""
     content = json.loads(definition)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-    from ..types import Array, Features, Floats, MetricFunction, SampleWeight, Shape, Targets
+    from ..types import Array, Doubles, Features, Floats, MetricFunction, SampleWeight, Shape, Targets
 
     class TakesTargets(Protocol):
         """A loss, of which checks ask no more."""
@@ -165,10 +165,10 @@ def targets(y: Targets, loss: TakesTargets, rows: int, outputs: int, dtype: DTyp
 
 
 def known_targets(y: Targets) -> tuple[Array, Array]:
-    """(y, in the place of each NaN a known number, or 1, which all losses take; mask of the known ones)."""
+    """(y with 1, which every loss takes, in the place of each NaN; mask of the known ones)."""
     array = _array("y", y)
     known = ~np.isnan(array) if array.dtype.kind == "f" else np.ones(array.shape, bool)
-    return array if known.all() else np.where(known, array, array[known][0] if known.any() else 1.0), known
+    return array if known.all() else np.where(known, array, array.dtype.type(1)), known
 
 
 def known_weights(weight: Floats | None, known: Array, dtype: DTypeLike) -> Floats:
@@ -254,6 +254,19 @@ def class_targets(
     return False, array
 
 
+def offsets(offset: Any, rows: int, targets: int, dtype: DTypeLike) -> Doubles:
+    """offset as (rows, targets) float64; (rows,) is the same for all targets.
+
+    Raises ValueError for another shape, and for numbers that are not finite in dtype.
+    """
+    array = _array("offset", offset)
+    if array.shape not in ((rows,), (rows, 1), (rows, targets)):
+        more = "" if targets == 1 else f", or ({rows}, {targets}), one for each target"
+        raise ValueError(f"offset: got shape {array.shape}, takes ({rows},), one for each row of X{more}")
+    check_finite("offset", array, dtype)
+    return np.broadcast_to(array.reshape(rows, -1), (rows, targets)).astype(np.float64)
+
+
 def output_gradients(
     name: str, given: Any, rows: int, outputs: int, dtype: DTypeLike, takes: str = "takes"
 ) -> Array:
@@ -301,6 +314,4 @@ def measure(
     elif code in codes.LABELS and (y < 0).any():  # labels to be ignored
         known = y[:, 0] >= 0
         y, prediction, weight = y[known], prediction[known], None if weight is None else weight[known]
-    if not len(y) or not (weight is None or weight.any()):  # nothing counts
-        return dict.fromkeys(functions, float("nan"))
     return metrics.measure(functions, y, prediction, weight)

@@ -197,12 +197,21 @@ class Session:
         self.table[codes.P_LOSS] = _native(code, self.params.dtype)
 
     def bind(
-        self, x: Any, y: Array | None = None, weight: Array | None = None, out: Array | None = None
+        self,
+        x: Any,
+        y: Array | None = None,
+        weight: Array | None = None,
+        out: Array | None = None,
+        offsets: int = 0,
     ) -> None:
-        """Point the program at data: x (N, inputs), y (N, targets) or None, weight (N,), out (N, O)."""
+        """Point the program at data: x (N, inputs), y (N, targets) or None, weight (N,), out (N, O).
+
+        offsets : of y the last so many columns, which are added to the outputs: none, or all O.
+        """
         self.call[codes.K_SAMPLES : codes.K_OUT + 1] = data_fields(x, y, weight, out)
+        self.table[codes.P_OFFSETS] = offsets
         if y is not None:
-            self.table[codes.P_TARGETS] = y.shape[1]
+            self.table[codes.P_TARGETS] = y.shape[1] - offsets
         if out is not None:
             self.call[codes.K_OUT_ROW] = out.strides[0] // out.itemsize
         self._kept = (x, y, weight, out)  # addresses are only good while these live
@@ -211,21 +220,27 @@ class Session:
         """The seed of what training steps drop."""
         self.call[codes.K_SEED] = number
 
-    def infer(self, mode: int, x: Any) -> tuple[Floats, int]:
-        """(outputs (N, O), rows of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs)."""
-        if isinstance(x, np.ndarray) and len(x) <= few_rows(x.shape[1]) and x.dtype == self.params.dtype:
+    def infer(self, mode: int, x: Any, offset: Floats | None = None) -> tuple[Floats, int]:
+        """(outputs (N, O), rows of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs).
+
+        offset : (N, O) or None, added to the outputs, before the link.
+        """
+        few = isinstance(x, np.ndarray) and len(x) <= few_rows(x.shape[1]) and x.dtype == self.params.dtype
+        if few and offset is None:
             return self._infer_few(mode, x)
         out = np.empty((len(x), self.table[codes.P_OUTPUTS]), self.params.dtype)
-        return out, self._infer(mode, x, out)
+        return out, self._infer(mode, x, offset, out)
 
-    def infer_samples(self, mode: int, x: Any, samples: int) -> tuple[Floats, int]:
+    def infer_samples(
+        self, mode: int, x: Any, samples: int, offset: Floats | None = None
+    ) -> tuple[Floats, int]:
         """As ``infer``, with dropout, so many times: (outputs (samples, N, O), rows that are not finite)."""
         out = np.empty((samples, len(x), self.table[codes.P_OUTPUTS]), self.params.dtype)
-        bad = [self._infer(mode, x, one, (k + 1) * codes.SAMPLE) for k, one in enumerate(out)]
+        bad = [self._infer(mode, x, offset, one, (k + 1) * codes.SAMPLE) for k, one in enumerate(out)]
         return out, bad[0]
 
-    def _infer(self, mode, x, out, number=0):
-        self.bind(x, out=out)
+    def _infer(self, mode, x, offset, out, number=0):
+        self.bind(x, offset, out=out, offsets=0 if offset is None else offset.shape[1])
         *_, (_, _, _, bad) = self.windows(mode, -(-len(x) // self.batch), number)
         self.release()
         return bad

@@ -78,59 +78,68 @@ class GpuSession:
         self.table[codes.P_LOSS] = code
 
     def bind(
-        self, x: Any, y: Array | None = None, weight: Array | None = None, out: Array | None = None
+        self,
+        x: Any,
+        y: Array | None = None,
+        weight: Array | None = None,
+        out: Array | None = None,
+        offsets: int = 0,
     ) -> None:
         """Move data to the GPU, or keep what is there: x (N, inputs), y (N, targets), weight, out (N, O).
 
-        x may be sparse rows or shards, which come piece by piece.
+        x may be sparse rows or shards, which come piece by piece. offsets : of y the last so many columns,
+        which are added to the outputs: none, or all O.
         """
         _same_process()
         if isinstance(x, OnDevice):
             x = self.program.data.view(x)
         elif out is not None:
             x = np.asarray(x)
+        self.table[codes.P_OFFSETS] = offsets
         if y is not None:
-            self.table[codes.P_TARGETS] = y.shape[1]
+            self.table[codes.P_TARGETS] = y.shape[1] - offsets
         self._run.bind(x, y, weight, out)
 
-    def infer(self, mode: int, x: Any) -> tuple[Any, int]:
+    def infer(self, mode: int, x: Any, offset: Floats | None = None) -> tuple[Any, int]:
         """(outputs (N, O), numbers of x that are not finite) in PREDICT or FORWARD mode; x (N, inputs).
 
         x that lies on the device gives outputs there, in an array of the same library. Other x go down in
-        pieces where all of it would not fit.
+        pieces where all of it would not fit. offset : (N, O) or None, added to the outputs, before the link.
         """
         shape, dtype = (len(x), int(self.table[codes.P_OUTPUTS])), self.params.dtype
         if isinstance(x, OnDevice):
             out = self.program.data.allocate(shape[0] * shape[1], dtype, "the predictions")
-            bad = self._infer(mode, x, out)
+            bad = self._infer(mode, x, offset, out)
             return x.like(out.reshape(shape)), bad
         out = np.empty(shape, dtype)
-        return out, self._infer_pieces(mode, x, out)
+        return out, self._infer_pieces(mode, x, offset, out)
 
-    def infer_samples(self, mode: int, x: Any, samples: int) -> tuple[Any, int]:
+    def infer_samples(self, mode: int, x: Any, samples: int, offset: Floats | None = None) -> tuple[Any, int]:
         """As ``infer``, with dropout, so many times: (outputs (samples, N, O), numbers not finite)."""
         shape, dtype = (samples, len(x), int(self.table[codes.P_OUTPUTS])), self.params.dtype
         if isinstance(x, OnDevice):
             size = shape[1] * shape[2]
             out = self.program.data.allocate(samples * size, dtype, "the predictions")
             parts = ((k, out[k * size : (k + 1) * size]) for k in range(samples))
-            bad = [self._infer(mode, x, part, (k + 1) * codes.SAMPLE) for k, part in parts]
+            bad = [self._infer(mode, x, offset, part, (k + 1) * codes.SAMPLE) for k, part in parts]
             return x.like(out.reshape(shape)), bad[0]
         out = np.empty(shape, dtype)
-        return out, [self._infer_pieces(mode, x, one, (k + 1) * codes.SAMPLE) for k, one in enumerate(out)][0]
+        bad = [self._infer_pieces(mode, x, offset, one, (k + 1) * codes.SAMPLE) for k, one in enumerate(out)]
+        return out, bad[0]
 
-    def _infer_pieces(self, mode, x, out, number=0):
+    def _infer_pieces(self, mode, x, offset, out, number=0):
         """Into an array of the host, x piece by piece where it does not fit."""
         batch, bad = int(self.table[codes.P_BATCH]), 0
         rows = self.program.data.rows_that_fit(x, out.shape[1] * out.itemsize, batch)
         for start in range(0, len(x), rows):
-            piece = np.asarray(x[start : start + rows])  # sparse rows and shards are filled
+            part = slice(start, start + rows)
+            piece = np.asarray(x[part])  # sparse rows and shards are filled
             before = number + start // batch if number else 0
-            bad += self._infer(mode, piece, out[start : start + rows], before)
+            bad += self._infer(mode, piece, None if offset is None else offset[part], out[part], before)
         return bad
 
-    def _infer(self, mode, x, out, number=0):
-        self.bind(x, out=out)
+    def _infer(self, mode, x, offset, out, number=0):
+        self.bind(x, offset, out=out, offsets=0 if offset is None else offset.shape[1])
         *_, (_, _, _, bad) = self.windows(mode, -(-len(x) // int(self.table[codes.P_BATCH])), number)
         self.release()
         return bad

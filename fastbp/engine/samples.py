@@ -6,24 +6,35 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..custom import functions
 from ..data import checks
 from ..kernels import codes
 from . import backend
 
 if TYPE_CHECKING:
-    from ..types import Array, Doubles, Features, Floats, SampleWeight
+    from ..types import Array, Doubles, Features, Floats, Offset, SampleWeight
     from .anytrainer import AnyTrainer
+
+
+class Behind(NamedTuple):
+    """What stands behind the targets of a row: weights for them, offsets of the outputs."""
+
+    weights: bool = False
+    offsets: bool = False
+
+
+NOTHING = Behind()
 
 
 class Samples(NamedTuple):
     """X as ``features`` gives it; the loss's code for y; y (N, targets); weight (N,), one for each target
-    (N, targets), or None; places (n,) int32, the rows that are meant, or None for all."""
+    (N, targets), or None; offset (N, outputs), which is added to the outputs, or None; places (n,) int32, the
+    rows that are meant, or None for all."""
 
     X: Any
     code: int
     y: Array
     weight: Floats | None = None
+    offset: Floats | None = None
     places: Array | None = None
 
     @property
@@ -45,9 +56,8 @@ class Samples(NamedTuple):
         return self.weight is not None and self.weight.ndim == 2
 
     @property
-    def loss_code(self) -> int:
-        """The loss's code, as the program takes it."""
-        return functions.weighed(self.code) if self.by_output else self.code
+    def behind(self) -> Behind:
+        return Behind(self.by_output, self.offset is not None)
 
     def weighed(self, outputs: int, dtype: Any) -> tuple[Array, Floats]:
         """(y, weight (N,)) of weights by target, as the program takes them, see loss_formulas.py.
@@ -69,8 +79,8 @@ class Samples(NamedTuple):
 
     def part(self, rows: Any) -> Samples:
         """The samples of a slice or of some places."""
-        weight = None if self.weight is None else self.weight[rows]
-        return Samples(self.X[rows], self.code, self.y[rows], weight)
+        weight, offset = (None if a is None else a[rows] for a in (self.weight, self.offset))
+        return Samples(self.X[rows], self.code, self.y[rows], weight, offset)
 
 
 def own_scale(trainer: AnyTrainer, width: int, linked: bool) -> tuple[Doubles, Doubles] | None:
@@ -118,7 +128,31 @@ def features(trainer: AnyTrainer, X: Features, finite: bool = True) -> Any:
     return X
 
 
-def samples(trainer: AnyTrainer, X: Features, y: Any, sample_weight: SampleWeight = None) -> Samples:
+def offsets(trainer: AnyTrainer, offset: Offset, rows: int) -> Floats | None:
+    """The offset of ``rows`` rows as the program adds it to the outputs, (N, outputs), or None.
+
+    offset : (N,) or (N, targets), in the target's own units: of quantiles it is each one's, of ordered ones
+    the lowest's, on which the others stand; of gaussian_nll the mean's.
+    """
+    if offset is None:
+        return None
+    loss, outputs, preparation = trainer.loss, trainer.net.sizes[-1], trainer.preparation
+    array = checks.offsets(offset, rows, loss.width(outputs), trainer.net.dtype)
+    if preparation is not None and preparation.y_scale is not None:
+        array = array / preparation.y_scale
+    each, targets = outputs // array.shape[1], array.shape[1]
+    if each > 1 and loss.name == "gaussian_nll":
+        array = np.hstack([array, np.zeros_like(array)])
+    elif each > 1:
+        array = np.repeat(array, each, axis=1)
+        if loss.link_code(outputs) == codes.ORDERED_QUANTILE:
+            array.reshape(rows, targets, each)[:, :, 1:] = 0.0
+    return np.ascontiguousarray(array, trainer.net.dtype)
+
+
+def samples(
+    trainer: AnyTrainer, X: Features, y: Any, sample_weight: SampleWeight = None, offset: Offset = None
+) -> Samples:
     """The Samples of a trainer's arguments; see data/checks.py for what is raised."""
     if isinstance(X, Samples):
         return X
@@ -135,4 +169,4 @@ def samples(trainer: AnyTrainer, X: Features, y: Any, sample_weight: SampleWeigh
         weight = checks.known_weights(weight, known, dtype)
     if weight is not None and weight.ndim == 2 and weight.shape != y.shape:  # a target has several outputs
         weight = np.repeat(weight, y.shape[1] // weight.shape[1], axis=1)
-    return Samples(rows, code, y, weight)
+    return Samples(rows, code, y, weight, offsets(trainer, offset, len(rows)))

@@ -16,6 +16,7 @@ from . import backend, parallel
 from .options import Options
 from .plan import Plan
 from .rates import Updates
+from .samples import NOTHING, Behind
 
 if TYPE_CHECKING:
     from ..types import Doubles, Floats
@@ -33,17 +34,19 @@ def open_session(
     params: Floats | None = None,
     threads: int | None = None,
     seeks: bool = False,
+    behind: Behind = NOTHING,
 ) -> Any:
     """A new session: on net.params or a copy, with ``threads`` or as many as the trainer takes.
 
-    seeks: whether the gradient of the inputs is wanted.
+    seeks: whether the gradient of the inputs is wanted; behind: what will stand behind the targets.
     """
     net, options = trainer.net, Options.of(trainer)
     fixed = threads is not None or trainer.threads is not None
     threads = threads or parallel.most_threads(net, batch, trainer.threads)
+    code = functions.weighed(code) if behind.weights else code
     plan = Plan(
         net, code, update_code(trainer), batch, threads, second, frozen,
-        trainer.loss.numbers(net.sizes[-1]), options.ema is not None, 1 + functions.is_weighed(code), seeks,
+        trainer.loss.numbers(net.sizes[-1]), options.ema is not None, 1 + sum(behind), seeks,
     )  # fmt: skip
     session = backend.open_session(
         trainer.device, net.params if params is None else params, slots, plan, hyper(trainer), threads,
@@ -93,14 +96,18 @@ def hyper(trainer: AnyTrainer) -> Doubles:
 def bind(trainer: AnyTrainer, session: Any, samples: Samples) -> float:
     """Bind samples, weights as the loss has them; returns the share of those whose weight is not 0, or, where
     targets have weights, of these."""
-    session.set_loss(samples.loss_code)
+    outputs, dtype, count = trainer.net.sizes[-1], trainer.net.dtype, 0
+    session.set_loss(functions.weighed(samples.code) if samples.by_output else samples.code)
     if samples.by_output:
         counted: Any = samples.weight
-        session.bind(samples.X, *samples.weighed(trainer.net.sizes[-1], trainer.net.dtype))
-        return np.count_nonzero(counted) / counted.size
-    made = loss_weights(trainer, samples)
-    session.bind(samples.X, samples.y, made)
-    return 1.0 if made is None else np.count_nonzero(made) / samples.rows
+        y, made = samples.weighed(outputs, dtype)
+    else:
+        counted = made = loss_weights(trainer, samples)
+        y = samples.y
+    if samples.offset is not None:
+        y, count = np.hstack([y.astype(dtype), samples.offset]), outputs
+    session.bind(samples.X, y, made, offsets=count)
+    return 1.0 if counted is None else np.count_nonzero(counted) / counted.size
 
 
 def loss_weights(trainer: AnyTrainer, samples: Samples) -> Any:

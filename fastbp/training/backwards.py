@@ -10,7 +10,7 @@ import numpy as np
 from ..custom import functions
 from ..data import checks
 from ..engine import sessions
-from ..engine.samples import features, own_scale
+from ..engine.samples import Behind, features, offsets, own_scale
 from ..errors import flag
 from ..kernels import codes
 from ..network.gradients import Gradients
@@ -18,7 +18,7 @@ from ..network.layout import arena
 
 if TYPE_CHECKING:
     from ..engine.anytrainer import AnyTrainer
-    from ..types import Array, Features, Floats
+    from ..types import Array, Features, Floats, Offset
 
 
 def loss_code(trainer: AnyTrainer, link: bool) -> int:
@@ -30,12 +30,17 @@ def loss_code(trainer: AnyTrainer, link: bool) -> int:
 def open_session(trainer: AnyTrainer, batch: int, code: int) -> Any:
     """A session where all layers stay as they are: it makes the gradient of the inputs alone."""
     every, nothing = range(len(trainer.net.layers)), arena(0, trainer.net.dtype)
-    return sessions.open_session(trainer, batch, code, nothing, frozen=every, seeks=True)
+    return sessions.open_session(
+        trainer, batch, code, nothing, frozen=every, seeks=True, behind=Behind(offsets=True)
+    )
 
 
-def input_gradients(trainer: AnyTrainer, session: Any, X: Features, output: Any, link: bool) -> Floats:
+def input_gradients(
+    trainer: AnyTrainer, session: Any, X: Features, output: Any, link: bool, offset: Offset
+) -> Floats:
     """What Trainer.input_gradients returns, by a session of ``open_session`` with its parameters set."""
     rows, dtype = features(trainer, X), trainer.net.dtype
+    added = offsets(trainer, offset, len(rows))
     count, outputs, inputs = len(rows), trainer.net.sizes[-1], trainer.net.sizes[0]
     if output is None:
         found = np.empty((count, outputs, inputs), dtype)
@@ -45,7 +50,7 @@ def input_gradients(trainer: AnyTrainer, session: Any, X: Features, output: Any,
         parts = [(found, _wanted(output, count, outputs, dtype))]
     batch = int(session.table[codes.P_BATCH])
     for out, given in parts:
-        session.bind(rows, _in_network(trainer, np.broadcast_to(given, (count, outputs)), link))
+        _bind(session, rows, _in_network(trainer, np.broadcast_to(given, (count, outputs)), link), added)
         for step in session.each(codes.GRADIENTS, -(-count // batch)):
             place = out[step * batch :][:batch]
             _put(trainer.net, place, session.input_rows(len(place)))
@@ -53,17 +58,28 @@ def input_gradients(trainer: AnyTrainer, session: Any, X: Features, output: Any,
     return found if trainer.preparation is None else trainer.preparation.input_gradients(found, X)
 
 
-def gradients_from(trainer: AnyTrainer, X: Features, output_gradient: Any, link: bool) -> Gradients:
+def gradients_from(
+    trainer: AnyTrainer, X: Features, output_gradient: Any, link: bool, offset: Offset
+) -> Gradients:
     """What Trainer.gradients_from returns."""
     rows, net = features(trainer, X), trainer.net
     given = checks.output_gradients("output_gradient", output_gradient, len(rows), net.sizes[-1], net.dtype)
     checks.check_batches(net.norms, len(rows), len(rows))
     grads = arena(net.params.size, net.dtype)
-    session = sessions.open_session(trainer, len(rows), loss_code(trainer, link), grads)
-    session.bind(rows, _in_network(trainer, given, link))
+    added = offsets(trainer, offset, len(rows))
+    behind = Behind(offsets=added is not None)
+    session = sessions.open_session(trainer, len(rows), loss_code(trainer, link), grads, behind=behind)
+    _bind(session, rows, _in_network(trainer, given, link), added)
     for _ in session.windows(codes.GRADIENTS, 1):
         pass
     return Gradients(net, grads)
+
+
+def _bind(session, rows, given, added):
+    if added is None:
+        session.bind(rows, given)
+    else:
+        session.bind(rows, np.hstack([given, added]), offsets=added.shape[1])
 
 
 def _put(net, out, gradient):

@@ -25,7 +25,7 @@ from . import lbfgs
 
 if TYPE_CHECKING:
     from ..engine.anytrainer import AnyTrainer
-    from ..types import Batch, Logs, MetricsLike, SampleWeight, Verbose
+    from ..types import Batch, Logs, MetricsLike, Offset, SampleWeight, Verbose
 
 PATIENCE = 10  # epochs, of early_stopping=True: scikit-learn's n_iter_no_change
 TWICE = 1.0  # seconds within which a second Ctrl-C is meant for what calls fit, too
@@ -84,7 +84,8 @@ class Fit:
         """Whether it can be trained among many, by one thread, Python not between its steps."""
         trainer = self.trainer
         alone = isinstance(trainer.optimizer, LBFGS) or trainer.gradient_hook is not None
-        alone = alone or self.samples.by_output or self.drop_last
+        behind = any(given is not None and any(given.behind) for given in (self.samples, self.validation))
+        alone = alone or behind or self.drop_last
         return trainer.device == "cpu" and not alone
 
     def run(self, session: Any, last: bool = True) -> History:
@@ -258,6 +259,7 @@ def prepare(
     shuffle: bool,
     drop_last: bool,
     sample_weight: SampleWeight,
+    offset: Offset,
     verbose: Verbose,
 ) -> Fit:
     """The arguments of Trainer.fit, checked: a Fit. Nothing has changed when this raises."""
@@ -267,7 +269,7 @@ def prepare(
         epochs = 1 if seconds is None else None
     else:
         epochs = whole("epochs", epochs, 0)
-    given = samples(trainer, X, y, sample_weight)
+    given = samples(trainer, X, y, sample_weight, offset)
     validation = None
     if validation_split is not None:
         if validation_data is not None:
@@ -275,7 +277,7 @@ def prepare(
         start = split(validation_split, given.rows)
         given, validation = given.part(slice(start)), given.part(slice(start, None))
     elif validation_data is not None:
-        validation = samples(trainer, *validation_pair(validation_data))
+        validation = samples(trainer, *parts_of("validation_data", validation_data))
     check_verbose(verbose)
     functions = metrics.table(metric_names, getattr(trainer.loss, "quantiles", None))
     told = callbacks_of(callbacks, early_stopping, validation)
@@ -325,15 +327,14 @@ def split(share: float, rows: int) -> int:
     return start
 
 
-def validation_pair(given: Any) -> tuple[Any, Any, Any]:
-    """(X, y, sample_weight or None) of validation_data. Raises ValueError for what is none."""
-    try:
-        X, y, *weight = given
-        weight = weight[0] if weight else None
-    except (TypeError, ValueError):
-        got = type(given).__name__
-        raise ValueError(f"validation_data: got {got}, takes (X, y) or (X, y, sample_weight)") from None
-    return X, y, weight
+def parts_of(name: str, item: Any, what: str = "", kind: type[Exception] = ValueError) -> tuple[Any, ...]:
+    """(X, y, sample_weight, offset) of (X, y[, sample_weight[, offset]]); raises a ``kind`` for all else."""
+    if not isinstance(item, (tuple, list)) or not 2 <= len(item) <= 4:
+        got = type(item).__name__ + (f" of {len(item)}" if isinstance(item, (tuple, list)) else "")
+        raise kind(
+            f"{name}: got {what}{got}, takes (X, y), (X, y, sample_weight) or (X, y, sample_weight, offset)"
+        )
+    return (*item, None, None)[:4]
 
 
 def callbacks_of(callbacks: Any, early_stopping: Any, validation: Samples | None) -> list[Callback]:

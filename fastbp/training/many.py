@@ -20,13 +20,13 @@ from ..engine.samples import Samples, in_own_units, samples
 from ..errors import ABOVE_0, flag, number, whole
 from ..kernels import codes
 from ..schedules.base import Schedule
-from .fitting import Fit, Progress, callbacks_of, check_verbose, check_weights, validation_pair
+from .fitting import Fit, Progress, callbacks_of, check_verbose, check_weights, parts_of
 from .trainer import INFERENCE_BATCH, Trainer
 
 if TYPE_CHECKING:
     from ..engine.history import History
     from ..engine.plan import Plan
-    from ..types import Array, Batch, Features, MetricsLike, SampleWeight, Targets, Verbose
+    from ..types import Array, Batch, Features, MetricsLike, Offset, SampleWeight, Targets, Verbose
 
 ROUND = 0.1  # seconds between two looks at Ctrl-C and the bar
 AHEAD = 1 << 12  # updates whose constants are made at once, of one network; at most EPOCHS
@@ -52,24 +52,25 @@ def fit_many(
     early_stopping: int | EarlyStopping | None = None,
     shuffle: bool = True,
     sample_weight: SampleWeight = None,
+    offset: Offset = None,
     verbose: Verbose = "auto",
 ) -> list[History]:
     """Train many networks on the same data: each by one thread, all cores busy, Python not between them.
 
     trainers : Trainers of any mixture of networks, losses, optimizers, schedules, batch sizes and options;
-    each ends with the bits of ``trainer.fit`` alone, on any number of threads. X, y, sample_weight : as in
-    fit, for all; they are read in place. rows : for each trainer the rows that it trains on: numbers (a row
-    may come twice), a slice or a mask (N,); None: all rows. epochs : one number, or one for each. seconds :
-    stop all after these. validation_data : (X, y) or (X, y, sample_weight), for all; validation_rows :
-    instead rows of X for each, as ``rows``. metrics, early_stopping, shuffle, verbose : as in fit; each
-    network has its own count and best weights. callbacks : a list for each trainer, or a function of its
-    number that returns one.
+    each ends with the bits of ``trainer.fit`` alone, on any number of threads. X, y, sample_weight, offset :
+    as in fit, for all; they are read in place. rows : for each trainer the rows that it trains on: numbers
+    (a row may come twice), a slice or a mask (N,); None: all rows. epochs : one number, or one for each.
+    seconds : stop all after these. validation_data : (X, y[, sample_weight[, offset]]), for all;
+    validation_rows : instead rows of X for each, as ``rows``. metrics, early_stopping, shuffle, verbose : as
+    in fit; each network has its own count and best weights. callbacks : a list for each trainer, or a
+    function of its number that returns one.
 
     Returns a list of History, in the order given. A network whose loss is no longer finite is left where it
     was and does not stop the others: its ``history.error`` is the FloatingPointError that fit would raise.
-    Ctrl-C keeps what there is. Networks that need more than one core's caches, a GPU, LBFGS or a
-    gradient_hook are trained one after another by all threads. Raises ValueError or TypeError, before
-    anything changes, as fit does.
+    Ctrl-C keeps what there is. Networks that need more than one core's caches, a GPU, LBFGS, a
+    gradient_hook, an offset or weights of targets are trained one after another by all threads. Raises
+    ValueError or TypeError, before anything changes, as fit does.
 
     >>> trainers = [fb.Trainer(fb.MLP([4, width, 4], seed=0), seed=0) for width in (4, 8, 16)]
     >>> histories = fb.fit_many(trainers, X, y, epochs=3)
@@ -79,7 +80,7 @@ def fit_many(
     trainers = list(trainers)
     _check(trainers)
     check_verbose(verbose)
-    data, count = _Data(X, y, sample_weight), len(trainers)
+    data, count = _Data(X, y, sample_weight, offset), len(trainers)
     if seconds is not None:
         number("seconds", seconds, ABOVE_0[0], "a number above 0, or None")
     most = _epochs(epochs, seconds, count)
@@ -183,15 +184,15 @@ def _held_out(data, trainers, given, rows):
         ]
     if given is None:
         return [None] * len(trainers)
-    other = _Data(*validation_pair(given))
+    other = _Data(*parts_of("validation_data", given))
     return [other.of(trainer) for trainer in trainers]
 
 
 class _Data:
     """X, y and weights, checked once for all trainers that read them alike."""
 
-    def __init__(self, X: Any, y: Any, weight: Any = None) -> None:
-        self._given = X, y, weight
+    def __init__(self, X: Any, y: Any, weight: Any = None, offset: Any = None) -> None:
+        self._given = X, y, weight, offset
         self._known: dict[Any, Samples] = {}
 
     def of(self, trainer: Trainer) -> Samples:

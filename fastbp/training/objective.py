@@ -27,7 +27,9 @@ class Objective:
     def __init__(self, trainer: AnyTrainer, samples: Samples) -> None:
         self.gradient = arena(trainer.net.params.size, trainer.net.dtype)
         rows, threads = samples.rows, lone_threads(trainer, samples.rows)
-        self.session = open_session(trainer, rows, samples.loss_code, self.gradient, threads=threads)
+        self.session = open_session(
+            trainer, rows, samples.code, self.gradient, threads=threads, behind=samples.behind
+        )
         self.share, self.hits = bind(trainer, self.session, samples), 0
 
     def __call__(self) -> tuple[float, Doubles]:

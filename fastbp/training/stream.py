@@ -12,7 +12,7 @@ from ..data import read_ahead
 from ..engine import backend
 from ..engine.history import History
 from ..errors import whole
-from .fitting import check_weights, interrupted
+from .fitting import check_weights, interrupted, parts_of
 
 if TYPE_CHECKING:
     from ..engine.anytrainer import AnyTrainer
@@ -38,7 +38,7 @@ def fit(
     others: dict[str, Any],
     ahead: int = 2,
 ) -> History:
-    """``Trainer.fit`` for a stream: each item (X, y) or (X, y, sample_weight) is trained on as it comes.
+    """``Trainer.fit`` for a stream: each item, (X, y[, sample_weight[, offset]]), is trained on as it comes.
 
     Steps are of ``batch_size`` rows; the last of an item may be smaller. Returns History, a line for
     each epoch. others : fit's other arguments, None where not given. Raises ValueError for one that
@@ -69,8 +69,8 @@ def _epochs(trainer, batches, epochs, validation_data, verbose, others, ahead, h
         sums = {"loss": 0.0}
         made: Any = batches() if callable(batches) else batches
         for item in read_ahead(_fed(trainer, made), ahead):
-            X, y, weight = _parts(item)
-            done = trainer.fit(X, y, shuffle=False, sample_weight=weight, verbose=False)
+            X, y, weight, offset = parts_of("X", item, "a stream of ", TypeError)
+            done = trainer.fit(X, y, shuffle=False, sample_weight=weight, offset=offset, verbose=False)
             if done.stopped:
                 history.stopped = done.stopped
                 break
@@ -88,7 +88,9 @@ def _epochs(trainer, batches, epochs, validation_data, verbose, others, ahead, h
         check_weights(trainer)
         record = {name: value / counted if counted else 0.0 for name, value in sums.items()}
         if validation_data is not None:
-            record |= {f"val_{k}": v for k, v in trainer.evaluate(*validation_data).items()}
+            X, y, weight, offset = parts_of("validation_data", validation_data)
+            found = trainer.evaluate(X, y, weight, offset=offset)
+            record |= {f"val_{k}": v for k, v in found.items()}
         history.append(**record, seconds=time.perf_counter() - began)
         if verbose is True or verbose == 1:
             print(f"epoch {epoch + 1}/{epochs}: {rows:,} samples, loss {record['loss']:.4f}")
@@ -98,10 +100,3 @@ def _fed(trainer, made):
     """The items, made by a thread that must not wait for the training that waits for it."""
     trainer.turns.maker = threading.get_ident()
     yield from made
-
-
-def _parts(item: Any) -> tuple[Any, Any, Any]:
-    if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
-        raise TypeError(f"X: got a stream of {type(item).__name__}, takes (X, y) or (X, y, sample_weight)")
-    X, y, *weight = item
-    return X, y, weight[0] if weight else None

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import metrics as measures
-from ..custom import functions
 from ..data import checks
 from ..data.frames import names_of
 from ..engine import averages, backend, devices, parallel, sessions
 from ..engine.history import History
 from ..engine.options import Options
 from ..engine.rates import Rates, with_momentum
-from ..engine.samples import features, in_own_units, samples
+from ..engine.samples import NOTHING, Behind, features, in_own_units, offsets, samples
 from ..engine.turns import Turns
 from ..errors import whole
 from ..kernels import codes
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
         FilePath,
         Floats,
         MetricsLike,
+        Offset,
         SampleWeight,
         Seed,
         Targets,
@@ -203,25 +203,28 @@ class Trainer:
         shuffle: bool = True,
         drop_last: bool = False,
         sample_weight: SampleWeight = None,
+        offset: Offset = None,
         verbose: Verbose = "auto",
     ) -> History:
         """Train for some epochs more; a second call goes on where the first stopped.
 
         X : (N, inputs), any numeric dtype and layout, read in place. y : (N,) integer labels,
         (N, outputs) one-hot, probabilities or numbers, (N,) numbers for one output. Both may be frames,
-        tensors or sparse matrices; X also fb.data.shards(...). X alone: an iterator of (X, y) or (X, y,
-        sample_weight), or a function that returns one for each epoch, read ahead by a thread.
+        tensors or sparse matrices; X also fb.data.shards(...). X alone: an iterator of (X, y[,
+        sample_weight[, offset]]), or a function that returns one for each epoch, read ahead by a thread.
         epochs : None is 1, or with ``seconds`` as many as they allow. seconds : stop after these, in the
         middle of an epoch if need be; they count from the first step, once the program is there.
-        validation_data : (X, y) or (X, y, sample_weight) to evaluate after each epoch.
+        validation_data : (X, y[, sample_weight[, offset]]) to evaluate after each epoch.
         validation_split : hold the last share of the rows out instead, as they lie, as Keras does; for
         shuffled or stratified ones see fastbp.prepare.stratified_split. metrics : names (see
         fastbp.metrics) or functions (y_true, prediction), of the validation data, else of X, after each
         epoch. callbacks : see fastbp.callbacks. early_stopping : end when val_loss has not improved for
         so many epochs (True: 10), with the best weights; or an EarlyStopping. sample_weight : weights >= 0
         of samples (N,) or of their targets (N, targets), or None; a batch's loss is the weighted mean.
-        Targets that are NaN are refused, or left out by a loss with ignore_nan=True. verbose : 0 quiet,
-        1 progress bar, "auto" a bar in a notebook and where stderr is a terminal.
+        Targets that are NaN are refused, or left out by a loss with ignore_nan=True. offset : (N,) or (N,
+        targets) numbers that are added to the outputs before the link, the logarithm of an exposure for
+        instance, in the target's own units; or None. verbose : 0 quiet, 1 progress bar, "auto" a bar in a
+        notebook and where stderr is a terminal.
 
         Returns History. Ctrl-C ends the fit, says so and returns what there is: weights, counters and
         history belong together (``history.stopped``); a second one within a second is raised. Raises
@@ -240,14 +243,14 @@ class Trainer:
                     others = {
                         "seconds": seconds, "validation_split": validation_split, "metrics": metrics,
                         "callbacks": callbacks, "early_stopping": early_stopping,
-                        "sample_weight": sample_weight, "drop_last": drop_last or None,
+                        "sample_weight": sample_weight, "offset": offset, "drop_last": drop_last or None,
                     }  # fmt: skip
                     return stream.fit(self, X, epochs, validation_data, verbose, others)
                 before, self.columns = self.columns, self._names(X)
                 try:
                     fit = fitting.prepare(
                         self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
-                        early_stopping, shuffle, drop_last, sample_weight, verbose,
+                        early_stopping, shuffle, drop_last, sample_weight, offset, verbose,
                     )  # fmt: skip
                     if not outer[1]:  # an item of a stream may count for nothing
                         fitting.check_counted(fit, sample_weight is not None)
@@ -259,36 +262,40 @@ class Trainer:
                 if task is not None and fit.joins:
                     return task.wait_for(fit)
                 with turns.state:
-                    session = self._session("train", fit.batch, fit.samples.by_output)
+                    session = self._session("train", fit.batch, fit.samples.behind)
                 return fit.run(session, not outer[1])
             finally:
                 turns.owner, turns.method, turns.place = outer
                 if not outer[1]:
                     turns.maker = 0  # of a stream
 
-    def train_on_batch(self, X: Features, y: Targets, sample_weight: SampleWeight = None) -> float:
+    def train_on_batch(
+        self, X: Features, y: Targets, sample_weight: SampleWeight = None, *, offset: Offset = None
+    ) -> float:
         """One step on these rows, all of them as one batch; returns their loss before it (float).
 
-        X, y, sample_weight as in fit; raises as fit does.
+        X, y, sample_weight, offset as in fit; raises as fit does.
 
         >>> losses = [trainer.train_on_batch(X, y) for _ in range(100)]
         >>> losses[-1] < losses[0], trainer.steps
         (True, 100)
         """
-        return self._pass("train_on_batch", X, y, sample_weight)
+        return self._pass("train_on_batch", X, y, sample_weight, offset)
 
-    def partial_fit(self, X: Features, y: Targets, sample_weight: SampleWeight = None) -> float:
+    def partial_fit(
+        self, X: Features, y: Targets, sample_weight: SampleWeight = None, *, offset: Offset = None
+    ) -> float:
         """One pass over these rows as they lie, in steps of ``batch_size``; returns their mean loss.
 
-        For data that comes in pieces; epochs are not counted. X, y, sample_weight as in fit.
+        For data that comes in pieces; epochs are not counted. X, y, sample_weight, offset as in fit.
 
         >>> loss = trainer.partial_fit(X, y)  # two steps of batch_size 2
         >>> trainer.steps, trainer.epochs
         (2, 0)
         """
-        return self._pass("partial_fit", X, y, sample_weight)
+        return self._pass("partial_fit", X, y, sample_weight, offset)
 
-    def _pass(self, method, X, y, sample_weight):
+    def _pass(self, method, X, y, sample_weight, offset):
         """One pass over rows as they lie, by the public method that is named; their mean loss."""
         turns = self.turns
         with turns.to_train(method), turns.state:
@@ -296,7 +303,7 @@ class Trainer:
             try:
                 before, self.columns = self.columns, self._names(X)
                 try:
-                    given = samples(self, X, y, sample_weight)
+                    given = samples(self, X, y, sample_weight, offset)
                     # a session with room for all that came so far, however large a batch may be
                     kept = self._sessions.get(method)
                     room = max(given.rows, min(self.batch_size, ROOM), kept.shape[0] if kept else 0)
@@ -305,7 +312,7 @@ class Trainer:
                 except BaseException:
                     self.columns = before
                     raise
-                return self._run(self._session(method, batch, given.by_output), given, batch)
+                return self._run(self._session(method, batch, given.behind), given, batch)
             finally:
                 turns.owner, turns.method, turns.place = outer
 
@@ -341,20 +348,21 @@ class Trainer:
         sample_weight: SampleWeight = None,
         metrics: MetricsLike | None = None,
         *,
+        offset: Offset = None,
         ema: bool | None = None,
     ) -> dict[str, float]:
         """{"loss": mean loss, "accuracy": share of right answers (classes only)}, floats, on X, y as in fit.
 
-        metrics : names or functions as in fit, whose values are added, in the target's own units. The loss is
-        what is trained, of the standardised target where a preparation has one. "accuracy" as a metric takes
-        the sample weights; without, samples count alike. ema : False takes the weights as they are, None the
-        average of Trainer(ema=...) if one is kept; also in predict and forward. Raises as fit does, and
-        ValueError for ema=True without an average.
+        sample_weight, offset : as in fit. metrics : names or functions as in fit, whose values are added, in
+        the target's own units. The loss is what is trained, of the standardised target where a preparation
+        has one. "accuracy" as a metric takes the sample weights; without, samples count alike. ema : False
+        takes the weights as they are, None the average of Trainer(ema=...) if one is kept; also in predict
+        and forward. Raises as fit does, and ValueError for ema=True without an average.
 
         >>> sorted(trainer.evaluate(X, y, metrics=["auc"]))
         ['accuracy', 'auc', 'loss']
         """
-        given = samples(self, X, y, sample_weight)
+        given = samples(self, X, y, sample_weight, offset)
         return self._evaluate(given, measures.table(metrics, getattr(self.loss, "quantiles", None)), ema)
 
     def averaged_net(self) -> MLP:
@@ -375,7 +383,7 @@ class Trainer:
     def _evaluate(self, given, functions, ema=None):
         """evaluate for Samples and metrics.table's functions."""
         with self.turns.state:
-            session = self._session("infer", INFERENCE_BATCH, given.by_output)
+            session = self._session("infer", INFERENCE_BATCH, given.behind)
             session.params = averages.weights(self, ema)
             share = sessions.bind(self, session, given)
             steps = -(-given.rows // INFERENCE_BATCH)
@@ -388,14 +396,17 @@ class Trainer:
 
     def _measured(self, given, functions, ema=None):
         """{name: value} of metrics.table's functions for Samples, in the target's own units."""
-        prediction = in_own_units(self, self._infer(given.X, codes.PREDICT, ema))
+        prediction = in_own_units(self, self._infer(given.X, codes.PREDICT, ema, offset=given.offset))
         return checks.measure(functions, given.code, in_own_units(self, given.y), prediction, given.weight)
 
-    def predict(self, X: Features, *, samples: int | None = None, ema: bool | None = None) -> Floats:
+    def predict(
+        self, X: Features, *, offset: Offset = None, samples: int | None = None, ema: bool | None = None
+    ) -> Floats:
         """(N, outputs) after the loss's link: softmax for cross_entropy (and focal with labels), sigmoid for
         bce_with_logits and focal, exp for poisson_nll and gamma_nll, means and variances for gaussian_nll,
         else the outputs themselves; in the network's dtype, a prepared target's own unit in float64. X as in
-        fit; raises as it does. X that lies on the GPU gives an array there, of X's library.
+        fit; raises as it does. X that lies on the GPU gives an array there, of X's library. offset : as in
+        fit, of these rows; None: 0.
 
         samples : so many predictions with dropout left on, (samples, N, outputs), each row of each with masks
         of its own: Monte Carlo dropout (Gal and Ghahramani, ICML 2016). Their mean over axis 0 is the
@@ -411,26 +422,29 @@ class Trainer:
             whole("samples", samples)
             if not (self.net.input_dropout or any(self.net.dropouts)):
                 raise ValueError(f"samples: got {samples} for a network without dropout, takes None")
-        out = self._infer(rows, codes.PREDICT, ema, samples)
+        out = self._infer(rows, codes.PREDICT, ema, samples, offsets(self, offset, len(rows)))
         return out if self.preparation is None else in_own_units(self, out)
 
-    def forward(self, X: Features, *, ema: bool | None = None) -> Floats:
+    def forward(self, X: Features, *, offset: Offset = None, ema: bool | None = None) -> Floats:
         """(N, outputs) of the last layer, before the link: logits. Their link is what predict gives, with a
-        preparation too: in the target's own units. X as in fit; raises as it does."""
-        out = self._infer(features(self, X, finite=False), codes.FORWARD, ema)
+        preparation too: in the target's own units. X, offset as in predict; raises as it does."""
+        rows = features(self, X, finite=False)
+        out = self._infer(rows, codes.FORWARD, ema, offset=offsets(self, offset, len(rows)))
         return out if self.preparation is None else in_own_units(self, out, linked=False)
 
-    def _infer(self, X, mode, ema=None, samples=None):
-        """Outputs for X as ``features`` gives it, (N, outputs) or (samples, N, outputs)."""
+    def _infer(self, X, mode, ema=None, samples=None, offset=None):
+        """Outputs for X as ``features`` gives it, offset as ``offsets`` does: (N, outputs) or (samples, N,
+        outputs)."""
         with self.turns.state:
-            session = self._session("infer", INFERENCE_BATCH)
+            behind = Behind(offsets=True) if offset is not None else NOTHING
+            session = self._session("infer", INFERENCE_BATCH, behind)
             session.params = averages.weights(self, ema)
             session.set_loss(self.loss.link_code(self.net.sizes[-1]))
             if samples is None:
-                out, bad = session.infer(mode, X)
+                out, bad = session.infer(mode, X, offset)
             else:
                 session.seed(self.seed)
-                out, bad = session.infer_samples(mode, X, samples)
+                out, bad = session.infer_samples(mode, X, samples, offset)
         if bad:  # the kernel has seen it; here it is said where
             checks.check_finite("X", X, self.net.dtype)
         return out
@@ -458,41 +472,43 @@ class Trainer:
         return hidden
 
     def gradients(
-        self, X: Features, y: Targets, sample_weight: SampleWeight = None
+        self, X: Features, y: Targets, sample_weight: SampleWeight = None, *, offset: Offset = None
     ) -> tuple[float, Gradients]:
         """(loss, [(dW, db), ...]): the mean loss over all of X and its exact gradients.
 
         dW (fan_in, fan_out) and db (fan_out,), one pair a layer, in the network's dtype. The list has
         attributes gains, shifts, slopes and embeddings, tuples as the network's. Nothing is dropped;
-        batch norm takes the statistics of X. X, y, sample_weight as in fit; raises as it does. With a
+        batch norm takes the statistics of X. X, y, sample_weight, offset as in fit; raises as it does. With a
         preparation it is the loss that is trained, of prepared inputs and targets.
 
         >>> loss, gradients = trainer.gradients(X, y)
         >>> [(dW.shape, db.shape) for dW, db in gradients]
         [((4, 16), (16,)), ((16, 4), (4,))]
         """
-        given = samples(self, X, y, sample_weight)
+        given = samples(self, X, y, sample_weight, offset)
         checks.check_batches(self.net.norms, given.rows, given.rows)
         grads = arena(self.net.params.size, self.net.dtype)
         with self.turns.state:
-            session = sessions.open_session(self, given.rows, given.loss_code, grads)
+            session = sessions.open_session(self, given.rows, given.code, grads, behind=given.behind)
             sessions.bind(self, session, given)
             [(_, loss, mass, _)] = session.windows(codes.GRADIENTS, 1)
         return float(loss / mass) if mass else 0.0, Gradients(self.net, grads)
 
-    def gradients_from(self, X: Features, output_gradient: Targets, *, link: bool = True) -> Gradients:
+    def gradients_from(
+        self, X: Features, output_gradient: Targets, *, link: bool = True, offset: Offset = None
+    ) -> Gradients:
         """[(dW, db), ...] of a loss of your own, of which you have the gradient at the outputs.
 
         output_gradient : (N, outputs), d loss / d predict(X), or, without link, d loss / d forward(X); (N,)
         for one output. Sums over the samples, as torch's ``outputs.backward(output_gradient)`` leaves them.
         The list is that of ``gradients``, and as there nothing is dropped, and batch norm takes the
-        statistics of X. Raises as ``fit`` does.
+        statistics of X. offset : as in predict. Raises as ``fit`` does.
 
         >>> [(dW.shape, db.shape) for dW, db in trainer.gradients_from(X, np.ones((4, 4)))]
         [((4, 16), (16,)), ((16, 4), (4,))]
         """
         with self.turns.state:
-            return backwards.gradients_from(self, X, output_gradient, link)
+            return backwards.gradients_from(self, X, output_gradient, link, offset)
 
     def input_gradients(
         self,
@@ -500,13 +516,14 @@ class Trainer:
         output: int | Targets | None = None,
         *,
         link: bool = True,
+        offset: Offset = None,
         ema: bool | None = None,
     ) -> Floats:
         """How outputs change with the inputs: derivatives of ``predict``, or, without link, of ``forward``.
 
         output : the number of an output, whose derivatives are returned, (N, inputs); None for those of all,
         (N, outputs, inputs); or (N, outputs) gradients g, for those of sum_k g_k output_k, (N, inputs). As
-        predict does, it drops nothing, takes the running statistics of batch norm, and ``ema``. With a
+        predict does, it drops nothing, takes batch norm's running statistics, ``offset`` and ``ema``. With a
         preparation they are those of raw columns, in the target's own units. Columns of categories, texts,
         and numbers that are missing have none: NaN. Raises as ``fit`` does, IndexError for an output that is
         not there.
@@ -521,14 +538,14 @@ class Trainer:
                 self._sessions[use] = backwards.open_session(self, INFERENCE_BATCH, code)
             session = self._sessions[use]
             session.params = averages.weights(self, ema)
-            return backwards.input_gradients(self, session, X, output, link)
+            return backwards.input_gradients(self, session, X, output, link, offset)
 
     def lr_find(self, X: Features, y: Targets, **options: Any) -> RangeTest:
         """Try growing learning rates on a copy of the weights: a RangeTest, with a ``suggestion`` and a plot.
 
-        options : start=1e-7, end=10.0, the rates; steps=100, the updates between them; sample_weight.
-        The loss's range test of Smith (WACV 2017). Raises ValueError for numbers that do not fit, and where
-        the loss explodes at once.
+        options : start=1e-7, end=10.0, the rates; steps=100, the updates between them; sample_weight,
+        offset. The loss's range test of Smith (WACV 2017). Raises ValueError for numbers that do not fit,
+        and where the loss explodes at once.
 
         >>> 0 < trainer.lr_find(X, y, steps=20).suggestion < 10
         True
@@ -555,11 +572,17 @@ class Trainer:
             return explain(self, seconds)
 
     def diagnose(
-        self, X: Features, y: Targets, sample_weight: SampleWeight = None, rows: int = 1024
+        self,
+        X: Features,
+        y: Targets,
+        sample_weight: SampleWeight = None,
+        rows: int = 1024,
+        *,
+        offset: Offset = None,
     ) -> Diagnosis:
         """How well gradients and activations flow: per layer, and what to try where they do not.
 
-        X, y, sample_weight as in fit; at most ``rows`` of them, evenly spaced, are looked at as one
+        X, y, sample_weight, offset as in fit; at most ``rows`` of them, evenly spaced, are looked at as one
         batch. Nothing is changed. Returns a Diagnosis: print it, look at ``layers`` and ``warnings``,
         or ``plot(path)`` it.
 
@@ -569,7 +592,7 @@ class Trainer:
         from ..diagnosis import diagnose
 
         with self.turns.state:
-            return diagnose(self, X, y, sample_weight, rows)
+            return diagnose(self, X, y, sample_weight, rows, offset)
 
     # --- files
 
@@ -637,14 +660,14 @@ class Trainer:
 
     # --- inside
 
-    def _session(self, use, batch, by_output=False):
+    def _session(self, use, batch, behind=NOTHING):
         """The session of a use, kept from call to call while nothing that shaped it has changed.
 
-        by_output: whether targets have weights of their own.
+        behind: what stands behind its targets.
         """
         infers = use == "infer"
-        if infers and by_output:
-            use = "infer by output"
+        if infers and behind is not NOTHING and any(behind):
+            use = f"infer, {behind}"
         if infers and use in self._sessions:  # no option changes it, and a row is predicted in 5 us
             return self._sessions[use]
         if not infers:
@@ -653,14 +676,12 @@ class Trainer:
         options = Options.of(self)
         slots, hook = options.slots(self.optimizer), self.gradient_hook is not None
         second = not infers and (options.stores or hook)
-        shape = (batch, sessions.update_code(self), second, frozen, slots, by_output)
+        shape = (batch, sessions.update_code(self), second, frozen, slots, behind)
         session = self._sessions.get(use)
         if session is None or session.shape != shape:
             sessions.check_slots(self)
-            code = self.loss.code(self.net.sizes[-1])
             session = self._sessions[use] = sessions.open_session(
-                self, batch, functions.weighed(code) if by_output else code, self.slots, second,
-                frozen,
+                self, batch, self.loss.code(self.net.sizes[-1]), self.slots, second, frozen, behind=behind,
             )  # fmt: skip
             session.shape = shape
         session.seed(self.seed)

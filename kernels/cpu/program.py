@@ -41,7 +41,7 @@ from .dense import (
     slots_at,
     tile_height,
 )
-from .embeddings import drop_input_gradients, embedding_update, gather_mixed
+from .embeddings import add_row, drop_input_gradients, embedding_update, gather_mixed
 from .layers import drop_inputs, finish_layer, vector_update
 from .losses import broken_row, link_rows, loss_rows, sum_row
 from .measure import multiply_adds
@@ -130,7 +130,7 @@ def gather(net, start, rows):
         else:
             bad += gather_mixed(net, call.x + sample * call.x_row, r)
         if call.y != 0:
-            convert_row(call.y_type, head.targets, call.y + sample * call.y_row, call.y_col,
+            convert_row(call.y_type, head.targets + head.offsets, call.y + sample * call.y_row, call.y_col,
                         shift(work, head.target + r * head.ldt))  # fmt: skip
     return bad
 
@@ -250,6 +250,16 @@ def inputs_backward(net, crew, batch, share):
 
 
 @jit
+def add_offsets(net, rows):
+    """Offsets of some rows, which lie behind their targets, to their outputs."""
+    work, head = net.work, header_of(net.plan)
+    top = layer_at(net.plan, head.layers - 1)
+    for r in range(rows.begin, rows.end):
+        add_row(head.outputs, shift(work, top.a + r * top.lda),
+                shift(work, head.target + r * head.ldt + head.targets))  # fmt: skip
+
+
+@jit
 def judge(net, batch, rows):
     """Losses and deltas of some rows of outputs; returns how many are right."""
     work, head = net.work, header_of(net.plan)
@@ -283,6 +293,8 @@ def pass_block(net, crew, task, batch, share):
     if crew.groups > 1:
         barrier(crew.sync, crew.threads)
     forward(net, crew, batch, share, 1 if task.backwards else 0)
+    if header_of(net.plan).offsets != 0:
+        add_offsets(net, share.own)
     if task.predicts:
         write_predictions(net, batch, share.own, task.mode == codes.PREDICT)
         return hits

@@ -63,6 +63,19 @@ def build(names):
             out[sample * count + c] = mem[place + c]
 
     @kernel
+    def add_offsets(mem, table):
+        """Outputs += the offsets behind their row's targets: a block a row and some columns."""
+        row, c = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+        count = table[DEVICE + codes.P_OFFSETS]
+        if row >= table[codes.G_ROWS] or c >= count:
+            return
+        last = DEVICE + codes.HEADER + (table[DEVICE + codes.P_LAYERS] - 1) * codes.LAYER_COLUMNS
+        place = table[DEVICE + codes.P_TARGET] + row * table[DEVICE + codes.P_LDT]
+        mem[table[last + codes.L_A] + row * table[last + codes.L_LDA] + c] += mem[
+            place + table[codes.G_TARGETED] - count + c
+        ]
+
+    @kernel
     def next_step(table):
         """The next step's number: after ``link``, whose blocks all read it."""
         table[codes.G_STEP] += 1
@@ -105,6 +118,7 @@ def build(names):
     return {
         "loss": loss_kernel(names, loss_formulas.LOSS),
         "link": link,
+        "add_offsets": add_offsets,
         "next_step": next_step,
         "close_loss": close_loss,
     }

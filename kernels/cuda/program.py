@@ -418,6 +418,8 @@ class Run:
                 by_columns("batch_statistics", i)
             if self.layout.late[i]:
                 by_rows(self._named("finish_layer", self.late_codes[i]), i)
+        if self.plan[codes.P_OFFSETS]:
+            add("add_offsets", (batch, over(outputs, GATHER_THREADS)), GATHER_THREADS, mem, table)
         rows = over(batch, folds.ROW_THREADS // folds.lanes(outputs))
         if mode in (codes.PREDICT, codes.FORWARD):
             add("link", rows, folds.ROW_THREADS, feed.out, mem, table)

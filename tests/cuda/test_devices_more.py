@@ -339,3 +339,38 @@ def test_a_dropped_last_batch_is_not_trained_on(rng, device, of, accumulate):
         rows = whole._sessions["train"].order[:9]
         assert loss == part.fit(of(X[rows]), y[rows], shuffle=False).history["loss"]
         assert np.array_equal(whole.net.params, part.net.params) and whole.steps == part.steps
+
+
+@pytest.mark.parametrize("case", ["embeddings", "dropout", "layer"])
+def test_offsets(rng, device, case):
+    """Behind targets, behind weights of targets, and alone in predictions; in any order of the samples."""
+    net = network(rng, ("gelu", "prelu", "silu"), **MORE[case])
+    X, offset = mixed(rng, 7, net.sizes[0], net.embedded, float), rng.standard_normal((7, 3))
+    trainer = fb.Trainer(net, fb.losses.MSE(ignore_nan=True), fb.SGD(0.1), 4, seed=0, device=device)
+    z, y, weight = Oracle(net).outputs(X) + offset, rng.standard_normal((7, 3)), rng.uniform(0.1, 1, (7, 3))
+    assert h.relative(trainer.predict(X, offset=offset), z) < 1e-11
+    assert h.relative(trainer.forward(X), z - offset) < 1e-11
+    exact = (weight * (z - y) ** 2).sum() / weight.sum()
+    assert trainer.evaluate(X, y, weight, offset=offset)["loss"] == pytest.approx(exact, rel=1e-10)
+    labels = rng.integers(0, 3, 7)
+    classes = fb.Trainer(net, device=device)
+    exact, _ = ref.loss_and_delta("cross_entropy", z, labels)
+    assert classes.evaluate(X, labels, offset=offset)["loss"] == pytest.approx(exact, rel=1e-10)
+    copies = [fb.MLP([6, 3], seed=0, dtype="float64") for _ in range(2)]
+    X = rng.standard_normal((7, 6))
+    for one, at in zip(copies, (slice(None), rng.permutation(7)), strict=True):
+        fb.Trainer(one, "mse", fb.SGD(0.1), 7, device=device).fit(X[at], y[at], offset=offset[at])
+    assert h.relative(copies[0].params, copies[1].params) < 1e-12
+
+
+def test_offsets_of_rows_that_come_in_pieces(rng, device):
+    """Sparse rows, which a GPU gets piece by piece."""
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y, offset = rng.standard_normal((11, 3)), rng.poisson(2, (11, 2)), rng.standard_normal((11, 2))
+    nets = [fb.MLP([3, 2], seed=0, dtype="float64") for _ in range(2)]
+    for net, of in zip(nets, (np.asarray, sparse.csr_matrix), strict=True):
+        trainer = fb.Trainer(net, "poisson_nll", fb.SGD(0.1), 4, seed=0, device=device)
+        trainer.fit(of(X), y, epochs=2, offset=offset)
+        found = trainer.predict(of(X), offset=offset)
+        assert h.relative(found, np.exp(X @ net.weights[0] + net.biases[0] + offset)) < 1e-11
+    assert np.array_equal(nets[0].params, nets[1].params)

@@ -78,10 +78,11 @@ def test_statistics_and_vectors(rng):
     assert np.abs(shifts / exact[1] - 1).max() < 1e-5 and np.abs(slopes / exact[2] - 1).max() < 1e-5
     assert np.abs(gains - exact[0]).max() < 1e-5 * 0.01
     trainer = fb.Trainer(net, line, fb.SGD(1e-9), rows)
+    net.running_vars[0][:] = 0  # beside 0.9, float32 has no room for the digits of the share that is new
     trainer.train_on_batch(x, y)
     mean, var = (view[0].astype(float) for view in (net.running_means, net.running_vars))
     assert np.abs(mean / (0.1 * z.mean(axis=0)) - 1).max() < 2e-6
-    assert np.abs((var - 0.9) / (0.1 * z.var(axis=0, ddof=1)) - 1).max() < 1e-4
+    assert np.abs(var / (0.1 * z.var(axis=0, ddof=1)) - 1).max() < 2e-6
 
 
 def test_embeddings(rng):

@@ -12,11 +12,62 @@ WAYS = {
     "weights": (lambda y: y, np.zeros(8)),
     "labels": (lambda y: IGNORED, None),
 }
+NUMBERS = rng.standard_normal((8, 3))
+UNKNOWN = {
+    "NaN": (np.full((8, 3), np.nan), None),
+    "weights of targets": (NUMBERS, np.zeros((8, 3))),
+    "both": (np.where(np.eye(8, 3), NUMBERS, np.nan), 1 - np.eye(8, 3)),
+}
 
 
 def trainer(**options):
     loss = fb.losses.CrossEntropy(ignore_index=9)
     return fb.Trainer(fb.MLP([4, 3], seed=0), loss, fb.SGD(0.1), seed=0, **options)
+
+
+def of_numbers(loss="mse"):
+    loss = fb.losses.loss(loss, ignore_nan=True)
+    return fb.Trainer(fb.MLP([4, 3], seed=0), loss, fb.SGD(0.1), seed=0, batch_size=8)
+
+
+@pytest.mark.parametrize("way", UNKNOWN)
+def test_targets_that_are_not_known(way):
+    """Alone, in a stream, and as a fit, which is refused."""
+    y, weight = UNKNOWN[way]
+    t, other = of_numbers(), of_numbers()
+    before = t.net.params.copy()
+    assert t.train_on_batch(X, y, weight) == t.partial_fit(X, y, weight) == 0.0
+    assert t.evaluate(X, y, weight) == {"loss": 0.0}
+    found = t.evaluate(X, y, weight, metrics=["r2", "mae", lambda t, p: 1.0])
+    assert np.isnan([found["r2"], found["mae"], found["<lambda>"]]).all()
+    assert t.gradients(X, y, weight)[0] == 0.0 and np.array_equal(t.net.params, before)
+    t, other = of_numbers(), of_numbers()
+    found = t.fit(iter([(X, NUMBERS), (X, y, weight), (X, NUMBERS)])).history
+    wanted = other.fit(iter([(X, NUMBERS), (X, NUMBERS)])).history
+    assert found["loss"] == wanted["loss"] and np.array_equal(t.net.params, other.net.params)
+    with pytest.raises(ValueError, match="got NaN alone|got 0 for every known target"):
+        t.fit(X, y, sample_weight=weight)
+
+
+@pytest.mark.parametrize("loss", [k for k in fb.losses.LOSSES if k not in ("cross_entropy", "cosine")])
+def test_every_loss_takes_targets_that_are_nan_alone(loss):
+    t = fb.Trainer(fb.MLP([4, 2], seed=0), loss)
+    if "#" in loss or t.loss.code(2) in fb.kernels.codes.TOGETHER:
+        t.loss = fb.losses.loss(loss, ignore_nan=True, **({} if "#" in loss else {"multi_label": True}))
+    else:
+        t.loss = fb.losses.loss(loss, ignore_nan=True)
+    assert t.evaluate(X, np.full((8, t.loss.width(2)), np.nan))["loss"] == 0.0
+
+
+@pytest.mark.parametrize("metric", ["r2", "rmse", "accuracy", "auc", "f1", "log_loss"])
+def test_metrics_of_nothing_are_nan(metric):
+    if metric in ("r2", "rmse"):
+        t = of_numbers()
+        assert np.isnan(t.evaluate(X, NUMBERS, np.zeros(8), metrics=[metric])[metric])
+        return
+    for y, weight in ((Y, np.zeros(8)), (IGNORED, None)):
+        found = trainer().evaluate(X, y, weight, metrics=[metric])
+        assert metric == "accuracy" or np.isnan(found[metric])
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -66,12 +117,6 @@ def test_targets_that_are_all_nan():
     t.fit(iter([(X, nothing), (X, np.ones((8, 3)))]))
     with pytest.raises(ValueError, match="y: got NaN alone, takes one"):
         t.fit(X, nothing)
-
-
-def test_metrics_of_nothing_are_nan():
-    found = trainer().evaluate(X, IGNORED, metrics=["f1", "log_loss"])
-    assert np.isnan(found["f1"]) and np.isnan(found["log_loss"])
-    assert np.isnan(trainer().evaluate(X, Y, np.zeros(8), metrics=["f1"])["f1"])
 
 
 def test_the_range_test_steps_over_such_batches():
