@@ -268,18 +268,27 @@ class Session:
             allowed = call[codes.K_THREADS] = 1
             self._run(call, self.slots)
         else:
-            start = time.perf_counter()
-            threads, trial = self._few_team.choose(start)
-            with region(threads) as allowed:
-                call[codes.K_THREADS] = allowed
-                call[codes.K_COLUMNS] = allowed if count <= SHARED_ROWS else 1
-                self._run(call, self.slots)
-            end = time.perf_counter()
-            self._few_team.record(threads, trial, (end - start) / expected, end)
+            allowed = self._timed(call, self._few_team, expected, count <= SHARED_ROWS)
         bad = self.results[codes.RESULTS]
         if allowed > 1:
             bad = self.results[codes.RESULTS : codes.RESULTS + int(self.results[codes.RESULT_THREADS])].sum()
         return outputs[:count].copy(), int(bad)
+
+    def again(self, call: Array) -> None:
+        """Run a call that was made before."""
+        self._timed(call, self.team)
+
+    def _timed(self, call, team, expected=1.0, columns=False):
+        """Run a call by as many threads as the team chooses; returns how many it had."""
+        start = time.perf_counter()
+        threads, trial = team.choose(start)
+        with region(threads) as allowed:
+            call[codes.K_THREADS] = allowed
+            call[codes.K_COLUMNS] = allowed if columns else 1
+            self._run(call, self.slots)
+        end = time.perf_counter()
+        team.record(threads, trial, (end - start) / expected, end)
+        return allowed
 
     def release(self) -> None:
         """Let go of the data that was bound."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,36 +140,51 @@ class Team:
             self.due = clock + self.interval
 
 
-@contextmanager
-def region(threads: int) -> Iterator[int]:
-    """The right to open a parallel region of ``threads``; yields how many it may have, all or one.
+class region:
+    """The right to open a parallel region of ``threads``: a context, which says how many it may have.
 
-    One where more would abort or kill the process: GNU OpenMP kills a child that was forked after its
+    All, or one where more would abort or kill the process: GNU OpenMP kills a child that was forked after its
     parent's first region; workqueue aborts when two threads open regions at once, so who comes second goes
     on with one thread. The bits are the same.
     """
-    if threads > 1 and _forked_from != "omp":
-        alone = _layer() in (None, "workqueue")
-        if not alone or _one_region.acquire(blocking=False):
-            from numba import get_num_threads, set_num_threads
 
-            before = get_num_threads()
-            set_num_threads(threads)
-            try:
-                yield threads
-            finally:
-                set_num_threads(before)
-                if alone:
-                    _one_region.release()
+    __slots__ = ("alone", "before", "threads")
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def __enter__(self) -> int:
+        self.before = 0
+        if self.threads <= 1 or _forked_from == "omp":
+            return 1
+        self.alone = _layer() in (None, "workqueue")
+        if self.alone and not _one_region.acquire(blocking=False):
+            return 1
+        self.before = _numba("get_num_threads")()
+        if self.before != self.threads:
+            _numba("set_num_threads")(self.threads)
+        return self.threads
+
+    def __exit__(self, *error: object) -> None:
+        if not self.before:
             return
-    yield 1
+        if self.before != self.threads:
+            _numba("set_num_threads")(self.before)
+        if self.alone:
+            _one_region.release()
+
+
+@functools.cache
+def _numba(name):
+    """A function of numba, which is imported when the first is asked for."""
+    import numba
+
+    return getattr(numba, name)
 
 
 def _layer():
     """The threading layer that numba runs on; None before its first region."""
-    from numba import threading_layer
-
     try:
-        return threading_layer()
+        return _numba("threading_layer")()
     except ValueError:
         return None

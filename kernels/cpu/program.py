@@ -107,7 +107,7 @@ def gather(net, start, rows):
     """Some rows of the batch that starts at sample ``start``: inputs and targets.
 
     Shuffled rows lie anywhere: those to come are asked for AHEAD_BYTES before they are read.
-    Returns in how many rows an input is not finite.
+    Returns how many rows of inputs, and of targets, have numbers that are not finite.
     """
     work, head, call = net.work, header_of(net.plan), call_of(net.call)
     bad, plain, shuffled = 0, head.embeddings == 0, call.order != 0
@@ -130,8 +130,8 @@ def gather(net, start, rows):
         else:
             bad += gather_mixed(net, call.x + sample * call.x_row, r)
         if call.y != 0:
-            convert_row(call.y_type, head.targets + head.offsets, call.y + sample * call.y_row, call.y_col,
-                        shift(work, head.target + r * head.ldt))  # fmt: skip
+            bad += convert_row(call.y_type, head.targets + head.offsets, call.y + sample * call.y_row,
+                               call.y_col, shift(work, head.target + r * head.ldt))  # fmt: skip
     return bad
 
 
@@ -286,7 +286,7 @@ def write_predictions(net, batch, rows, linked):
 @jit
 def pass_block(net, crew, task, batch, share):
     """Some rows from the data through all layers, and back; returns how many are right, or not finite."""
-    hits = gather(net, batch.start, share.own)
+    bad = gather(net, batch.start, share.own)
     if batch.drops != 0 and header_of(net.plan).dropout != 0:
         drop_inputs(net, batch.drops, share.own)
     lap(crew.trace, codes.T_GATHER)
@@ -297,8 +297,10 @@ def pass_block(net, crew, task, batch, share):
         add_offsets(net, share.own)
     if task.predicts:
         write_predictions(net, batch, share.own, task.mode == codes.PREDICT)
-        return hits
+        return bad
     hits = judge(net, batch, share.own)
+    if bad != 0:  # an activation may hide it, as relu does NaN: no such step is made
+        put(net.work, header_of(net.plan).rowloss + share.own.begin, np.nan)
     lap(crew.trace, codes.T_LOSS)
     if task.backwards:
         meet(crew)
