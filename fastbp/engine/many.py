@@ -102,9 +102,13 @@ class Job:
             validation.fill(self.row[codes.MANY + codes.PASS :], params)
         self.row[codes.M_STATE] = codes.DONE
 
-    def begin(self, epochs: int, constants: Doubles) -> None:
-        """Have ``epochs`` more to do. constants : of their updates, (updates, codes.CONSTANTS)."""
+    def begin(self, epochs: int, constants: Doubles, kept: bool) -> None:
+        """Have ``epochs`` more to do. constants : of their updates, (updates, codes.CONSTANTS); kept :
+        whether the parameters after each are."""
         row, trainer = self.row, self.trainer
+        size = trainer.net.params.size
+        self.snapshots = np.empty((epochs, size), trainer.net.dtype) if kept else None
+        row[codes.M_SNAPSHOTS] = backend.address(self.snapshots)
         self.hyper[:] = sessions.hyper(trainer)
         self.constants, self.record = constants, np.zeros((epochs, codes.RECORDS))
         row[codes.M_CONSTANTS] = backend.address(constants)
