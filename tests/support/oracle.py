@@ -62,20 +62,25 @@ class Oracle:
             ref.dropout_mask(rate, seed, step, place, rows, columns) for place, (rate, columns) in hidden
         ]
 
-    def gradients(self, X, y, loss, seed=0, step=0, weight=None, frozen=()):
+    def gradients(self, X, y, loss, seed=0, step=0, weight=None, frozen=(), **constants):
         """(loss, all gradients as one array): layer by layer, then the tables; 0 for frozen layers."""
+        value, grads = self.gradient_arrays(X, y, loss, seed, step, weight, frozen, **constants)
+        return value, flat(grads)
+
+    def gradient_arrays(self, X, y, loss, seed=0, step=0, weight=None, frozen=(), **constants):
+        """The same, the gradients as a list in the order of ``arrays``. constants: the loss's."""
         X = X.astype(float)
         first, masks = self.masks(len(X), seed, step)
         x = (ref.embed(X, self.tables) if self.tables else X) * first
         value, grads, dx = ref.layers_gradients(
             self.params, x, y, self.activations, loss, self.norms, self.skips, masks, sample_weight=weight,
-            statistics=[s if k in frozen else None for k, s in enumerate(self.statistics)],
+            statistics=[s if k in frozen else None for k, s in enumerate(self.statistics)], **constants,
         )  # fmt: skip
         for k in frozen:
             grads[k] = tuple(np.zeros_like(g) for g in grads[k])
         dx = 0 * dx if 0 in frozen else dx
         tables = ref.embed_gradients(X, self.tables, dx * first) if self.tables else {}
-        return value, flat([*itertools.chain(*grads), *(tables[c] for c in sorted(tables))])
+        return value, [*itertools.chain(*grads), *(tables[c] for c in sorted(tables))]
 
     def move(self, direction, step):
         """All parameters += step * direction, an array for each."""
@@ -94,13 +99,16 @@ class Oracle:
 
     def outputs(self, X, seed=0, step=0):
         """Outputs as evaluate and predict make them: running statistics; what a step drops, of 0 nothing."""
+        return self.inferred(X, seed, step)[-1]["a"]
+
+    def inferred(self, X, seed=0, step=0):
+        """Every layer of that: what ref.layers_forward gives."""
         X = X.astype(float)
         first, masks = self.masks(len(X), seed, step)
         x = (ref.embed(X, self.tables) if self.tables else X) * first
-        found = ref.layers_forward(
+        return ref.layers_forward(
             self.params, x, self.activations, self.norms, self.skips, masks, self.statistics
         )
-        return found[-1]["a"]
 
 
 def flat(arrays):
