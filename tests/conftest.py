@@ -24,7 +24,7 @@ if importlib.util.find_spec("hypothesis"):  # --hypothesis-profile=long: as many
 
     _slow = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
     settings.register_profile("short", max_examples=25, **_slow)
-    settings.register_profile("long", max_examples=1000, **_slow)
+    settings.register_profile("long", max_examples=500, **_slow)
     settings.load_profile("short")
 
 

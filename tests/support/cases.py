@@ -10,7 +10,7 @@ from pathlib import Path
 import draw
 import numpy as np
 import ways
-from oracle import Oracle, mixed, shaken
+from oracle import Oracle, shaken
 
 import fastbp as fb
 from fastbp.network import activations
@@ -95,7 +95,9 @@ def case(chance, *, hidden=(0, 1, 2, 3), variants=None, dtypes=("float64", "floa
         unknown[:, 0] = False  # every batch knows something
         y = np.where(unknown, np.nan, y)
         weight = None
-    optimizers = [o for o in ways.OPTIMIZERS if not o.startswith("lion") or dtype == "float64" and not batch_norm]
+    optimizers = [
+        o for o in ways.OPTIMIZERS if not o.startswith("lion") or dtype == "float64" and not batch_norm
+    ]
     return Case(sizes, options, variant, loss, chance.choice(optimizers), batch,
                 _training(chance, depth), X, y, weight, seed)  # fmt: skip
 
@@ -106,10 +108,16 @@ def _layers(chance, sizes, dropout):
     if depth:
         found["activation"] = [chance.choice(list(activations.NAMES)) for _ in range(depth)]
     if depth and chance.random() < 0.5:
-        found["norm"] = [chance.choice([None, "layer", "batch"]) for _ in range(depth)]
+        norms = [chance.choice([None, "layer", "batch"]) for _ in range(depth)]
+        # less its mean a single number is 0, and what is left of its gradient is rounding
+        found["norm"] = [
+            None if n == "layer" and w == 1 else n for n, w in zip(norms, sizes[1:-1], strict=True)
+        ]
     embedded = [c for c in range(sizes[0]) if chance.random() < 0.2]
     if embedded:
-        found["embeddings"] = {c: (chance.choice([2, 1, 3, 5]), chance.choice([2, 1, 3, 17])) for c in embedded}
+        found["embeddings"] = {
+            c: (chance.choice([2, 1, 3, 5]), chance.choice([2, 1, 3, 17])) for c in embedded
+        }
     width = sizes[0] - len(embedded) + sum(w for _, w in found.get("embeddings", {}).values())
     agree = [a == b for a, b in zip([width, *sizes[1:-2]], sizes[1:-1], strict=True)] if depth else []
     if any(agree) and chance.random() < 0.5:
@@ -148,7 +156,8 @@ def _training(chance, depth):
 
 # --- the same numbers as other things
 
-LAYOUTS = ["C", "F", "rows", "columns", "negative", "list", "memmap", "read-only", "big-endian", "pandas", "polars"]
+FRAMES = ["pandas", "polars"]
+LAYOUTS = ["C", "F", "rows", "columns", "negative", "list", "memmap", "read-only", "big-endian", *FRAMES]
 
 
 def laid_out(values, layout, folder):
@@ -175,7 +184,7 @@ def laid_out(values, layout, folder):
         values.flags.writeable = False
     if layout == "big-endian":
         return values.astype(values.dtype.newbyteorder(">"))
-    if layout in ("pandas", "polars") and importlib.util.find_spec(layout) and values.ndim == 2:
+    if layout in FRAMES and importlib.util.find_spec(layout) and values.ndim == 2:
         library = __import__(layout)
         return library.DataFrame({f"x{k}": values[:, k] for k in range(columns)})
     return values
@@ -202,10 +211,7 @@ def exact_gradients(oracle, case, X, rows=slice(None), seed=0, step=0, frozen=()
 
 
 def nudged(net, X, eps, rng):
-    """An oracle of the network, and X, whose numbers have all been changed by eps of themselves.
-
-    How far its results are from those without is how far rounding may take ours.
-    """
+    """An oracle of the network, and X, whose numbers have all been changed by eps of themselves."""
     oracle = Oracle(net)
     for array in oracle.arrays():
         array *= 1 + eps * rng.choice([-1.0, 1.0], array.shape)
@@ -213,6 +219,44 @@ def nudged(net, X, eps, rng):
     moved = X * (1 + eps * rng.choice([-1.0, 1.0], X.shape))
     moved[:, embedded] = X[:, embedded]
     return oracle, moved
+
+
+class Exact:
+    """What a function of an oracle and X gives in float64, and how far rounding may take it.
+
+    Worked out again with every parameter and input changed by one rounding error, and in float32
+    throughout. What that changes, scaled to the network's dtype, shows how well the problem is posed; ours
+    may be TIMES as far away.
+    """
+
+    TIMES = 200
+
+    def __init__(self, net, X, function):
+        rng, X = np.random.default_rng(0), X.astype(float)
+        self.eps = np.finfo(net.dtype).eps
+        self.results = _arrays(function(Oracle(net), X))
+        found = [_arrays(function(*nudged(net, X, self.eps, rng))) for _ in range(3)]
+        with np.errstate(all="ignore"):
+            single = _arrays(function(Oracle(net, np.float32), X.astype(np.float32)))
+        share = self.eps / np.finfo(np.float32).eps
+        self.spreads = []
+        for k, exact in enumerate(self.results):
+            spread = [np.linalg.norm(other[k] - exact) for other in found]
+            alone = share * np.linalg.norm(single[k] - exact)
+            self.spreads.append(max([*spread, alone if np.isfinite(alone) else 0]))
+
+    def check(self, *got, terms=1.0):
+        """Each of them is near the function's result of that number. terms: a size of what cancels."""
+        for k, (values, exact, spread) in enumerate(zip(got, self.results, self.spreads, strict=True)):
+            values = np.asarray(values, float)
+            assert values.shape == exact.shape
+            error, size = np.linalg.norm(values - exact), np.linalg.norm(exact)
+            bound = self.TIMES * (spread + self.eps * (size + terms))
+            assert error <= bound, f"{k}: off by {error:.3g}, of {size:.3g}; bound {bound:.3g}"
+
+
+def _arrays(results):
+    return [np.asarray(r, float) for r in results]
 
 
 def near_a_kink(net, case, reach, seed=0, step=0, rows=slice(None)):

@@ -1,4 +1,4 @@
-"""A fit of any network in float64 NumPy: the reference's gradients and update rules, all options around them."""
+"""A fit of any network in float64 NumPy: the reference's gradients and rules, all options around them."""
 
 import numpy as np
 import ways
@@ -58,7 +58,7 @@ class Follower:
 
     def statistics(self, X):
         """The running statistics of batch norms after a step on X."""
-        layers = self.oracle.layers(X, self.case.seed, self.steps)
+        layers = self.oracle.layers(X, self.case.seed, self.steps, self.frozen)
         for k, pair in enumerate(self.oracle.statistics):
             if pair is not None and k not in self.frozen:
                 found = layers[k]["z"].mean(axis=0), layers[k]["z"].var(axis=0, ddof=1)
