@@ -17,8 +17,7 @@ from fastbp.network import activations
 
 WIDTHS = [3, 1, 2, 4, 7, 8, 9, 16, 17, 33]
 KINDS = ["f4", "f8", "f2", "u1", "i1", "i4", "i8", "?"]
-SMOOTH = ["tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "mish", "softplus", "sin", "identity"]
-KINKS = (0, 1, -1, 3, -3)  # of all activations together
+KINKS = {"relu": [0], "leaky_relu": [0], "prelu": [0], "selu": [0], "hardtanh": [-1, 1], "hardswish": [-3, 3]}
 
 
 @dataclasses.dataclass
@@ -222,31 +221,26 @@ def nudged(net, X, eps, rng):
 
 
 class Exact:
-    """What a function of an oracle and X gives in float64, and how far rounding may take it.
+    """Results in float64, and how far rounding may take them.
 
-    Worked out again with every parameter and input changed by one rounding error, and in float32
-    throughout. What that changes, scaled to the network's dtype, shows how well the problem is posed; ours
-    may be TIMES as far away.
+    nudged : the same where every parameter and input was changed by one rounding error; single : in float32
+    throughout. What that changes, scaled to the dtype, shows how well the problem is posed; ours may be
+    TIMES as far away.
     """
 
     TIMES = 200
 
-    def __init__(self, net, X, function):
-        rng, X = np.random.default_rng(0), X.astype(float)
-        self.eps = np.finfo(net.dtype).eps
-        self.results = _arrays(function(Oracle(net), X))
-        found = [_arrays(function(*nudged(net, X, self.eps, rng))) for _ in range(3)]
-        with np.errstate(all="ignore"):
-            single = _arrays(function(Oracle(net, np.float32), X.astype(np.float32)))
-        share = self.eps / np.finfo(np.float32).eps
-        self.spreads = []
+    def __init__(self, dtype, results, nudged, single):
+        self.eps, self.results, self.spreads = np.finfo(dtype).eps, _arrays(results), []
+        nudged, single, share = map(_arrays, nudged), _arrays(single), self.eps / np.finfo(np.float32).eps
+        nudged = list(nudged)
         for k, exact in enumerate(self.results):
-            spread = [np.linalg.norm(other[k] - exact) for other in found]
+            spread = [np.linalg.norm(other[k] - exact) for other in nudged]
             alone = share * np.linalg.norm(single[k] - exact)
             self.spreads.append(max([*spread, alone if np.isfinite(alone) else 0]))
 
     def check(self, *got, terms=1.0):
-        """Each of them is near the function's result of that number. terms: a size of what cancels."""
+        """Each of them is near the result of that number. terms: a size of what cancels."""
         for k, (values, exact, spread) in enumerate(zip(got, self.results, self.spreads, strict=True)):
             values = np.asarray(values, float)
             assert values.shape == exact.shape
@@ -255,21 +249,31 @@ class Exact:
             assert error <= bound, f"{k}: off by {error:.3g}, of {size:.3g}; bound {bound:.3g}"
 
 
+def exact(net, X, function):
+    """Exact of what a function of an oracle and X gives."""
+    rng, X, dtype = np.random.default_rng(0), X.astype(float), net.dtype
+    found = [function(*nudged(net, X, np.finfo(dtype).eps, rng)) for _ in range(3)]
+    with np.errstate(all="ignore"):
+        single = function(Oracle(net, np.float32), X.astype(np.float32))
+    return Exact(dtype, function(Oracle(net), X), found, single)
+
+
 def _arrays(results):
     return [np.asarray(r, float) for r in results]
 
 
-def near_a_kink(net, case, reach, seed=0, step=0, rows=slice(None)):
-    """Whether an activation or the loss has a kink within reach of what it is given."""
-    X = case.X[rows].astype(float)
-    oracle = Oracle(net)
-    layers = [oracle.layers(X, seed, step)]
-    layers += [oracle.inferred(X)] if step == 0 else []
-    for *hidden, last in layers:
-        for at, name in zip(hidden, net.activations, strict=True):
-            if name not in SMOOTH and any(np.abs(at["y"] - k).min() < reach for k in KINKS):
-                return True
-        y = np.where(np.isnan(case.y), 1e9, case.y) if case.loss.ignore_nan else case.y
-        if draw.near_a_kink(case.loss.name, last["a"], y[rows], reach, **draw.constants(case.loss)):
+REACH = {"float32": 1e-5, "float64": 1e-10}  # within which rounding may take a number over a kink
+
+
+def near_a_kink(case, layers, rows=slice(None)):
+    """Whether an activation or the loss has a kink where rounding decides on which side these rows are.
+
+    layers : [{"y": what the activation is given, "a": what the layer gives}, ...].
+    """
+    *hidden, last = layers
+    reach = REACH[case.options["dtype"]]
+    for at, name in zip(hidden, case.options.get("activation", []), strict=True):
+        if any(np.abs(at["y"] - k).min() < reach for k in KINKS.get(name, ())):
             return True
-    return False
+    y = np.where(np.isnan(case.y), 1e9, case.y) if case.loss.ignore_nan else case.y
+    return draw.near_a_kink(case.loss.name, last["a"], y[rows], reach, **draw.constants(case.loss))

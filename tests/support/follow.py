@@ -2,7 +2,7 @@
 
 import numpy as np
 import ways
-from cases import exact_gradients
+from cases import exact_gradients, near_a_kink
 
 from fastbp.kernels import reference as ref
 
@@ -10,7 +10,8 @@ from fastbp.kernels import reference as ref
 class Follower:
     """What a Trainer keeps: parameters (in an Oracle), slots, the count of updates, the average.
 
-    steps : the number of the present batch, which decides what is dropped.
+    steps : the number of the present batch, which decides what is dropped. near : whether any step so far was
+    near a kink.
     """
 
     def __init__(self, case, oracle):
@@ -20,6 +21,7 @@ class Follower:
         self.slots = [[np.zeros_like(p) for _ in slots] for p in oracle.arrays()]
         self.average = [p.copy() for p in oracle.arrays()]
         self.steps = self.updates = 0
+        self.near = False
         owners = [k for k, arrays in enumerate(oracle.params) for _ in arrays]
         tables = len(oracle.arrays()) - len(owners)
         self.owner = [*owners, *[0] * tables]  # the layer that each array belongs to
@@ -37,7 +39,7 @@ class Follower:
         for start in starts:
             rows = slice(start, min(start + case.batch, len(X)))
             self.steps += 1
-            self.statistics(X[rows])
+            self.forward(X[rows], rows)
             value, gradients = exact_gradients(self.oracle, case, X, rows, case.seed, self.steps, self.frozen)
             total += value * self.share(rows)
             sums.append(gradients)
@@ -56,9 +58,10 @@ class Follower:
             return (~np.isnan(y)).sum()
         return len(y) if weight is None else weight[rows].sum()
 
-    def statistics(self, X):
-        """The running statistics of batch norms after a step on X."""
+    def forward(self, X, rows):
+        """The running statistics of batch norms after a step on X, which are rows of all."""
         layers = self.oracle.layers(X, self.case.seed, self.steps, self.frozen)
+        self.near |= near_a_kink(self.case, layers, rows)
         for k, pair in enumerate(self.oracle.statistics):
             if pair is not None and k not in self.frozen:
                 found = layers[k]["z"].mean(axis=0), layers[k]["z"].var(axis=0, ddof=1)
