@@ -1,9 +1,9 @@
 """No kernel reads or writes outside what it is given: every array ends at a page that nobody may touch.
 
 What lies between it and the pages is a canary: NaN, which would show in a result if it were read, and has to
-be there in the end. Inside an arena kernels may write the padding of rows; that of parameters and slots has to
-stay 0. Data lie in pages that nobody may write. In processes of their own, which a wrong access would kill.
-The long form: python tests/kernels/test_guard_pages.py 2000
+be there in the end. Inside an arena kernels may write the padding of rows; that of parameters and slots stays
+0. Data lie in pages that nobody may write. In processes of their own, which a wrong access would kill. The
+long form: python tests/kernels/test_guard_pages.py 2000
 """
 
 import os
