@@ -248,10 +248,11 @@ class InverseScaling(Schedule):
 class Plateau(Schedule):
     """lr, times ``factor`` when ``monitor`` has not become better for more than ``patience`` epochs.
 
-    Better: below best (1 - threshold), or, threshold_mode "abs", below best - threshold; with mode
-    "max" above best (1 + threshold), best + threshold. Then it waits ``cooldown`` epochs, and never goes
-    below min_lr. monitor: a column of the History; None takes val_loss where there is one, else loss. mode
-    "auto": by the monitor's name, as for callbacks. NaN is never better. torch's ReduceLROnPlateau.
+    Better: below best - threshold abs(best), or, threshold_mode "abs", best - threshold; with mode "max"
+    above best + as much. Then it waits ``cooldown`` epochs, and never goes below min_lr. monitor: a column
+    of the History; None takes val_loss where there is one, else loss. mode "auto": by the monitor's name, as
+    for callbacks. NaN is never better. torch's ReduceLROnPlateau, except where best is below 0: there torch's
+    threshold makes the same value, and worse ones, better.
 
     >>> plateau = fb.schedules.Plateau(factor=0.5, patience=1, threshold=1.0)  # nothing is better enough
     >>> trainer = fb.Trainer(fb.MLP([4, 16, 4], seed=0), schedule=plateau, seed=0)
@@ -289,7 +290,8 @@ class Plateau(Schedule):
         sign, step = self._sign(), self.threshold
         if best is None:
             return sign * value > -np.inf
-        bar = best * (1 + sign * step) if self.threshold_mode == "rel" else best + sign * step
+        share = sign * step * (1 if best > 0 else -1)  # of a value below 0, too, better is further on
+        bar = best * (1 + share) if self.threshold_mode == "rel" else best + sign * step
         return sign * value > sign * bar
 
     def _value(self, record: Logs) -> float:

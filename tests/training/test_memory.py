@@ -91,7 +91,7 @@ print(t.steps, X.nbytes)
 
 
 def test_a_mixture_of_everything_keeps_its_size():
-    """New networks, files, callbacks, streams, estimators; the long form: tests/support/soak.py --minutes 30."""
+    """New networks, files, callbacks, streams, estimators; the long form is tests/support/soak.py."""
     before, after = run(
         """
 import sys, tempfile

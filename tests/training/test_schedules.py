@@ -216,7 +216,8 @@ def test_lr_scale_multiplies_and_is_saved(rng, tmp_path):
 
 
 def test_plateau_against_torch(torch, rng):
-    """Random losses: every change of the rate, with all switches."""
+    """Random losses: every change of the rate, with all switches. Shares of values below 0: as of their
+    opposites in the opposite mode, torch's own being none."""
     for _ in range(40):
         numbers = {
             "mode": str(rng.choice(["min", "max"])), "factor": float(rng.uniform(0.1, 0.9)),
@@ -226,16 +227,28 @@ def test_plateau_against_torch(torch, rng):
         }  # fmt: skip
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=LR)
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, eps=0, **numbers)
+        opposite = numbers["threshold_mode"] == "rel" and rng.integers(2)
+        if opposite:
+            numbers["mode"] = {"min": "max", "max": "min"}[numbers["mode"]]
         mine, state, lr = sc.Plateau(**numbers), {}, LR
         odd = {0: rng.choice([np.nan, np.inf, 0.5]), 7: np.nan, 11: np.inf}  # torch waits for the next number
-        losses = (
-            rng.uniform(*sorted(rng.uniform(-1, 1, 2)), 50) if rng.integers(2) else rng.uniform(0.1, 1, 50)
-        )
+        relative = numbers["threshold_mode"] == "rel"
+        losses = rng.uniform(*sorted(rng.uniform(0 if relative else -1, 1, 2)), 50)
         for epoch, loss in enumerate(losses):
             loss = float(odd.get(epoch, loss))
             scheduler.step(loss)
+            if opposite:
+                loss = -loss
             lr = mine.after_epoch(state, {"loss": loss}, lr)
             assert lr == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [10.0, -10.0])
+def test_a_loss_that_stands_still_cuts_the_rate(value):
+    plan, state, lr = sc.Plateau(patience=1, factor=0.5), {}, 1.0
+    for _ in range(6):
+        lr = plan.after_epoch(state, {"loss": value}, lr)
+    assert lr == 0.25
 
 
 def test_a_first_value_that_is_nan_does_not_cut_the_rate_for_ever(rng, tmp_path):
