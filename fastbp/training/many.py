@@ -308,6 +308,7 @@ class _Network:
         """Callbacks, metrics and schedule hear of epochs that are done, each with its weights."""
         fit, trainer, kept = self.fit, self.trainer, self.job.snapshots
         last = None if kept is None else trainer.net.params.copy()
+        columns = self._columns(record[:done], rate)
         for e in range(done):
             if e:
                 fit.tell("on_epoch_begin", fit.epoch, {})
@@ -315,7 +316,7 @@ class _Network:
             if kept is not None:
                 trainer.net.params[:] = kept[e]
             trainer.steps += fit.updates
-            logs = {name: values[0] for name, values in self._columns(record[e : e + 1], rate).items()}
+            logs = {name: values[e] for name, values in columns.items()}
             if fit.metrics or fit.validation is not None and not self.judged:
                 logs = fit.measured(logs, time.perf_counter() - logs.pop("seconds"))
             try:
