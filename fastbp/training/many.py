@@ -201,7 +201,7 @@ class _Data:
         """The Samples of a trainer."""
         net, loss = trainer.net, trainer.loss
         key = (
-            id(trainer.preparation), repr(trainer.columns), str(net.dtype), net.sizes[0], net.sizes[-1],
+            id(trainer.preparation), repr(trainer.columns), net.dtype, net.sizes[0], net.sizes[-1],
             repr(net.embedded), type(loss), repr(loss.config()),
         )  # fmt: skip
         if key not in self._known:
@@ -431,15 +431,15 @@ class _Run:
 
     def _run(self):
         known: dict[Any, Any] = {}
-        kinds = sorted({str(n.trainer.net.dtype) for n in self.together})
+        kinds = sorted({n.trainer.net.dtype for n in self.together}, key=str)
         for kind in kinds:  # seconds count from the first step, once the program is there
-            backend.load_many(np.dtype(kind))
+            backend.load_many(kind)
         for network in self.together:
             network.open(known)
         failed = True
         try:
             for kind in kinds:
-                self._train([n for n in self.together if str(n.trainer.net.dtype) == kind])
+                self._train([n for n in self.together if n.trainer.net.dtype == kind])
             for network in self.networks:
                 if network.alone:
                     network.train()
