@@ -322,7 +322,7 @@ class Session:
             start = time.perf_counter()
             single = call[codes.K_SAMPLES] == 1  # a row is one thread's; it says nothing of batches
             threads, trial = (1, False) if single else team.choose(start)
-            count = min(max(1, self.window // 4) if trial else self.window, steps - self.done)
+            count = min(max(1, self.window // 8) if trial else self.window, steps - self.done)
             self._tell(mode, self.done, self.done + count)
             results[codes.RESULT_STEPS] = 0
             try:

@@ -99,7 +99,7 @@ class Team:
         }  # seconds a step
         self.best: dict[int, float] = {}
         self.warm, self.trial = 2, 0
-        self.interval, self.due = (self.LAST, np.inf) if self.sure else (self.FIRST, 0.0)
+        self.interval, self.due = self.FIRST, np.inf
 
     def choose(self, clock: float) -> tuple[int, bool]:
         """(threads, whether this is a trial) for the window that starts now."""
@@ -139,7 +139,8 @@ class Team:
             if min(self.recent[threads]) < gain * mine:
                 self.threads, self.interval = threads, max(self.FIRST, min(self.interval, self.OFTEN))
             else:
-                self.interval = min((4 if self.interval < self.OFTEN else 2) * self.interval, self.LAST)
+                often = self.interval < self.OFTEN or self.sure
+                self.interval = min((4 if often else 2) * self.interval, self.LAST)
                 self.best[self.threads] = min(self.recent[self.threads])  # the new normal
             self.due = clock + self.interval
 
