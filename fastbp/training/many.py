@@ -14,6 +14,7 @@ from .. import metrics as measures
 from ..callbacks import EarlyStopping, epochs_ahead
 from ..data import checks
 from ..data.frames import names_of
+from ..data.gpuarrays import OnDevice
 from ..engine import averages, backend, parallel, sessions
 from ..engine.many import Job, Many, Pass
 from ..engine.samples import Samples, in_own_units, samples
@@ -21,6 +22,7 @@ from ..errors import ABOVE_0, flag, number, whole
 from ..kernels import codes
 from ..schedules.base import Schedule
 from .fitting import Fit, Progress, callbacks_of, check_verbose, check_weights, parts_of
+from .gathering import interleave
 from .trainer import INFERENCE_BATCH, Trainer
 
 if TYPE_CHECKING:
@@ -66,9 +68,10 @@ def fit_many(
 
     Returns a list of History, in the order given. A network whose loss is no longer finite is left where it
     was and does not stop the others: its ``history.error`` is the FloatingPointError that fit would raise.
-    Ctrl-C keeps what there is. Networks that need a GPU, LBFGS, a gradient_hook, an offset or weights of
-    targets are trained one after another by all threads; all are, where one alone can keep twice as many
-    threads busy as there are networks. Raises ValueError or TypeError, before anything changes, as fit does.
+    Ctrl-C keeps what there is. Networks with LBFGS, a gradient_hook, an offset or weights of targets are
+    trained one after another by all threads; all are, where one alone can keep twice as many threads busy
+    as there are networks. Networks on a GPU launch in turns, each on a stream of its own. Raises ValueError
+    or TypeError, before anything changes, as fit does.
 
     >>> trainers = [fb.Trainer(fb.MLP([4, width, 4], seed=0), seed=0) for width in (4, 8, 16)]
     >>> histories = fb.fit_many(trainers, X, y, epochs=3)
@@ -440,9 +443,13 @@ class _Run:
         try:
             for kind in kinds:
                 self._train([n for n in self.together if n.trainer.net.dtype == kind])
-            for network in self.networks:
-                if network.alone:
+            alone = [network for network in self.networks if network.alone]
+            on_gpu = [network for network in alone if network.trainer.device == "cuda"]
+            for network in alone:
+                if network not in on_gpu:
                     network.train()
+            if on_gpu:
+                self._train_on_gpu(on_gpu)
             failed = False
         except KeyboardInterrupt:
             failed = False
@@ -473,6 +480,17 @@ class _Run:
                     if not network.done:
                         network.next(ahead, shared)
             self._show()
+
+    def _train_on_gpu(self, networks):
+        """Networks that share a GPU: each has a stream of its own, and launches while others are at work."""
+        known: dict[int, Any] = {}
+        for network in networks:
+            given = network.fit.samples
+            if given.places is None:
+                if id(given.X) not in known:
+                    known[id(given.X)] = OnDevice.copy_of(given.X)
+                network.fit.samples = given._replace(X=known[id(given.X)])
+        interleave(network.train for network in networks)
 
     def _show(self):
         """The bar: samples of all networks, or seconds."""

@@ -46,7 +46,9 @@ def test_team_settles_on_what_is_faster():
     clock = Clock(Team(2, fixed=False))
     clock.run(3000, {1: 2.0, 2: 1.0})
     assert clock.team.threads == 2
-    assert clock.used.count(1) <= 3 * 10  # trials grow rare: 0.02, 0.08, 0.3, 0.6, ... 8, 8, ... seconds apart
+    assert (
+        clock.used.count(1) <= 3 * 10
+    )  # trials grow rare: 0.02, 0.08, 0.3, 0.6, ... 8, 8, ... seconds apart
 
 
 def test_team_leaves_a_core_that_got_busy_and_comes_back():
