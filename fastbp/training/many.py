@@ -363,7 +363,7 @@ class _Network:
             )  # fmt: skip
         except FloatingPointError as error:
             trainer.history.error = error
-        fit.history = trainer.history
+        fit.history, self.done = trainer.history, True
 
     def close(self, rate: float, failed: bool) -> None:
         """End where it is, in the middle of an epoch if need be. failed : by an error of any network."""
@@ -448,11 +448,16 @@ class _Run:
             for network in alone:
                 if network not in on_gpu:
                     network.train()
+                    if network.fit.history.stopped == "Ctrl-C":  # that fit has heard it
+                        raise KeyboardInterrupt
             if on_gpu:
                 self._train_on_gpu(on_gpu)
             failed = False
         except KeyboardInterrupt:
             failed = False
+            for network in self.networks:
+                if network.alone and not network.done:
+                    network.fit.history.stopped = "Ctrl-C"
             self.progress.write("fit_many: stopped by Ctrl-C; the models keep what they have learned")
         finally:
             for network in self.together:
@@ -468,10 +473,15 @@ class _Run:
         while not all(network.done for network in group):
             shared.clear()
             left = np.array([0.0 if n.done else n.left() for n in group])
-            with ExitStack() as states:
+            held: list[Any] = []
+            try:
                 for network in group:
-                    states.enter_context(network.trainer.turns.state)
+                    network.trainer.turns.state.acquire()
+                    held.append(network.trainer.turns.state)
                 many.turn(ROUND, left)
+            finally:
+                for lock in held:
+                    lock.release()
             self.rate = many.rate
             for place in np.flatnonzero(many.table[:, codes.M_STATE] >= codes.DONE):
                 network = group[place]
@@ -493,7 +503,9 @@ class _Run:
         interleave(network.train for network in networks)
 
     def _show(self):
-        """The bar: samples of all networks, or seconds."""
+        """The bar, where there is one: samples of all networks, or seconds."""
+        if self.progress.bar is None:
+            return
         done = sum(n.samples_done() for n in self.together)
         losses = [n.fit.history.history["loss"][-1] for n in self.together if n.fit.history.epochs]
         self.progress.update(0, done, float(np.median(losses)) if losses else 0.0, None)
