@@ -102,7 +102,7 @@ class Trainer:
         is larger (Srebro and Shraibman 2005; Keras's MaxNorm on kernels).
     accumulate : int
         Update after so many batches, by the mean of their gradients; at the end of an epoch after
-        those that are left.
+        those that are left. train_on_batch's one batch is always followed by its update; a stream takes 1.
     ema : float or None
         Keep a moving average of the weights, ema * average + (1 - ema) * weights after each update, and
         evaluate and predict by it. ``averaged_net`` returns it as a network.
