@@ -80,13 +80,15 @@ def load(dtype: np.dtype[Any], tell: bool = True) -> tuple[Any, int]:
             "(formulas do: python -m fastbp.dev formula gelu 0.5)"
         )
     start = time.perf_counter()
+    from ..kernels import jit
     from ..kernels.cpu import program
 
     if tell and dtype not in _seconds and not (there := program.compiled(dtype)):
         often = "in each process, as no folder for machine code can be written" if there is None else "once"
-        print(
-            f"fastbp: compiling for this machine, {often}: some 10 to 20 s ...", file=sys.stderr, flush=True
-        )
+        what = f"compiling for this machine, {often}"
+        if there is False and jit.busy(program.worker):
+            what = "waiting for another process, which compiles for this machine"
+        print(f"fastbp: {what}: some 10 to 20 s ...", file=sys.stderr, flush=True)
     found = program.load(dtype)
     _seconds.setdefault(dtype, time.perf_counter() - start)
     return found
