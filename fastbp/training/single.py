@@ -56,7 +56,7 @@ class Step:
         odd = loss.ignore_nan or any(getattr(loss, name, None) is not None for name in _BY_LABEL)
         if not plain or asked or odd or not fixed or trainer.net.embedded or trainer.device != "cpu":
             return None
-        if given.weight is not None or given.offset is not None or len(X) < 2:
+        if given.weight is not None or given.offset is not None:
             return None
         return cls(trainer, session, given, X, y)
 
