@@ -78,15 +78,17 @@ class Team:
     """How many threads the next window of steps gets: measured, because no rule survives a busy core.
 
     All threads or one: the bits are the same, so it may change at any time. It tries the other choice
-    for a few short windows after 0.5, 1, 2, ... 8 seconds, and at once when the present one has
+    for a few short windows after 0.02, 0.08, 0.3, 0.6, ... 8 seconds, and at once when the present one has
     become much slower than it was; the fastest of a few windows counts, so a single slow one does not.
     work: multiply-adds of a step; where they are many, only a clear loss makes it leave all cores.
     """
 
-    FIRST, LAST = 0.5, 8.0  # seconds between two trials
+    FIRST, LAST = 0.02, 8.0  # seconds between two trials
+    OFTEN = 0.3  # up to here they are four times as far apart each time, then twice
     WINDOWS = 3  # of a trial, and remembered of each choice
     GAIN, SURE_GAIN = 0.97, 0.8  # another choice must take at most this share of the time
     SURE = 10_000_000  # multiply-adds of a step from which all cores win on any free machine
+    SOON = 0.5  # seconds that a trial's result stands, however slow it has become
     WORSE = 1.3  # slower than at its best by this factor: something else wants a core
 
     def __init__(self, most: int, fixed: bool, work: int = 0) -> None:
@@ -97,7 +99,7 @@ class Team:
         }  # seconds a step
         self.best: dict[int, float] = {}
         self.warm, self.trial = 2, 0
-        self.interval, self.due = (self.LAST, np.inf) if self.sure else (self.FIRST, 0.0)
+        self.interval, self.due = self.FIRST, np.inf
 
     def choose(self, clock: float) -> tuple[int, bool]:
         """(threads, whether this is a trial) for the window that starts now."""
@@ -106,7 +108,9 @@ class Team:
         mine = self.recent[self.threads]
         if not self.trial and len(mine) == self.WINDOWS:
             self.due = min(self.due, clock + self.interval)
-            slow = min(mine) > self.WORSE * self.best[self.threads] and clock > self.due - 0.5 * self.interval
+            since = clock - self.due + self.interval  # the last trial
+            worse = min(mine) > self.WORSE * self.best[self.threads]
+            slow = worse and since > min(0.5 * self.interval, self.SOON)
             if clock >= self.due or slow:
                 self.trial = self.WINDOWS
                 self.recent[self.other].clear()
@@ -133,9 +137,10 @@ class Team:
         if not self.trial:
             gain = self.SURE_GAIN if self.sure and threads == 1 else self.GAIN
             if min(self.recent[threads]) < gain * mine:
-                self.threads, self.interval = threads, self.FIRST
+                self.threads, self.interval = threads, max(self.FIRST, min(self.interval, self.OFTEN))
             else:
-                self.interval = min(2 * self.interval, self.LAST)
+                often = self.interval < self.OFTEN or self.sure
+                self.interval = min((4 if often else 2) * self.interval, self.LAST)
                 self.best[self.threads] = min(self.recent[self.threads])  # the new normal
             self.due = clock + self.interval
 

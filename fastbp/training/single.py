@@ -35,13 +35,14 @@ class Step:
     def __init__(self, trainer: AnyTrainer, session: Any, given: Samples, X: Array, y: Array) -> None:
         self.session, self.code = session, given.code
         self.shaped, self.rule = _SHAPED(trainer), dict(vars(trainer.optimizer))
-        self.x, self.like = np.empty(X.shape, X.dtype), (X.shape, X.dtype, y.shape, y.dtype)
+        self.x, self.like = np.empty(X.shape, given.X.dtype), (X.shape, X.dtype, y.shape, y.dtype)
         self.y = np.empty(given.y.shape, given.y.dtype)
         session.bind(self.x, self.y)
         self.call = session.call.copy()
         session.release()
         self.call[codes.K_MODE], self.call[codes.K_FIRST], self.call[codes.K_LAST] = codes.TRAIN, 0, 1
-        self.labels = given.code in codes.LABELS and y.ndim == 1 and y.dtype.kind in "iu"
+        whole = y.dtype.kind in "iu" and y.dtype.isnative
+        self.labels = given.code in codes.LABELS and y.ndim == 1 and whole
         self.unsigned = np.dtype(f"u{y.itemsize}")
         self.first, self.constants = 0, np.empty((0, codes.CONSTANTS))
 
@@ -55,7 +56,7 @@ class Step:
         odd = loss.ignore_nan or any(getattr(loss, name, None) is not None for name in _BY_LABEL)
         if not plain or asked or odd or not fixed or trainer.net.embedded or trainer.device != "cpu":
             return None
-        if given.weight is not None or given.offset is not None or len(X) < 2:
+        if given.weight is not None or given.offset is not None:
             return None
         return cls(trainer, session, given, X, y)
 

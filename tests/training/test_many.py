@@ -305,3 +305,20 @@ def test_few_wide_networks_have_all_threads(data, monkeypatch):
             other.fit(*data, verbose=0)
             assert state(trainer) == state(other)
         assert len(alone) == expected
+
+
+def test_ctrl_c_in_one_that_is_trained_alone_ends_the_rest(data, capsys):
+    class Pressed(fb.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    trainers = [
+        fb.Trainer(fb.MLP([5, 4, 3], seed=k), optimizer=fb.SGD(0.1), seed=k, threads=1) for k in range(3)
+    ]
+    for trainer in trainers:
+        trainer.gradient_hook = lambda pairs: None
+    histories = fb.fit_many(trainers, *data, epochs=5, callbacks=lambda i: [Pressed()])
+    assert [h.stopped for h in histories] == ["Ctrl-C"] * 3
+    assert [t.epochs for t in trainers] == [2, 0, 0]
+    assert "fit_many: stopped by Ctrl-C" in capsys.readouterr().err

@@ -122,14 +122,15 @@ def test_all_kinds_of_arrays(rng, short_ways):
     X = rng.standard_normal((32, 18)).astype("f4")
     y = rng.integers(0, 5, 32)
     for rows in (X[:16, :9], X[::2, ::2], np.asfortranarray(X[:16, :9]), X[:16, :9][::-1], X[:16, :9]):
-        for kind in ("f4", "f8", "f2", "f4"):
-            for labels in (y[:16], y[::2].astype("u1"), y[:16].astype("i2")):
+        for kind in ("f4", "f8", "f2", ">f4", ">f8", "g", "?", "u1", "f4"):
+            for labels in (y[:16], y[::2].astype("u1"), y[:16].astype(">i8"), y[:16] > 2):
                 step(both, rows.astype(kind, order="K"), labels)
                 step(both, rows.astype(kind, order="K"), labels)
     assert len(short_ways) >= 60
     step(both, X[:16, :9].tolist(), y[:16].tolist())
-    step(both, X[:1, :9], y[:1])
-    step(both, X[:1, :9], y[:1])
+    for k in range(3):
+        step(both, X[k : k + 1, :9], y[k : k + 1])
+    assert len(short_ways) >= 62 and None not in short_ways
 
 
 BAD = {
