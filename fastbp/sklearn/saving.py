@@ -114,7 +114,7 @@ class Saving:
         inputs are those of TabularPreprocessor. Metadata: inputs, classes. Raises ImportError without onnx,
         ValueError for what has no export, OSError, NotFittedError.
         """
-        onnxfile.write(self._exported(), path)
+        onnxfile.write([self._exported()], path)
 
     def to_c(self, path: FilePath, name: str = "predict") -> None:
         """Write the network as one C99 file: ``void name(const float *x, float *y)``, as ``to_onnx`` has it.
@@ -122,7 +122,7 @@ class Saving:
         double where the network is float64, and for raw x and y. Raises as ``to_onnx`` does, and for a name
         that C or C++ does not take.
         """
-        text = cfile.source(self._exported(), name)
+        text = cfile.source([self._exported()], name)
         with written(path, "w", encoding="utf-8") as file:
             file.write(text)
 

@@ -635,7 +635,7 @@ class Trainer:
 
         with self.turns.state:
             model = described(self, link)
-        onnxfile.write(model, path)
+        onnxfile.write([model], path)
 
     def to_c(self, path: FilePath, name: str = "predict", link: bool = True) -> None:
         """Write the network as one C99 file without dependencies: ``void name(const float *x, float *y)``.
@@ -654,7 +654,7 @@ class Trainer:
 
         with self.turns.state:
             model = described(self, link)
-        text = cfile.source(model, name)
+        text = cfile.source([model], name)
         with written(path, "w", encoding="utf-8") as file:
             file.write(text)
 

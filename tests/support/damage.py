@@ -64,6 +64,12 @@ def models(folder):
         trainer.fit(X, labels, verbose=0)
         trainer.save(folder / f"{name}.good")
         yield folder / f"{name}.good"
+    ensemble = fb.Ensemble(
+        [fb.Trainer(fb.MLP([6, w, 2], norm="batch", seed=w), "mse", seed=0) for w in (3, 5)]
+    )
+    ensemble.fit(X, y, verbose=0)
+    ensemble.save(folder / "ensemble.good")
+    yield folder / "ensemble.good"
     if importlib.util.find_spec("sklearn"):
         from fastbp.sklearn import MLPClassifier
 
@@ -172,6 +178,8 @@ def use(path):
     try:
         if "estimator" in Path(path).name:
             return use_estimator(path)
+        if "ensemble" in Path(path).name:
+            return use_ensemble(fb.Ensemble.load(path, device="cpu", threads=1))
         trainer = fb.load(path, device="cpu", threads=1)
     except ValueError:
         return "refused"
@@ -189,6 +197,19 @@ def use(path):
             lambda: trainer.partial_fit(X, y), lambda: trainer.train_on_batch(X, y),
             lambda: trainer.fit(X, y, epochs=2, verbose=0), lambda: trainer.to_c(f"{folder}/m.c"),
             lambda: trainer.save(f"{folder}/m"), lambda: fb.load(f"{folder}/m", device="cpu"),
+        )  # fmt: skip
+
+
+def use_ensemble(ensemble):
+    """The same for an ensemble."""
+    net = ensemble.trainers[0].net
+    X = np.random.default_rng(0).integers(0, 2, (8, net.sizes[0])).astype("f4")
+    y = np.ones((8, net.sizes[-1]))
+    with tempfile.TemporaryDirectory() as folder:
+        return tried(
+            lambda: ensemble.predict(X), lambda: ensemble.evaluate(X, y), lambda: ensemble.disagreement(X),
+            lambda: ensemble.fit(X, y, epochs=2, verbose=0), lambda: ensemble.to_c(f"{folder}/m.c"),
+            lambda: ensemble.save(f"{folder}/m"), lambda: fb.Ensemble.load(f"{folder}/m", device="cpu"),
         )  # fmt: skip
 
 
