@@ -35,6 +35,7 @@ from ..network.activations import check as check_activation
 from ..network.mlp import MLP
 from ..optimizers import SGD, Adam
 from ..optimizers import optimizer as make_optimizer
+from ..training import ensemble, gathering, many
 from ..training.objective import Objective
 from ..training.trainer import Trainer
 from . import parameters, tabular
@@ -54,6 +55,8 @@ def _views(name: str, arrays: str, doc: str) -> Any:
     into these."""
 
     def get(self):
+        if "estimators_" in vars(self):
+            raise AttributeError(f"{type(self).__name__} has no {name} of its own: see those of estimators_")
         if "_trainer" not in vars(self):
             raise AttributeError(f"{type(self).__name__} has no {name}: it is not fitted yet")
         return list(getattr(self._trainer.net, arrays))
@@ -80,6 +83,7 @@ class Estimator(Saving, BaseEstimator):
     classes_: Array
     n_features_in_: int
     n_iter_: int
+    estimators_: list[Any]
     n_layers_: int
     n_outputs_: int
     out_activation_: str
@@ -142,7 +146,7 @@ class Estimator(Saving, BaseEstimator):
         """
         given = {name: getattr(self, name) for name in parameters.defaults(type(self))}
         parameters.check(given)
-        given.setdefault("embeddings", None)
+        given = {"embeddings": None, "n_ensemble": 1, "bootstrap": False} | given
         if given.setdefault("preset", None) is not None:
             given = tabular.preset(given, parameters.defaults(type(self)), is_classifier(self))
         self._p = SimpleNamespace(**given)
@@ -213,11 +217,61 @@ class Estimator(Saving, BaseEstimator):
     def _fit(self, X, y, sample_weight=None, validation_data=None, incremental=False):
         self._set_parameters()
         self._hidden()
-        first = "_trainer" not in vars(self) or (not self._p.warm_start and not incremental)
+        first = not self._fitted or (not self._p.warm_start and not incremental)
+        count = self._p.n_ensemble
+        if not first and len(self._trainers()) != count:
+            before = len(self._trainers())
+            raise ValueError(f"n_ensemble: got {count} to go on with the fit of {before}, takes {before}")
         X, y = self._targets(X, y, incremental, first)
         weight = self._weights(sample_weight, X, y)
         random = check_random_state(self._p.random_state)
+        if validation_data is not None:
+            validation_data = self._held_out(validation_data)
+        fit = self._fit_one if count == 1 else self._fit_members
+        fit(X, y, weight, validation_data, incremental, random, first)
+        return self
+
+    def _fit_members(self, X, y, weight, validation_data, incremental, random, first):
+        """Fit an ensemble's networks in one compiled call. Their seeds are those of BaggingClassifier."""
+        most, members = np.iinfo(np.int32).max, self.estimators_ if not first else []
         if first:
+            for seed in random.randint(most, size=self._p.n_ensemble):
+                members.append(self._member(check_random_state(int(seed)).randint(most)))
+        together, tasks = gathering.Gathering(_train), []
+        for member in members:
+            vars(member).update(self._for_members())
+            own = check_random_state(member.random_state)
+            told = X, y, weight, validation_data, incremental, own, first
+            tasks.append(together.add(functools.partial(member._fit_member, *told)))
+        for task in tasks:
+            together.run_until(task, lambda _: None)
+            if task.error is not None:
+                together.stop()
+                raise task.error
+        for name in _OF_ONE:
+            vars(self).pop(name, None)
+        self.estimators_ = members
+        self.n_iter_, self.n_layers_ = max(m.n_iter_ for m in members), members[0].n_layers_
+
+    def _member(self, seed):
+        """One of an ensemble's networks, not yet fitted."""
+        member = clone(self).set_params(n_ensemble=1, random_state=int(seed))
+        vars(member).update(self._for_members())
+        return member
+
+    def _for_members(self):
+        """{attribute: value} that an ensemble's networks have in common, parameters too."""
+        own = {"n_ensemble", "random_state", "callbacks", "estimators_", "_p", *_OF_ONE}
+        return {name: value for name, value in vars(self).items() if name not in own}
+
+    def _fit_member(self, *told):
+        self._set_parameters()
+        self._fit_one(*told)
+
+    def _fit_one(self, X, y, weight, validation_data, incremental, random, first):
+        """Fit the one network of X and what stands for y."""
+        if first:
+            vars(self).pop("estimators_", None)
             self._begin(X, random)
         elif self._trainer.net.sizes != self._sizes(X.shape[1]):
             raise ValueError(
@@ -229,16 +283,16 @@ class Estimator(Saving, BaseEstimator):
                 f"warm_start: the network was made with {self._made_with}, takes the same (now "
                 f"{self._of_network()})"
             )
-        if validation_data is not None:
-            validation_data = self._held_out(validation_data)
         if self._p.solver == "lbfgs":
+            if self._p.bootstrap:
+                rows = random.randint(0, X.shape[0], X.shape[0])
+                X, y, weight = (_part(array, rows) for array in (X, y, weight))
             self._open(X, random, True, weight)
             self._fit_lbfgs(X, y, weight)
         else:
             self._fit_stochastic(X, y, weight, validation_data, incremental, random)
         if not np.isfinite(self._trainer.net.params).all():
             raise ValueError(NOT_FINITE)
-        return self
 
     def _begin(self, X, random):
         """The first fit: a network with scikit-learn's initial weights, all records empty."""
@@ -367,7 +421,12 @@ class Estimator(Saving, BaseEstimator):
             self.validation_loss_curve_ = []
         if self._p.early_stopping and held_out is None:
             X, y, weight, held_out = self._split(X, y, weight, random)
-        self._open(X, random, not (incremental and self._trainer.steps), weight)
+        rows = random.randint(0, X.shape[0], X.shape[0]) if self._p.bootstrap else None
+        self._open(X, random, not (incremental and self._trainer.steps), _part(weight, rows))
+        data = X, self._softened(y)
+        if rows is not None:  # X is read in place
+            data = samples(self._trainer, *data, weight)._replace(places=rows.astype(np.int32)), None
+            y, weight = _part(y, rows), _part(weight, rows)
         between = BetweenEpochs(
             self, self._trainer, self._p, lr=self._first_lr, scale=self._scales()[1],
             shift=self._constant(y, weight), penalty=self._penalty, squares=self._squares,
@@ -375,11 +434,11 @@ class Estimator(Saving, BaseEstimator):
             score=self._score_of, stalled=self._no_improvement_count, rows=X.shape[0],
             held_out=held_out,
         )  # fmt: skip
-        y = self._softened(y)
         epochs = 1 if incremental else self._p.max_iter
         try:
             history = self._trainer.fit(
-                X, y, epochs, validation_data=validation_data, shuffle=self._p.shuffle, sample_weight=weight,
+                *data, epochs, validation_data=validation_data, shuffle=self._p.shuffle,
+                sample_weight=weight if rows is None else None,
                 callbacks=[between, *(self._p.callbacks or ())], verbose=0,
             )  # fmt: skip
         except FloatingPointError as error:
@@ -418,9 +477,8 @@ class Estimator(Saving, BaseEstimator):
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        part = lambda array, at: None if array is None else _safe_indexing(array, at)  # noqa: E731
-        held_out = (X[test], y[test], part(weight, test))
-        return X[train], y[train], part(weight, train), held_out
+        held_out = (X[test], y[test], _part(weight, test))
+        return X[train], y[train], _part(weight, train), held_out
 
     def _held_out(self, pair):
         try:
@@ -467,9 +525,19 @@ class Estimator(Saving, BaseEstimator):
 
     # --- using
 
+    def _own(self, outputs):
+        """What a network predicts, from its outputs after the link."""
+        return outputs
+
+    def _each(self, X):
+        """What each network of an ensemble predicts, for validated X."""
+        return map(self._own, ensemble.each(self._trainers(), "predict", X))
+
     def _outputs(self, X):
-        """(N, outputs) after the link, for validated X."""
-        return self._trainer.predict(X)
+        """(N, outputs) that are predicted, for validated X: those of the network, or an ensemble's mean."""
+        if "estimators_" in vars(self):
+            return ensemble.mixture(self._each(X), self._chosen_loss.link, False)
+        return self._own(self._trainer.predict(X))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -477,6 +545,32 @@ class Estimator(Saving, BaseEstimator):
         tags.input_tags.allow_nan = tags.input_tags.string = self.preset is not None
         return tags
 
+
+def _part(array, rows):
+    """Some rows of an array; None: of none, or all."""
+    return array if array is None or rows is None else _safe_indexing(array, rows)
+
+
+def _train(fits):
+    """Train an ensemble's networks: with those of others, where these come together. After Ctrl-C they keep
+    what they have, as one network does."""
+    task = gathering.present()
+    if task is not None:
+        task.wait_for_all(fits)
+        return
+    try:
+        many.train(fits)
+    except KeyboardInterrupt:
+        if _in_a_loop():
+            raise
+
+
+# What a fit leaves of one network; of an ensemble each of estimators_ has its own.
+_OF_ONE = (
+    "_trainer", "_made_with", "_first_lr", "_penalty", "_no_improvement_count", "n_iter_", "n_layers_", "t_",
+    "loss_", "loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_",
+    "validation_loss_curve_",
+)  # fmt: skip
 
 _ONE_FIT = ("sklearn.base", "sklearn.pipeline", "sklearn.compose._target")
 

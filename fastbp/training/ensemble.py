@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -168,22 +168,7 @@ class Ensemble:
                 )
             if self._link != "gaussian":
                 self._check_several("return_std: got True")
-        outs = self._each("predict", X, offset)
-        if self._link == "gaussian":
-            means, between, dtype = _moments(outs)
-            half = means.shape[1] // 2
-            mean, variance = means[:, :half], means[:, half:] + between[:, :half]
-            found = (mean, np.sqrt(variance)) if return_std else (np.hstack([mean, variance]),)
-        elif return_std:
-            mean, variance, dtype = _moments(outs)
-            found = mean, np.sqrt(variance)
-        else:
-            total: Any = 0.0
-            for out in outs:
-                total, dtype = total + out.astype(np.float64), out.dtype
-            found = (total / len(self.trainers),)
-        parts = tuple(part.astype(dtype) for part in found)
-        return parts if return_std else parts[0]
+        return mixture(self._each("predict", X, offset), self._link, return_std)
 
     def disagreement(self, X: Features, *, offset: Offset = None) -> Doubles:
         """How far the networks' probabilities are apart, float64 in nats: 0 where all say the same, at most
@@ -202,19 +187,7 @@ class Ensemble:
                 "predict(return_std=True)"
             )
         self._check_several("disagreement: got one")
-        mean, inner = 0.0, 0.0
-        for out in self._each("predict", X, offset):
-            p = out.astype(np.float64)
-            mean, inner = mean + p, inner + self._entropy(p)
-        count = len(self.trainers)
-        found = np.maximum(self._entropy(mean / count) - inner / count, 0.0)
-        return found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
-
-    def _entropy(self, p):
-        """Of distributions over the outputs (N,), or of each output's yes and no (N, outputs)."""
-        if self._link == "softmax":
-            return -_plogp(p).sum(axis=1)
-        return -_plogp(p) - _plogp(1.0 - p)
+        return divergence(self._each("predict", X, offset), self._link)
 
     def evaluate(
         self,
@@ -270,10 +243,7 @@ class Ensemble:
         return found
 
     def _each(self, method, X, offset):
-        """What each network gives, one after the other; X is checked, prepared and copied once, if at all."""
-        rows: Any = Samples(features(self.trainers[0], X, finite=False), 0, np.empty(0))
-        for trainer in self.trainers:
-            yield plain(getattr(trainer, method)(rows, offset=offset))
+        return each(self.trainers, method, X, offset)
 
     @property
     def _loss(self):
@@ -398,15 +368,51 @@ def _said(value):
     return type(value).__name__ if hasattr(value, "tensors") else repr(value)
 
 
-def _moments(outs: Iterable[Array]) -> tuple[Doubles, Doubles, Any]:
-    """(mean, variance, dtype) of arrays that come one by one (Welford 1962)."""
-    count, mean, squares, dtype = 0, 0.0, 0.0, None
+def each(
+    trainers: Sequence[Trainer], method: Literal["predict", "forward"], X: Any, offset: Offset = None
+) -> Iterator[Array]:
+    """What networks with the same inputs give, one after the other: X is checked, prepared and, if at all,
+    copied once."""
+    rows: Any = Samples(features(trainers[0], X, finite=False), 0, np.empty(0))
+    for trainer in trainers:
+        yield plain(getattr(trainer, method)(rows, offset=offset))
+
+
+def mixture(outs: Iterable[Array], link: str | None, spread: bool) -> Any:
+    """The mean of predictions (N, outputs) of networks with a ``link``, as export.LINKS names it; with
+    ``spread`` a pair: the mean and the standard deviation. See Ensemble.predict."""
+    count, mean, squares, total, dtype = 0, 0.0, 0.0, 0.0, None
     for out in outs:
         count, dtype, found = count + 1, out.dtype, out.astype(np.float64)
-        apart = found - mean
-        mean = mean + apart / count
-        squares = squares + apart * (found - mean)
-    return mean, squares / count, dtype  # type: ignore[return-value]  # arrays, of one or more
+        total = total + found
+        if spread or link == "gaussian":  # Welford (1962)
+            apart = found - mean
+            mean = mean + apart / count
+            squares = squares + apart * (found - mean)
+    parts: Any = (total / count,)
+    if link == "gaussian":
+        parts = np.hsplit(parts[0], 2)
+        parts[1] = parts[1] + np.hsplit(squares / count, 2)[0]
+        parts = (parts[0], np.sqrt(parts[1])) if spread else (np.hstack(parts),)
+    elif spread:
+        parts = parts[0], np.sqrt(squares / count)
+    parts = tuple(part.astype(dtype) for part in parts)
+    return parts if spread else parts[0]
+
+
+def divergence(outs: Iterable[Array], link: str | None) -> Doubles:
+    """The mean KL divergence of probabilities (N, outputs) from their mean. See Ensemble.disagreement."""
+    count, mean, inner = 0, 0.0, 0.0
+    for out in outs:
+        p = out.astype(np.float64)
+        count, mean, inner = count + 1, mean + p, inner + _entropy(p, link)
+    found = np.maximum(_entropy(mean / count, link) - inner / count, 0.0)
+    return found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
+
+
+def _entropy(p: Any, link: str | None) -> Any:
+    """Of distributions over the outputs (N,), or of each output's yes and no (N, outputs)."""
+    return -_plogp(p).sum(axis=1) if link == "softmax" else -_plogp(p) - _plogp(1.0 - p)
 
 
 def _plogp(p: Any) -> Any:

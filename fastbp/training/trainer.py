@@ -261,6 +261,7 @@ class Trainer:
                 fit.evaluate, fit.measure, task = self._evaluate, self._measured, gathering.present()
                 if task is not None and fit.joins:
                     return task.wait_for(fit)
+                fit.samples = fit.samples.packed()
                 with turns.state:
                     session = self._session("train", fit.batch, fit.samples.behind)
                 return fit.run(session, not outer[1])
