@@ -75,9 +75,9 @@ class Saving:
         if "estimators_" not in vars(self):
             checkpoint.save(self._trainer, path, {"estimator": more})
             return
-        more["members"] = []
+        more["members"], shared = [], self._for_members()
         for member in self.estimators_:
-            own = {k: v for k, v in member._left_by_fit().items() if k not in left or v is not left[k]}
+            own = {k: v for k, v in member._left_by_fit().items() if v is not shared.get(k, ...)}
             more["members"].append({"random_state": member.random_state, "fitted": _plains(own)})
         checkpoint.save_members(self._trainers(), path, {"estimator": more})
 

@@ -480,4 +480,5 @@ class MLPRegressor(RegressorMixin, Estimator):
         if self._unit is None:
             return outputs
         (mean, scale, low, high), k = self._unit, self.n_outputs_
-        return np.hstack([np.clip(outputs[:, :k] * scale + mean, low, high), outputs[:, k:] * scale**2])
+        numbers = np.clip(outputs[:, :k] * scale + mean, low, high)
+        return np.hstack([numbers, outputs[:, k:] * scale**2]) if outputs.shape[1] > k else numbers
