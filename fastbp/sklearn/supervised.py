@@ -461,8 +461,8 @@ class MLPRegressor(RegressorMixin, Estimator):
         several, link = "estimators_" in vars(self), self._chosen_loss.link
         if flag("return_std", return_std) and link != "gaussian" and not several:
             raise ValueError(
-                f"return_std: got {return_std} with the loss {self.loss} and one network, takes "
-                "'gaussian_nll', or n_ensemble of 2 or more"
+                f"return_std: got {return_std} with the loss {self.loss}, takes "
+                "'gaussian_nll' or n_ensemble of 2 or more"
             )
         X, k = self._features(X, reset=False), self.n_outputs_
         if return_std and several:

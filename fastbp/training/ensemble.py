@@ -6,7 +6,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -281,10 +281,8 @@ class Ensemble:
         network, which fb.load reads.
         """
         trainers, _ = checkpoint.load_members(Trainer, path, device, threads, True)
-        try:
+        with _named(path):
             return cls(trainers)
-        except ValueError as error:
-            raise ValueError(f"{os.fsdecode(path)}: {error}") from None
 
     def to_onnx(self, path: FilePath) -> None:
         """Write all networks and their mean as one ONNX graph: X (N, inputs) to Y (N, outputs), what
@@ -334,6 +332,22 @@ class Ensemble:
             trained = trainer.batch_size, f"{trainer.epochs:,}", f"{trainer.steps:,}"
             rows.append((i, sizes, trainer.optimizer, *trained))
         return html_table(rows, left=3, caption=f"{len(self.trainers)} networks, loss {self._loss}")
+
+
+def load(path: FilePath, device: Device, threads: int | None) -> Trainer | Ensemble:
+    """What a file holds, of one network or of several."""
+    trainers, config = checkpoint.load_members(Trainer, path, device, threads, None)
+    with _named(path):
+        return Ensemble(trainers) if "members" in config else trainers[0]
+
+
+@contextmanager
+def _named(path):
+    """Errors of what it holds name the file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{os.fsdecode(path)}: {error}") from None
 
 
 def _shared(trainer):

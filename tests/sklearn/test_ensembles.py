@@ -180,7 +180,8 @@ def test_numbers_and_their_deviations(diabetes, loss, outputs, preset):
 def test_deviation_and_disagreement_of_one_network(diabetes, iris):
     X, y = diabetes
     with pytest.raises(
-        ValueError, match="return_std: got True with the loss squared_error and one network, takes"
+        ValueError,
+        match="return_std: got True with the loss squared_error, takes .gaussian_nll. or n_ensemble",
     ):
         regressor(n_ensemble=1).fit(X, y).predict(X, return_std=True)
     one = regressor(n_ensemble=1, loss="gaussian_nll").fit(X, y)
