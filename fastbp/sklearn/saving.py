@@ -56,6 +56,8 @@ class Saving:
 
     _trainer: Trainer
     estimators_: list[Any]
+    _member: Any  # (seed) -> one of an ensemble's networks
+    _for_members: Any  # () -> {attribute: value} that these have in common
     _left: dict[str, Any] = {}  # what a fit leaves in this class beside _LEFT
     device: Any
 

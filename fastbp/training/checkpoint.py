@@ -260,7 +260,7 @@ def load_members(
             raise ValueError(f"{path}: has no usable fastbp configuration ({e})") from None
         for name, array in found.items():
             digest.add(name, array)
-        views = {}
+        views: dict[str, Array] = {}
         for mark, trainer in zip(marks, trainers, strict=True):
             trainer.preparation = preparation
             views |= {mark + name: view for name, view in _views(trainer).items()}

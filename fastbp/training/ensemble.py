@@ -122,7 +122,8 @@ class Ensemble:
         if flag("bootstrap", bootstrap):
             if rows is not None:
                 raise ValueError("bootstrap: got it and rows, takes one of them")
-            rows = self._drawn(y.shape[0] if hasattr(y, "shape") else len(y))
+            given: Any = y
+            rows = self._drawn(y.shape[0] if hasattr(y, "shape") else len(given))
         histories = fit_many(
             self.trainers, X, y, rows=rows, epochs=epochs, seconds=seconds, validation_data=validation_data,
             validation_rows=validation_rows, metrics=metrics, callbacks=callbacks,
@@ -202,7 +203,7 @@ class Ensemble:
         loss of what ``predict`` gives. Arguments and errors are Trainer.evaluate's.
         """
         first = self.trainers[0]
-        given = samples(first, X, y, sample_weight, offset)
+        given: Any = samples(first, X, y, sample_weight, offset)
         functions = measures.table(metrics, getattr(self._loss, "quantiles", None))
         code = given.code
         # a network that gives back its inputs, the mean's outputs, has the loss
@@ -218,7 +219,7 @@ class Ensemble:
         result = judge.evaluate(given._replace(X=z, offset=None), None)
         if functions:
             own = in_own_units(first, given.y)
-            prediction = self.predict(given, offset=offset)  # type: ignore[call-overload]
+            prediction = self.predict(given, offset=offset)
             result |= checks.measure(functions, code, own, prediction, given.weight)
         return result
 
