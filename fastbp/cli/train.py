@@ -85,7 +85,7 @@ def train(args: Namespace) -> int:
         _check_report(args.report)
     run, split = _run(args, table)
     preparation = _preparation(args, run, table)
-    trainers = [_trainer(args, preparation.inputs, run, args.seed + i) for i in range(args.ensemble)]
+    trainers = [_trainer(args, preparation.inputs, run, i) for i in range(args.ensemble)]
     for trainer in trainers:
         trainer.preparation = preparation
     model, trainer = model_of(trainers), trainers[0]
@@ -431,9 +431,11 @@ def _loss(task, y, balanced):
     return losses.CrossEntropy(class_weight=len(y) / (task.n_out * np.maximum(count, 1)))
 
 
-def _trainer(args, n_in, run, seed):
+def _trainer(args, n_in, run, place=0):
+    """The network at a place of an ensemble."""
     import fastbp as fb
 
+    seed = args.seed + place
     given = {"lr": args.lr, "weight_decay": args.weight_decay}
     given = {name: value for name, value in given.items() if value is not None}
     if args.optimizer == "sgd":

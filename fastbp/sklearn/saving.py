@@ -111,13 +111,12 @@ class Saving:
                 raise ValueError(f"holds a {more['class']}, takes a {cls.__name__}")
             kind: Any = cls
             self = kind(**{name: _object(value) for name, value in more["parameters"].items()})
-            self._take(more["fitted"])
+            self._take(more["fitted"], None)
             if "members" in config:
                 self.estimators_ = []
                 for trainer, kept in zip(trainers, more["members"], strict=True):
                     member = self._member(whole("random_state", kept["random_state"], 0, 2**32 - 1))
-                    member._take(kept["fitted"])
-                    member._trainer = trainer
+                    member._take(kept["fitted"], trainer)
                     self.estimators_.append(member)
             else:
                 (self._trainer,) = trainers
@@ -133,8 +132,10 @@ class Saving:
             trainer.device, trainer.threads = checked_device(self.device), self._threads()
         return self
 
-    def _take(self, fitted):
-        """Set the attributes of a file."""
+    def _take(self, fitted, trainer):
+        """Set the attributes of a file, and those of one network."""
+        if trainer is not None:
+            self._trainer = trainer
         kind: Any = type(self)
         for name, value in fitted.items():
             if not re.fullmatch(r"_?[a-z][a-z0-9_]*", name) or name in _MADE_ANEW:
