@@ -63,9 +63,10 @@ _PARAMETERS = """
     n_ensemble : int
         So many networks, which differ by their seeds, drawn from random_state as BaggingClassifier draws
         them: predictions are means, of probabilities those of classifiers. They are trained in one compiled
-        call, X is prepared once. estimators_ has them, each an estimator with attributes of its own, such as
-        coefs_, loss_curve_ and the random_state that gives it alone; n_iter_ is the largest of theirs.
-        warm_start and partial_fit go on with all. One that diverges ends the fit with its error.
+        call (by solver="lbfgs" one after another), X is prepared once. estimators_ has them, each an
+        estimator with attributes of its own, such as coefs_, loss_curve_ and the random_state that gives it
+        alone; n_iter_ is the largest of theirs. warm_start and partial_fit go on with all. One that diverges
+        ends the fit with its error.
     bootstrap : bool
         Train on as many rows as there are, drawn with replacement (of an ensemble each network on its own);
         early stopping's part is held out before. For networks seeds alone most often do better

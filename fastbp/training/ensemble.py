@@ -213,8 +213,9 @@ class Ensemble:
             loss = replace(loss, ordered=False)
             given = given._replace(code=loss.code(width))
         kind: Any = {"dtype": str(dtype)}
+        machine: Any = {"device": first.device, "threads": first.threads}
         net = MLP([width, width], initializer=[(np.eye(width), np.zeros(width))], **kind)
-        judge: Any = Trainer(net, loss, threads=first.threads)
+        judge: Any = Trainer(net, loss, **machine)
         z = self._outputs(given, offset).astype(dtype)
         result = judge.evaluate(given._replace(X=z, offset=None), None)
         if functions:
