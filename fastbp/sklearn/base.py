@@ -372,7 +372,7 @@ class Estimator(Saving, BaseEstimator):
         rows = X.shape[0]
         batch = min(200, rows) if self._p.batch_size == "auto" else self._p.batch_size
         if batch > rows and self.batch_size != "auto":
-            warnings.warn(f"batch_size: got {batch}, clipped to {rows} samples", stacklevel=4)
+            warnings.warn(f"batch_size: got {batch}, clipped to {rows} samples", stacklevel=5)
         batch = min(batch, rows)
         mean = 1.0 if weight is None else weight.mean()
         optimizer = self._optimizer(self._p.alpha / (batch * mean))
@@ -421,24 +421,29 @@ class Estimator(Saving, BaseEstimator):
             self.validation_loss_curve_ = []
         if self._p.early_stopping and held_out is None:
             X, y, weight, held_out = self._split(X, y, weight, random)
-        rows = random.randint(0, X.shape[0], X.shape[0]) if self._p.bootstrap else None
-        self._open(X, random, not (incremental and self._trainer.steps), _part(weight, rows))
-        data = X, self._softened(y)
-        if rows is not None:  # X is read in place
-            data = samples(self._trainer, *data, weight)._replace(places=rows.astype(np.int32)), None
-            y, weight = _part(y, rows), _part(weight, rows)
+        places = random.randint(0, X.shape[0], X.shape[0]) if self._p.bootstrap else None
+        self._open(X, random, not (incremental and self._trainer.steps), _part(weight, places))
         between = BetweenEpochs(
             self, self._trainer, self._p, lr=self._first_lr, scale=self._scales()[1],
-            shift=self._constant(y, weight), penalty=self._penalty, squares=self._squares,
+            shift=self._constant(_part(y, places), _part(weight, places)), penalty=self._penalty,
+            squares=self._squares,
             held_shift=0.0 if validation_data is None else self._constant(*validation_data[1:]),
             score=self._score_of, stalled=self._no_improvement_count, rows=X.shape[0],
-            held_out=held_out,
+            held_out=held_out, places=places,
         )  # fmt: skip
-        epochs = 1 if incremental else self._p.max_iter
+        self._train(
+            between, X, y, weight, validation_data, 1 if incremental else self._p.max_iter, incremental
+        )
+
+    def _train(self, between, X, y, weight, validation_data, epochs, incremental=False):
+        """``epochs`` more, and what is to be done at their end."""
+        data = X, self._softened(y)
+        if between.places is not None:  # X is read in place
+            given = samples(self._trainer, *data, weight)
+            data, weight = (given._replace(places=between.places.astype(np.int32)), None), None
         try:
             history = self._trainer.fit(
-                *data, epochs, validation_data=validation_data, shuffle=self._p.shuffle,
-                sample_weight=weight if rows is None else None,
+                *data, epochs, validation_data=validation_data, shuffle=self._p.shuffle, sample_weight=weight,
                 callbacks=[between, *(self._p.callbacks or ())], verbose=0,
             )  # fmt: skip
         except FloatingPointError as error:
@@ -450,7 +455,7 @@ class Estimator(Saving, BaseEstimator):
                 f"of the best epoch before, whose validation score is {self.best_validation_score_:.4g}. "
                 "Try a lower learning_rate_init or standardised inputs.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
         else:
             if history.stopped == "Ctrl-C" and _in_a_loop():
@@ -460,7 +465,7 @@ class Estimator(Saving, BaseEstimator):
                     f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
                     "optimization hasn't converged yet.",
                     ConvergenceWarning,
-                    stacklevel=4,
+                    stacklevel=6,
                 )
         finally:
             self._no_improvement_count = between.stalled
@@ -520,7 +525,7 @@ class Estimator(Saving, BaseEstimator):
                 f"lbfgs failed to converge after {found.nit} iteration(s) (status={found.status}): "
                 f"{found.message}. Increase max_iter or scale the data.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
     # --- using
