@@ -25,6 +25,7 @@ examples:
   python -m bench --layers                 cost of dropout, norms, skips, embeddings
   python -m bench --fitting                single steps, frozen layers, autoencoders
   python -m bench --kernels                activations, losses, updates, products, each alone
+  python -m bench --many                   networks in one call, searches, beside loops and JAX's vmap
   python -m bench --estimators             scores and times of scikit-learn's estimators and fastbp's"""
 
 PARTS = {  # modules of parts/
@@ -35,6 +36,7 @@ PARTS = {  # modules of parts/
     "layers": "measure the cost of dropout, norms, skips and embeddings",
     "fitting": "measure single steps, frozen layers, autoencoders",
     "kernels": "measure single kernels",
+    "many": "measure many networks in one call",
     "estimators": "compare estimators on real data",
 }
 

@@ -22,7 +22,7 @@ from .printing import Called
 from .writing import append
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from .drawing.tensorboard import EventFile
     from .engine.anytrainer import AnyTrainer
@@ -36,6 +36,13 @@ __all__ = [
 ]  # fmt: skip
 
 MODES = ("auto", "min", "max")
+
+
+def epochs_ahead(callbacks: Iterable[Any]) -> float:
+    """The least that they say of themselves; what a class says holds for itself, not for those made of it."""
+    return min((c.ahead() if "ahead" in vars(type(c)) else 1 for c in callbacks), default=math.inf)
+
+
 _FROM_0 = (lambda v: v >= 0, "a number from 0 on")  # inf too: never
 
 
@@ -56,6 +63,11 @@ class Callback(Called):
     """
 
     trainer: AnyTrainer = None  # type: ignore[assignment]  # fit sets it before the first call
+
+    def ahead(self) -> float:
+        """Epochs that ``fit_many`` may run before it tells of them: 1, or more where none but the last can
+        change anything. Each is then told of with the weights that it ended with."""
+        return 1
 
     def on_train_begin(self, logs: Logs | Any = None) -> None:
         """Before the first epoch."""
@@ -168,6 +180,9 @@ class EarlyStopping(_Monitor):
             return
         if self.wait >= self.patience and epoch > 0:
             self.stopped_epoch, self.trainer.stop_training = epoch, True
+
+    def ahead(self) -> float:
+        return self.patience - self.wait
 
     def on_train_end(self, logs: Logs | Any = None) -> None:
         if self.verbose and self.stopped_epoch:
@@ -303,6 +318,9 @@ class CSVLogger(Callback):
         self.filename, self.separator = os.fspath(filename), separator
         self.append = flag("CSVLogger append", append)
         self.keys = None
+
+    def ahead(self) -> float:
+        return math.inf
 
     def on_train_begin(self, logs: Logs | Any = None) -> None:
         self.keys = None

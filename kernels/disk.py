@@ -116,6 +116,15 @@ def turn(folder):
             yield
 
 
+def busy(folder):
+    """Whether another process has that turn now."""
+    try:
+        with open(os.path.join(folder, "compiling.lock"), "ab") as file:
+            return not _locked(file)
+    except OSError:
+        return False
+
+
 def alone():
     """A lock of this process's threads: one compiles or loads, and none forks meanwhile."""
     return _compiling

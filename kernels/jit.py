@@ -168,6 +168,11 @@ def cache_path(dispatcher):
     return getattr(dispatcher._cache, "cache_path", None)
 
 
+def busy(dispatcher):
+    """Whether another process compiles a program now."""
+    return cache_path(dispatcher) is not None and disk.busy(cache_path(dispatcher))
+
+
 @contextlib.contextmanager
 def compiling(dispatcher, signature):
     """Around what compiles a program, or loads it: processes on an empty cache do it one after the other, so

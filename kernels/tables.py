@@ -364,6 +364,7 @@ M_NUMBER = M(COUNT, "Updates made before the first of these epochs.", SESSION, C
 M_SHUFFLED = M(FLAG, "Whether each epoch has an order of its own.", SESSION, CPU)
 M_SEED = M(NUMBER, "Seed of the orders, and of what training steps drop.", SESSION, CPU)
 M_STREAM = M(NUMBER, "Number of the first of these epochs: which of the seed's orders it has.", SESSION, CPU)
+M_SNAPSHOTS = M(ADDRESS, "Room for the parameters after each of these epochs, or 0.", SESSION, CPU)
 MANY = M.size
 
 V = Table("V", "many: a pass", "What a pass over rows reads; steps 0: there is none.")

@@ -1,5 +1,6 @@
 """What all tests share: four threads even on two cores, and fresh random numbers with a seed to repeat."""
 
+import importlib.util
 import os
 import signal
 import sys
@@ -16,6 +17,15 @@ if threading.current_thread() is threading.main_thread():
     for _name, _handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
         if hasattr(signal, _name) and signal.getsignal(getattr(signal, _name)) is signal.SIG_IGN:
             signal.signal(getattr(signal, _name), _handler)
+
+
+if importlib.util.find_spec("hypothesis"):  # --hypothesis-profile=long: as many as a battery takes
+    from hypothesis import HealthCheck, settings
+
+    _slow = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+    settings.register_profile("short", max_examples=25, **_slow)
+    settings.register_profile("long", max_examples=500, **_slow)
+    settings.load_profile("short")
 
 
 @pytest.fixture

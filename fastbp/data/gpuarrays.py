@@ -70,6 +70,15 @@ class OnDevice:
             stream = sys.modules["torch"].cuda.current_stream(data.device).cuda_stream or None
         return cls(found["data"][0], shape, strides, dtype, data, stream)
 
+    @classmethod
+    def copy_of(cls, x: Any) -> Any:
+        """A plain array (N, n) copied to the GPU, for many to read; x itself where there is no room, or it is
+        no such array."""
+        from ..kernels.cuda.data import keep
+
+        kept = keep(x) if isinstance(x, np.ndarray) else None
+        return x if kept is None else cls.of(kept)
+
     def __len__(self) -> int:
         return self.shape[0]
 

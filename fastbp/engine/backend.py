@@ -80,13 +80,15 @@ def load(dtype: np.dtype[Any], tell: bool = True) -> tuple[Any, int]:
             "(formulas do: python -m fastbp.dev formula gelu 0.5)"
         )
     start = time.perf_counter()
+    from ..kernels import jit
     from ..kernels.cpu import program
 
     if tell and dtype not in _seconds and not (there := program.compiled(dtype)):
         often = "in each process, as no folder for machine code can be written" if there is None else "once"
-        print(
-            f"fastbp: compiling for this machine, {often}: some 10 to 20 s ...", file=sys.stderr, flush=True
-        )
+        what = f"compiling for this machine, {often}"
+        if there is False and jit.busy(program.worker):
+            what = "waiting for another process, which compiles for this machine"
+        print(f"fastbp: {what}: some 10 to 20 s ...", file=sys.stderr, flush=True)
     found = program.load(dtype)
     _seconds.setdefault(dtype, time.perf_counter() - start)
     return found
@@ -268,18 +270,31 @@ class Session:
             allowed = call[codes.K_THREADS] = 1
             self._run(call, self.slots)
         else:
-            start = time.perf_counter()
-            threads, trial = self._few_team.choose(start)
-            with region(threads) as allowed:
-                call[codes.K_THREADS] = allowed
-                call[codes.K_COLUMNS] = allowed if count <= SHARED_ROWS else 1
-                self._run(call, self.slots)
-            end = time.perf_counter()
-            self._few_team.record(threads, trial, (end - start) / expected, end)
+            allowed = self._timed(call, self._few_team, expected, count <= SHARED_ROWS)
         bad = self.results[codes.RESULTS]
         if allowed > 1:
             bad = self.results[codes.RESULTS : codes.RESULTS + int(self.results[codes.RESULT_THREADS])].sum()
         return outputs[:count].copy(), int(bad)
+
+    def again(self, call: Array) -> None:
+        """Run a call that was made before."""
+        if call[codes.K_SAMPLES] == 1:  # a row is one thread's; it says nothing of batches
+            call[codes.K_THREADS] = 1
+            self._run(call, self.slots)
+        else:
+            self._timed(call, self.team)
+
+    def _timed(self, call, team, expected=1.0, columns=False):
+        """Run a call by as many threads as the team chooses; returns how many it had."""
+        start = time.perf_counter()
+        threads, trial = team.choose(start)
+        with region(threads) as allowed:
+            call[codes.K_THREADS] = allowed
+            call[codes.K_COLUMNS] = allowed if columns else 1
+            self._run(call, self.slots)
+        end = time.perf_counter()
+        team.record(threads, trial, (end - start) / expected, end)
+        return allowed
 
     def release(self) -> None:
         """Let go of the data that was bound."""
@@ -313,7 +328,7 @@ class Session:
             start = time.perf_counter()
             single = call[codes.K_SAMPLES] == 1  # a row is one thread's; it says nothing of batches
             threads, trial = (1, False) if single else team.choose(start)
-            count = min(max(1, self.window // 4) if trial else self.window, steps - self.done)
+            count = min(max(1, self.window // 8) if trial else self.window, steps - self.done)
             self._tell(mode, self.done, self.done + count)
             results[codes.RESULT_STEPS] = 0
             try:

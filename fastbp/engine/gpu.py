@@ -15,6 +15,7 @@ from ..data.gpuarrays import OnDevice
 from ..kernels import codes
 from ..network.layout import arena
 from .parallel import WINDOW
+from .turns import others_go_on
 
 if TYPE_CHECKING:
     from ..types import Array, Doubles, Floats
@@ -169,6 +170,7 @@ class GpuSession:
                 count = min(self.window, steps - self.done)
                 self._tell(self.done, self.done + count)
                 run.launch(self.done, count)
+                others_go_on()
                 before = self.done
                 self.done, loss, mass, hits = run.read()
                 seconds = time.perf_counter() - start

@@ -58,7 +58,7 @@ class Pass:
         numbers, code = trainer.loss.numbers(net.sizes[-1]), sessions.update_code(trainer)
         width = samples.y.shape[1]
         key = (
-            str(net.dtype), *map(repr, (net.sizes, net.activations, net.norms, net.dropouts, net.skips,
+            net.dtype, *map(repr, (net.sizes, net.activations, net.norms, net.dropouts, net.skips,
             net.embedded, net.input_dropout)), second, tuple(frozen), samples.code, width, code,
             batch, tuple(numbers), options.ema is not None,
         )  # fmt: skip
@@ -85,7 +85,7 @@ class Job:
     def __init__(self, trainer: AnyTrainer, training: Pass, validation: Pass | None, shuffle: bool) -> None:
         self.trainer, self.training, self.validation = trainer, training, validation
         net, every = trainer.net, Options.of(trainer).accumulate
-        self.hyper = sessions.hyper(trainer)
+        self.hyper = np.empty(codes.HYPER + len(net.layers))
         work = parallel.step_work(net, int(training.table[codes.P_BATCH]))
         self.step_seconds = STEP_SECONDS + work * PRODUCT_SECONDS
         chunk = max(1, int(CHUNK / self.step_seconds))
@@ -102,9 +102,13 @@ class Job:
             validation.fill(self.row[codes.MANY + codes.PASS :], params)
         self.row[codes.M_STATE] = codes.DONE
 
-    def begin(self, epochs: int, constants: Doubles) -> None:
-        """Have ``epochs`` more to do. constants : of their updates, (updates, codes.CONSTANTS)."""
+    def begin(self, epochs: int, constants: Doubles, kept: bool) -> None:
+        """Have ``epochs`` more to do. constants : of their updates, (updates, codes.CONSTANTS); kept :
+        whether the parameters after each are."""
         row, trainer = self.row, self.trainer
+        size = trainer.net.params.size
+        self.snapshots = np.empty((epochs, size), trainer.net.dtype) if kept else None
+        row[codes.M_SNAPSHOTS] = backend.address(self.snapshots)
         self.hyper[:] = sessions.hyper(trainer)
         self.constants, self.record = constants, np.zeros((epochs, codes.RECORDS))
         row[codes.M_CONSTANTS] = backend.address(constants)

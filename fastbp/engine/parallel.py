@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,15 +78,17 @@ class Team:
     """How many threads the next window of steps gets: measured, because no rule survives a busy core.
 
     All threads or one: the bits are the same, so it may change at any time. It tries the other choice
-    for a few short windows after 0.5, 1, 2, ... 8 seconds, and at once when the present one has
+    for a few short windows after 0.02, 0.08, 0.3, 0.6, ... 8 seconds, and at once when the present one has
     become much slower than it was; the fastest of a few windows counts, so a single slow one does not.
     work: multiply-adds of a step; where they are many, only a clear loss makes it leave all cores.
     """
 
-    FIRST, LAST = 0.5, 8.0  # seconds between two trials
+    FIRST, LAST = 0.02, 8.0  # seconds between two trials
+    OFTEN = 0.3  # up to here they are four times as far apart each time, then twice
     WINDOWS = 3  # of a trial, and remembered of each choice
     GAIN, SURE_GAIN = 0.97, 0.8  # another choice must take at most this share of the time
     SURE = 10_000_000  # multiply-adds of a step from which all cores win on any free machine
+    SOON = 0.5  # seconds that a trial's result stands, however slow it has become
     WORSE = 1.3  # slower than at its best by this factor: something else wants a core
 
     def __init__(self, most: int, fixed: bool, work: int = 0) -> None:
@@ -98,7 +99,7 @@ class Team:
         }  # seconds a step
         self.best: dict[int, float] = {}
         self.warm, self.trial = 2, 0
-        self.interval, self.due = (self.LAST, np.inf) if self.sure else (self.FIRST, 0.0)
+        self.interval, self.due = self.FIRST, np.inf
 
     def choose(self, clock: float) -> tuple[int, bool]:
         """(threads, whether this is a trial) for the window that starts now."""
@@ -107,7 +108,9 @@ class Team:
         mine = self.recent[self.threads]
         if not self.trial and len(mine) == self.WINDOWS:
             self.due = min(self.due, clock + self.interval)
-            slow = min(mine) > self.WORSE * self.best[self.threads] and clock > self.due - 0.5 * self.interval
+            since = clock - self.due + self.interval  # the last trial
+            worse = min(mine) > self.WORSE * self.best[self.threads]
+            slow = worse and since > min(0.5 * self.interval, self.SOON)
             if clock >= self.due or slow:
                 self.trial = self.WINDOWS
                 self.recent[self.other].clear()
@@ -134,43 +137,59 @@ class Team:
         if not self.trial:
             gain = self.SURE_GAIN if self.sure and threads == 1 else self.GAIN
             if min(self.recent[threads]) < gain * mine:
-                self.threads, self.interval = threads, self.FIRST
+                self.threads, self.interval = threads, max(self.FIRST, min(self.interval, self.OFTEN))
             else:
-                self.interval = min(2 * self.interval, self.LAST)
+                often = self.interval < self.OFTEN or self.sure
+                self.interval = min((4 if often else 2) * self.interval, self.LAST)
                 self.best[self.threads] = min(self.recent[self.threads])  # the new normal
             self.due = clock + self.interval
 
 
-@contextmanager
-def region(threads: int) -> Iterator[int]:
-    """The right to open a parallel region of ``threads``; yields how many it may have, all or one.
+class region:
+    """The right to open a parallel region of ``threads``: a context, which says how many it may have.
 
-    One where more would abort or kill the process: GNU OpenMP kills a child that was forked after its
+    All, or one where more would abort or kill the process: GNU OpenMP kills a child that was forked after its
     parent's first region; workqueue aborts when two threads open regions at once, so who comes second goes
     on with one thread. The bits are the same.
     """
-    if threads > 1 and _forked_from != "omp":
-        alone = _layer() in (None, "workqueue")
-        if not alone or _one_region.acquire(blocking=False):
-            from numba import get_num_threads, set_num_threads
 
-            before = get_num_threads()
-            set_num_threads(threads)
-            try:
-                yield threads
-            finally:
-                set_num_threads(before)
-                if alone:
-                    _one_region.release()
+    __slots__ = ("alone", "before", "threads")
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+
+    def __enter__(self) -> int:
+        self.before = 0
+        if self.threads <= 1 or _forked_from == "omp":
+            return 1
+        self.alone = _layer() in (None, "workqueue")
+        if self.alone and not _one_region.acquire(blocking=False):
+            return 1
+        self.before = _numba("get_num_threads")()
+        if self.before != self.threads:
+            _numba("set_num_threads")(self.threads)
+        return self.threads
+
+    def __exit__(self, *error: object) -> None:
+        if not self.before:
             return
-    yield 1
+        if self.before != self.threads:
+            _numba("set_num_threads")(self.before)
+        if self.alone:
+            _one_region.release()
+
+
+@functools.cache
+def _numba(name):
+    """A function of numba, which is imported when the first is asked for."""
+    import numba
+
+    return getattr(numba, name)
 
 
 def _layer():
     """The threading layer that numba runs on; None before its first region."""
-    from numba import threading_layer
-
     try:
-        return threading_layer()
+        return _numba("threading_layer")()
     except ValueError:
         return None

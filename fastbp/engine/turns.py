@@ -9,7 +9,19 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 _all: weakref.WeakSet[Turns] = weakref.WeakSet()
+here = threading.local()  # .pause: of a thread that trains in turns with others
 NESTED = ("train_on_batch", "partial_fit")  # what a callback may call of the fit that calls it
+
+
+class Ended(KeyboardInterrupt):
+    """Ends one fit of many; who raises it says why."""
+
+
+def others_go_on() -> None:
+    """Where this thread waits for a device: those that train in turns with it use it, too. Raises Ended."""
+    pause = getattr(here, "pause", None)
+    if pause is not None:
+        pause()
 
 
 class Turns:

@@ -56,6 +56,10 @@ class BetweenEpochs(Callback):
         if held_out is not None and estimator.validation_scores_ is None:
             estimator.validation_scores_ = []
 
+    def ahead(self) -> float:
+        moves = self.schedule == "invscaling" or self.p.preset is not None  # lr, in each epoch
+        return 1 if moves else self.p.n_iter_no_change + 1 - self.stalled
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         estimator, p, loss = self.estimator, self.p, logs["loss"]
         loss = loss * self.scale + self.shift

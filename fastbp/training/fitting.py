@@ -19,6 +19,7 @@ from ..engine.history import History
 from ..engine.options import Options
 from ..engine.rates import Rates
 from ..engine.samples import Samples, samples
+from ..engine.turns import Ended
 from ..errors import ABOVE_0, BETWEEN_0_AND_1, flag, number, whole
 from ..optimizers import LBFGS
 from . import lbfgs
@@ -37,8 +38,11 @@ def interrupted(history: History, steps: int, write: Callable[[str], object]) ->
     """A Ctrl-C ends a fit, says so, and the program goes on; called while KeyboardInterrupt is handled.
 
     A KeyboardInterrupt("SIGTERM") is said by that name. One that comes soon after another is raised: who
-    stands in a loop of fits wants to leave the loop.
+    stands in a loop of fits wants to leave the loop. Ended is said by who raises it.
     """
+    if isinstance(sys.exc_info()[1], Ended):
+        history.stopped = "Ctrl-C"
+        return
     history.stopped, before = "Ctrl-C", _last_interrupt[0]
     _last_interrupt[0] = time.monotonic()
     if _last_interrupt[0] - before < TWICE:

@@ -2,14 +2,17 @@
 
 scikit-learn's searches, folds and ensembles are loops over ``estimator.fit``. Here every pass through such a
 loop is a task with a thread of its own. Only one of them runs at a time, in the order given, until it comes
-to a fit; when all have come, their networks are trained in one compiled call, and they go on.
+to a fit; when all have come, their networks are trained in one compiled call, and they go on. Networks on
+a GPU train in turns by the same tasks: while the device works at what one has launched, the next launches.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
+
+from ..engine import turns
 
 if TYPE_CHECKING:
     from ..engine.history import History
@@ -21,8 +24,8 @@ _here = threading.local()  # .task: what this thread runs
 class Task:
     """One program among those that run together; ``result`` is what it returned, ``error`` what it raised."""
 
-    def __init__(self, program: Callable[[], Any]) -> None:
-        self.program = program
+    def __init__(self, program: Callable[[], Any], gathers: bool = True) -> None:
+        self.program, self.gathers = program, gathers
         self.result: Any = None
         self.error: BaseException | None = None
         self.fits: list[Fit] = []  # that it waits for
@@ -39,14 +42,24 @@ class Task:
             self._mine.release()
         self._others.acquire()
 
+    def pause(self) -> None:
+        """Let others run until ``go_on`` is called. Raises Ended where that is to end it."""
+        self._others.release()
+        self._mine.acquire()
+        if self.stopped:
+            raise turns.Ended
+
+    def end(self) -> None:
+        """End it where it pauses, if it does."""
+        if self._thread is not None and not self.done:
+            self.stopped = True
+            self.go_on()
+
     def wait_for_all(self, fits: list[Fit]) -> None:
         """Have fits trained with those of others; what one raises is its ``history.error``."""
         self.fits = fits
-        self._others.release()
-        self._mine.acquire()
+        self.pause()
         self.fits = []
-        if self.stopped:
-            raise KeyboardInterrupt
 
     def wait_for(self, fit: Fit) -> History:
         """Have a fit trained with those of others; raises what it raises."""
@@ -56,7 +69,10 @@ class Task:
         return fit.history
 
     def _run(self):
-        _here.task = self
+        if self.gathers:
+            _here.task = self
+        else:
+            turns.here.pause = self.pause
         try:
             self.result = self.program()
         except BaseException as error:
@@ -97,9 +113,26 @@ class Gathering:
         """End all tasks where they are."""
         for task in self.tasks:
             if task.fits:
-                task.stopped = True
-                task.go_on()
+                task.end()
         self.tasks.clear()
+
+
+def interleave(programs: Iterable[Callable[[], Any]]) -> None:
+    """Run programs one at a time, each until it ends or lets others go on (turns.py), again and again.
+
+    What one raises is raised, and Ctrl-C, when all the others have been ended where they were.
+    """
+    tasks = [Task(program, gathers=False) for program in programs]
+    try:
+        while left := [task for task in tasks if not task.done]:
+            for task in left:
+                task.go_on()
+                if task.error is not None:
+                    raise task.error
+    except BaseException:
+        for task in tasks:
+            task.end()
+        raise
 
 
 def present() -> Task | None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import metrics as measures
-from ..callbacks import EarlyStopping
+from ..callbacks import EarlyStopping, epochs_ahead
 from ..data import checks
 from ..data.frames import names_of
+from ..data.gpuarrays import OnDevice
 from ..engine import averages, backend, parallel, sessions
 from ..engine.many import Job, Many, Pass
 from ..engine.samples import Samples, in_own_units, samples
@@ -21,6 +22,7 @@ from ..errors import ABOVE_0, flag, number, whole
 from ..kernels import codes
 from ..schedules.base import Schedule
 from .fitting import Fit, Progress, callbacks_of, check_verbose, check_weights, parts_of
+from .gathering import interleave
 from .trainer import INFERENCE_BATCH, Trainer
 
 if TYPE_CHECKING:
@@ -32,9 +34,7 @@ ROUND = 0.1  # seconds between two looks at Ctrl-C and the bar
 AHEAD = 1 << 12  # updates whose constants are made at once, of one network; at most EPOCHS
 EPOCHS = 64
 ALL_AHEAD = 1 << 20  # and of all networks together
-CACHE = (
-    1 << 21
-)  # floats of parameters and slots beyond which one core waits for memory: all take turns at one
+SNAPSHOTS = 1 << 18  # numbers of one network's weights that are kept of epochs that callbacks look at
 
 
 def fit_many(
@@ -68,9 +68,10 @@ def fit_many(
 
     Returns a list of History, in the order given. A network whose loss is no longer finite is left where it
     was and does not stop the others: its ``history.error`` is the FloatingPointError that fit would raise.
-    Ctrl-C keeps what there is. Networks that need more than one core's caches, a GPU, LBFGS, a
-    gradient_hook, an offset or weights of targets are trained one after another by all threads. Raises
-    ValueError or TypeError, before anything changes, as fit does.
+    Ctrl-C keeps what there is. Networks with LBFGS, a gradient_hook, an offset or weights of targets are
+    trained one after another by all threads; all are, where one alone can keep twice as many threads busy
+    as there are networks. Networks on a GPU launch in turns, each on a stream of its own. Raises ValueError
+    or TypeError, before anything changes, as fit does.
 
     >>> trainers = [fb.Trainer(fb.MLP([4, width, 4], seed=0), seed=0) for width in (4, 8, 16)]
     >>> histories = fb.fit_many(trainers, X, y, epochs=3)
@@ -100,6 +101,10 @@ def fit_many(
     for trainer in trainers:
         if not trainer.epochs:
             trainer.columns = names
+    for network in networks:  # few and wide
+        trainer = network.trainer
+        most = parallel.most_threads(trainer.net, network.fit.batch, trainer.threads)
+        network.alone = network.alone or most >= 2 * count
     _Run(networks, seconds, verbose).run()
     return [network.fit.history for network in networks]
 
@@ -199,7 +204,7 @@ class _Data:
         """The Samples of a trainer."""
         net, loss = trainer.net, trainer.loss
         key = (
-            id(trainer.preparation), repr(trainer.columns), str(net.dtype), net.sizes[0], net.sizes[-1],
+            id(trainer.preparation), repr(trainer.columns), net.dtype, net.sizes[0], net.sizes[-1],
             repr(net.embedded), type(loss), repr(loss.config()),
         )  # fmt: skip
         if key not in self._known:
@@ -217,10 +222,12 @@ class _Network:
         self.fit, self.metrics, self.trainer = fit, metrics, fit.trainer
         trainer, schedule = fit.trainer, fit.rates.schedule if hasattr(fit, "rates") else None
         self.alone = not fit.joins
-        # whether Python must look after each epoch
-        self.held = bool(fit.callbacks or fit.metrics or fit.seconds is not None) or (
+        # whether Python must look after each epoch; whether it does so at all
+        self.held = fit.seconds is not None or (
             schedule is not None and type(schedule).after_epoch is not Schedule.after_epoch
         )
+        self.watched = self.held or bool(fit.callbacks or fit.metrics)
+        self.room = max(1, SNAPSHOTS // trainer.net.params.size)  # epochs whose weights may be kept
         # whether the compiled call evaluates the validation rows, too
         running = trainer.ema is not None and "batch" in trainer.net.norms
         self.judged = fit.validation is not None and not fit.metrics and not running
@@ -270,9 +277,13 @@ class _Network:
         if not self.held:
             most: Any = fit.epochs  # a number: who is not held has no time limit
             epochs = max(1, min(EPOCHS, ahead // fit.updates, most - fit.epoch))
-        trainer.epochs += 1
+        if self.watched and epochs > 1:  # the average of the weights is not kept
+            sure = 1 if trainer.ema is not None else epochs_ahead(fit.callbacks)
+            epochs = int(max(1, min(epochs, self.room, sure)))
         fit.tell("on_epoch_begin", fit.epoch, {})
-        self.job.begin(epochs, fit.rates.constants(epochs, fit.steps, shared))
+        trainer.epochs += 1
+        constants = fit.rates.constants(epochs, fit.steps, shared)
+        self.job.begin(epochs, constants, self.watched and epochs > 1)
         self.running = True
 
     def collect(self, rate: float, told: bool = True) -> None:
@@ -283,25 +294,40 @@ class _Network:
         self.running = False
         fit, trainer, row = self.fit, self.trainer, self.job.row
         state, done, step = (int(row[at]) for at in (codes.M_STATE, codes.M_EPOCH, codes.M_STEP))
-        record = self.job.record
-        trainer.epochs += done - 1 + (step > 0 or state == codes.STOPPED)
-        if not self.held or not told:
+        record, begun = self.job.record, step > 0 or state == codes.STOPPED
+        if not self.watched or not told:
+            trainer.epochs += done - 1 + begun
             trainer.steps += done * fit.updates
             fit.history.extend(self._columns(record[:done], rate))
             fit.epoch += done
         else:
-            for e in range(done):
-                trainer.steps += fit.updates
-                logs = {name: values[0] for name, values in self._columns(record[e : e + 1], rate).items()}
-                if fit.metrics or fit.validation is not None and not self.judged:
-                    logs = fit.measured(logs, time.perf_counter() - logs.pop("seconds"))
-                try:
-                    fit.finish(logs)
-                except FloatingPointError as error:  # weights that a checkpoint is not to be made of
-                    fit.history.error, self.done = error, True
+            self._tell(record, done, rate)
+            trainer.epochs += begun - (done == 0)
         trainer.steps += fit.options.updates(step, fit.steps)
         if state == codes.STOPPED:
             self._diverged(record[done], step)
+
+    def _tell(self, record, done, rate):
+        """Callbacks, metrics and schedule hear of epochs that are done, each with its weights."""
+        fit, trainer, kept = self.fit, self.trainer, self.job.snapshots
+        last = None if kept is None else trainer.net.params.copy()
+        columns = self._columns(record[:done], rate)
+        for e in range(done):
+            if e:
+                fit.tell("on_epoch_begin", fit.epoch, {})
+                trainer.epochs += 1
+            if kept is not None:
+                trainer.net.params[:] = kept[e]
+            trainer.steps += fit.updates
+            logs = {name: values[e] for name, values in columns.items()}
+            if fit.metrics or fit.validation is not None and not self.judged:
+                logs = fit.measured(logs, time.perf_counter() - logs.pop("seconds"))
+            try:
+                fit.finish(logs)
+            except FloatingPointError as error:  # weights that a checkpoint is not to be made of
+                fit.history.error, self.done = error, True
+        if last is not None:
+            trainer.net.params[:] = last
 
     def _columns(self, record, rate):
         """{name: a number an epoch} as fit has them in History."""
@@ -337,7 +363,7 @@ class _Network:
             )  # fmt: skip
         except FloatingPointError as error:
             trainer.history.error = error
-        fit.history = trainer.history
+        fit.history, self.done = trainer.history, True
 
     def close(self, rate: float, failed: bool) -> None:
         """End where it is, in the middle of an epoch if need be. failed : by an error of any network."""
@@ -408,21 +434,30 @@ class _Run:
 
     def _run(self):
         known: dict[Any, Any] = {}
-        kinds = sorted({str(n.trainer.net.dtype) for n in self.together})
+        kinds = sorted({n.trainer.net.dtype for n in self.together}, key=str)
         for kind in kinds:  # seconds count from the first step, once the program is there
-            backend.load_many(np.dtype(kind))
+            backend.load_many(kind)
         for network in self.together:
             network.open(known)
         failed = True
         try:
             for kind in kinds:
-                self._train([n for n in self.together if str(n.trainer.net.dtype) == kind])
-            for network in self.networks:
-                if network.alone:
+                self._train([n for n in self.together if n.trainer.net.dtype == kind])
+            alone = [network for network in self.networks if network.alone]
+            on_gpu = [network for network in alone if network.trainer.device == "cuda"]
+            for network in alone:
+                if network not in on_gpu:
                     network.train()
+                    if network.fit.history.stopped == "Ctrl-C":  # that fit has heard it
+                        raise KeyboardInterrupt
+            if on_gpu:
+                self._train_on_gpu(on_gpu)
             failed = False
         except KeyboardInterrupt:
             failed = False
+            for network in self.networks:
+                if network.alone and not network.done:
+                    network.fit.history.stopped = "Ctrl-C"
             self.progress.write("fit_many: stopped by Ctrl-C; the models keep what they have learned")
         finally:
             for network in self.together:
@@ -438,10 +473,15 @@ class _Run:
         while not all(network.done for network in group):
             shared.clear()
             left = np.array([0.0 if n.done else n.left() for n in group])
-            with ExitStack() as states:
+            held: list[Any] = []
+            try:
                 for network in group:
-                    states.enter_context(network.trainer.turns.state)
+                    network.trainer.turns.state.acquire()
+                    held.append(network.trainer.turns.state)
                 many.turn(ROUND, left)
+            finally:
+                for lock in held:
+                    lock.release()
             self.rate = many.rate
             for place in np.flatnonzero(many.table[:, codes.M_STATE] >= codes.DONE):
                 network = group[place]
@@ -451,8 +491,21 @@ class _Run:
                         network.next(ahead, shared)
             self._show()
 
+    def _train_on_gpu(self, networks):
+        """Networks that share a GPU: each has a stream of its own, and launches while others are at work."""
+        known: dict[int, Any] = {}
+        for network in networks:
+            given = network.fit.samples
+            if given.places is None:
+                if id(given.X) not in known:
+                    known[id(given.X)] = OnDevice.copy_of(given.X)
+                network.fit.samples = given._replace(X=known[id(given.X)])
+        interleave(network.train for network in networks)
+
     def _show(self):
-        """The bar: samples of all networks, or seconds."""
+        """The bar, where there is one: samples of all networks, or seconds."""
+        if self.progress.bar is None:
+            return
         done = sum(n.samples_done() for n in self.together)
         losses = [n.fit.history.history["loss"][-1] for n in self.together if n.fit.history.epochs]
         self.progress.update(0, done, float(np.median(losses)) if losses else 0.0, None)

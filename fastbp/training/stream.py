@@ -57,6 +57,11 @@ def _epochs(trainer, batches, epochs, validation_data, verbose, others, ahead, h
     for name, value in others.items():
         if value is not None:
             raise ValueError(f"{name}: got {value!r} with a stream of batches, takes None there")
+    if trainer.accumulate != 1:  # each item would begin to count anew
+        raise ValueError(
+            f"accumulate: got {trainer.accumulate} with a stream of batches, takes 1 there: items and "
+            "batch_size as many times larger do the same"
+        )
     epochs = 1 if epochs is None else whole("epochs", epochs, 0)
     if isinstance(batches, Iterator) and epochs > 1:
         raise ValueError(

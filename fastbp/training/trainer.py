@@ -28,7 +28,7 @@ from ..optimizers import optimizer as make_optimizer
 from ..printing import call, html_table
 from ..schedules import schedule as make_schedule
 from ..writing import written
-from . import backwards, checkpoint, fitting, gathering, stream
+from . import backwards, checkpoint, fitting, gathering, single, stream
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +102,7 @@ class Trainer:
         is larger (Srebro and Shraibman 2005; Keras's MaxNorm on kernels).
     accumulate : int
         Update after so many batches, by the mean of their gradients; at the end of an epoch after
-        those that are left.
+        those that are left. train_on_batch's one batch is always followed by its update; a stream takes 1.
     ema : float or None
         Keep a moving average of the weights, ema * average + (1 - ema) * weights after each update, and
         evaluate and predict by it. ``averaged_net`` returns it as a network.
@@ -173,6 +173,7 @@ class Trainer:
         self.stop_training = False  # callbacks set it: the fit ends after this epoch
         self.turns = Turns()  # who may use it now: one thread at a time
         self._sessions: dict[str, Any] = {}
+        self._step: single.Step | None = None  # the last train_on_batch, to be made again
 
     @property
     def num_threads(self) -> int:
@@ -302,6 +303,11 @@ class Trainer:
         with turns.to_train(method), turns.state:
             outer = turns.begin(method)
             try:
+                plain = method == "train_on_batch" and sample_weight is None and offset is None
+                if plain and self._step is not None and self._step.takes(self, X, y):
+                    loss = self._step.make(self, X, y)
+                    if loss is not None:
+                        return loss
                 before, self.columns = self.columns, self._names(X)
                 try:
                     given = samples(self, X, y, sample_weight, offset)
@@ -313,7 +319,11 @@ class Trainer:
                 except BaseException:
                     self.columns = before
                     raise
-                return self._run(self._session(method, batch, given.behind), given, batch)
+                session = self._session(method, batch, given.behind)
+                loss = self._run(session, given, batch)
+                if method == "train_on_batch":  # whose session has forgotten the step before
+                    self._step = single.Step.after(self, session, given, X, y)
+                return loss
             finally:
                 turns.owner, turns.method, turns.place = outer
 
@@ -707,7 +717,7 @@ class Trainer:
 
     def __getstate__(self):
         """For copy and pickle: sessions are opened anew."""
-        return {**self.__dict__, "_sessions": {}, "turns": None}
+        return {**self.__dict__, "_sessions": {}, "_step": None, "turns": None}
 
     def __setstate__(self, state):
         self.__dict__.update(state)

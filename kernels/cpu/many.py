@@ -111,6 +111,17 @@ def validate(number, job, this, desk, epoch):
 
 
 @jit
+def keep(job, this, desk, epoch):
+    """The parameters after an epoch, where Python wants them all."""
+    if job.snapshots != 0:
+        size = header_of(address(desk.sync, this.plan)).size
+        params = address(desk.work, this.params)
+        kept = shift(address(desk.work, job.snapshots), epoch * size)
+        for i in range(size):
+            put(kept, i, get(params, i))
+
+
+@jit
 def visit(number, row, desk, until):
     """Train one network until the clock says so or its epochs are done; returns its new state."""
     job = job_of(row)
@@ -136,6 +147,7 @@ def visit(number, row, desk, until):
         spent = shift(address(desk.results, job.record), place)
         put(spent, np.int64(0), get(spent, np.int64(0)) + np.float64(ticks() - began))
         if not stopped and step == training.steps:
+            keep(job, training, desk, epoch)
             epoch, step = epoch + 1, np.int64(0)
         put(row, codes.M_EPOCH, epoch)
         put(row, codes.M_STEP, step)

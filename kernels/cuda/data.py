@@ -1,5 +1,7 @@
 """Rows of the data into the batch's floats."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from .. import codes
@@ -89,6 +91,14 @@ def allocate(size, dtype, what):
             f"{free / 1e6:,.0f} MB are free: takes a smaller batch_size or network, or data of a smaller "
             "dtype (uint8 stays uint8)"
         ) from error
+
+
+def keep(x):
+    """A copy of an array (N, n) on the device, to be read by many; None where there is no room."""
+    x = np.ascontiguousarray(x)
+    if SIMULATED:  # whose device is this process's memory
+        return SimpleNamespace(array=x, __cuda_array_interface__=x.__array_interface__)
+    return cuda.to_device(x) if x.nbytes <= room() else None
 
 
 class View:

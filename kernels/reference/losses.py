@@ -226,6 +226,8 @@ def by_target(name, z, t, weight, constants):
     share = (weight / weight.sum()).astype(z.dtype)
     for k in range(t.shape[1]):
         known, own = weight[:, k] > 0, dict(constants)
+        if not known.any():
+            continue
         columns = np.arange(k * each, (k + 1) * each)
         if name == "gaussian_nll":
             columns = np.array([k, t.shape[1] + k])

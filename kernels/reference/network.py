@@ -123,11 +123,11 @@ def layers_forward(params, x, activations, norms, skips, masks, statistics=None)
 
 
 def layers_gradients(
-    params, x, t, activations, loss, norms, skips, masks, *, sample_weight=None, statistics=None
+    params, x, t, activations, loss, norms, skips, masks, *, sample_weight=None, statistics=None, **constants
 ):
     """The mean loss of a batch, its gradients, shaped as params, and its gradient with respect to x."""
     layers = layers_forward(params, x, activations, norms, skips, masks, statistics)
-    value, total = loss_and_delta(loss, layers[-1]["a"], t, sample_weight)
+    value, total = loss_and_delta(loss, layers[-1]["a"], t, sample_weight, **constants)
     grads = []
     for k in reversed(range(len(params))):
         at, hidden = layers[k], k < len(params) - 1

@@ -429,3 +429,52 @@ def test_sparse_rows_and_shards_give_the_bits_of_an_array(rng, kind, monkeypatch
         found.append([*net.params, loss, *trainer.evaluate(given, y).values(), *np.hstack(results).ravel()])
     for other in found[1:]:
         assert np.array_equal(other, found[0])
+
+
+def test_many_networks_launch_in_turns(rng, monkeypatch):
+    """While the device works at one network's window the next is launched; X goes there once."""
+    from fastbp.data.gpuarrays import OnDevice
+
+    X, y = rng.standard_normal((12, 3)).astype("f4"), rng.integers(0, 2, 12)
+    launched, launch, kept = [], program.Run.launch, OnDevice.copy_of
+    monkeypatch.setattr(
+        program.Run, "launch", lambda run, *rest: (launched.append(id(run)), launch(run, *rest))[1]
+    )
+    moved = []
+    monkeypatch.setattr(OnDevice, "copy_of", lambda x: (moved.append(x), kept(x))[1])
+    trainers = [
+        fb.Trainer(fb.MLP([3, 4, 2], seed=k), batch_size=4, device="cuda", seed=k, threads=1)
+        for k in range(3)
+    ]
+    fb.fit_many(trainers, X, y, epochs=2)
+    assert len(moved) == 1
+    runs = list(dict.fromkeys(launched))
+    assert len(runs) == 3 and launched[:6] == runs * 2  # windows of a step, then of two
+
+
+def test_ctrl_c_ends_all_networks_where_they_are(rng, monkeypatch, capsys):
+    """Counters and weights belong together: going on gives the bits of never having stopped."""
+    import _thread
+
+    X, y = rng.standard_normal((12, 3)).astype("f4"), rng.integers(0, 2, 12)
+    make = lambda: [  # noqa: E731
+        fb.Trainer(fb.MLP([3, 4, 2], seed=k), batch_size=12, device="cuda", seed=k) for k in range(3)
+    ]
+    launch, launched = program.Run.launch, []
+
+    def interrupted(run, *rest):
+        launched.append(run)
+        if len(launched) == 8:
+            _thread.interrupt_main()
+        return launch(run, *rest)
+
+    monkeypatch.setattr(program.Run, "launch", interrupted)
+    many = make()
+    histories = fb.fit_many(many, X, y, epochs=5)
+    monkeypatch.undo()
+    assert [h.stopped for h in histories] == ["Ctrl-C"] * 3
+    assert capsys.readouterr().err.count("stopped by Ctrl-C") == 1
+    assert 0 < sum(t.steps for t in many) < 15
+    for trainer, other in zip(many, make(), strict=True):
+        other.fit(X, y, trainer.steps, verbose=0)
+        assert np.array_equal(trainer.net.params, other.net.params) and trainer.steps == trainer.epochs

@@ -39,12 +39,16 @@ class Clock:
 
 def test_team_settles_on_what_is_faster():
     clock = Clock(Team(2, fixed=False))
-    clock.run(50, {1: 1.0, 2: 2.0})
+    clock.run(20, {1: 1.0, 2: 2.0})  # 0.2 seconds
+    assert clock.team.threads == 1
+    clock.run(30, {1: 1.0, 2: 2.0})
     assert clock.team.threads == 1 and clock.used[-20:] == [1] * 20
     clock = Clock(Team(2, fixed=False))
     clock.run(3000, {1: 2.0, 2: 1.0})
     assert clock.team.threads == 2
-    assert clock.used.count(1) <= 3 * 8  # trials grow rare: 0.5, 1, 2, 4, 8, 8, ... seconds apart
+    assert (
+        clock.used.count(1) <= 3 * 10
+    )  # trials grow rare: 0.02, 0.08, 0.3, 0.6, ... 8, 8, ... seconds apart
 
 
 def test_team_leaves_a_core_that_got_busy_and_comes_back():
@@ -58,11 +62,12 @@ def test_team_leaves_a_core_that_got_busy_and_comes_back():
 
 def test_much_work_leaves_all_cores_only_for_a_clear_gain():
     clock = Clock(Team(2, fixed=False, work=10**9))
-    clock.run(700, {1: 0.9, 2: 1.0})  # 7 seconds
-    assert set(clock.used) == {2}
-    clock.run(3000, {1: 0.9, 2: 1.0})
-    assert clock.team.threads == 2 and 1 in clock.used
+    clock.run(3700, {1: 0.9, 2: 1.0})
+    assert clock.team.threads == 2 and 0 < clock.used.count(1) <= 3 * 9
     clock.run(1000, {1: 0.9, 2: 3.0})
+    assert clock.team.threads == 1
+    clock = Clock(Team(2, fixed=False, work=10**9))
+    clock.run(20, {1: 1.0, 2: 3.0})  # another program wants a core from the start
     assert clock.team.threads == 1
 
 

@@ -36,11 +36,15 @@ def shaken(net, rng):
 
 
 class Oracle:
-    """A network's parameters as the reference takes them, in float64."""
+    """A network's parameters as the reference takes them, in float64.
 
-    def __init__(self, net):
+    dtype : float32 shows what rounding does to the reference itself.
+    """
+
+    def __init__(self, net, dtype=np.float64):
+        self.dtype = dtype
         self.activations, self.norms, self.skips = net.activations, net.norms, net.skips
-        views = {k: v.astype(float) for k, v in net.named_views(net.params).items()}
+        views = {k: v.astype(dtype) for k, v in net.named_views(net.params).items()}
         names = ("weights", "biases", "gains", "shifts", "slopes")
         count = len(net.layers)
         self.params = [tuple(views[f"{n}.{k}"] for n in names if f"{n}.{k}" in views) for k in range(count)]
@@ -58,24 +62,30 @@ class Oracle:
             return 1, [1] * len(self.widths)
         width = len(self.params[0][0])
         hidden = enumerate(zip(self.rates, self.widths, strict=True), 1)
-        return ref.dropout_mask(self.input_rate, seed, step, 0, rows, width), [
-            ref.dropout_mask(rate, seed, step, place, rows, columns) for place, (rate, columns) in hidden
+        return ref.dropout_mask(self.input_rate, seed, step, 0, rows, width).astype(self.dtype), [
+            ref.dropout_mask(rate, seed, step, place, rows, columns).astype(self.dtype)
+            for place, (rate, columns) in hidden
         ]
 
-    def gradients(self, X, y, loss, seed=0, step=0, weight=None, frozen=()):
+    def gradients(self, X, y, loss, seed=0, step=0, weight=None, frozen=(), **constants):
         """(loss, all gradients as one array): layer by layer, then the tables; 0 for frozen layers."""
-        X = X.astype(float)
+        value, grads = self.gradient_arrays(X, y, loss, seed, step, weight, frozen, **constants)
+        return value, flat(grads)
+
+    def gradient_arrays(self, X, y, loss, seed=0, step=0, weight=None, frozen=(), **constants):
+        """The same, the gradients as a list in the order of ``arrays``. constants: the loss's."""
+        X = X.astype(self.dtype)
         first, masks = self.masks(len(X), seed, step)
         x = (ref.embed(X, self.tables) if self.tables else X) * first
         value, grads, dx = ref.layers_gradients(
             self.params, x, y, self.activations, loss, self.norms, self.skips, masks, sample_weight=weight,
-            statistics=[s if k in frozen else None for k, s in enumerate(self.statistics)],
+            statistics=self._fixed(frozen), **constants,
         )  # fmt: skip
         for k in frozen:
             grads[k] = tuple(np.zeros_like(g) for g in grads[k])
         dx = 0 * dx if 0 in frozen else dx
         tables = ref.embed_gradients(X, self.tables, dx * first) if self.tables else {}
-        return value, flat([*itertools.chain(*grads), *(tables[c] for c in sorted(tables))])
+        return value, [*itertools.chain(*grads), *(tables[c] for c in sorted(tables))]
 
     def move(self, direction, step):
         """All parameters += step * direction, an array for each."""
@@ -85,22 +95,30 @@ class Oracle:
     def arrays(self):
         return [*itertools.chain(*self.params), *(self.tables[c] for c in sorted(self.tables))]
 
-    def layers(self, X, seed, step):
+    def _fixed(self, frozen):
+        """The running statistics, of frozen layers alone."""
+        return [s if k in frozen else None for k, s in enumerate(self.statistics)]
+
+    def layers(self, X, seed, step, frozen=()):
         """Forward in a training step: what ref.layers_forward gives."""
-        X = X.astype(float)
+        X = X.astype(self.dtype)
         first, masks = self.masks(len(X), seed, step)
         x = (ref.embed(X, self.tables) if self.tables else X) * first
-        return ref.layers_forward(self.params, x, self.activations, self.norms, self.skips, masks)
+        fixed = self._fixed(frozen)
+        return ref.layers_forward(self.params, x, self.activations, self.norms, self.skips, masks, fixed)
 
     def outputs(self, X, seed=0, step=0):
         """Outputs as evaluate and predict make them: running statistics; what a step drops, of 0 nothing."""
-        X = X.astype(float)
+        return self.inferred(X, seed, step)[-1]["a"]
+
+    def inferred(self, X, seed=0, step=0):
+        """Every layer of that: what ref.layers_forward gives."""
+        X = X.astype(self.dtype)
         first, masks = self.masks(len(X), seed, step)
         x = (ref.embed(X, self.tables) if self.tables else X) * first
-        found = ref.layers_forward(
+        return ref.layers_forward(
             self.params, x, self.activations, self.norms, self.skips, masks, self.statistics
         )
-        return found[-1]["a"]
 
 
 def flat(arrays):

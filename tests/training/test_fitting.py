@@ -47,6 +47,15 @@ def test_validation_split_holds_out_the_last_share(data, rng, share, start):
 # --- the last batch
 
 
+def test_a_stream_does_not_accumulate(data):
+    """Its items are trained on one by one: an update of two of them is none."""
+    t = fb.Trainer(fb.MLP([6, 3], seed=0), batch_size=16, accumulate=2)
+    before = t.net.params.copy()
+    with pytest.raises(ValueError, match="accumulate: got 2 with a stream of batches, takes 1 there"):
+        t.fit(lambda: iter([data, data]))
+    assert np.array_equal(t.net.params, before) and t.steps == 0
+
+
 @pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"clip_norm": 0.1}, {"norm": "batch"}], ids=str)
 def test_a_dropped_last_batch_is_not_trained_on(data, rng, options):
     """Epochs of the whole batches alone: of the same order, the rows behind them are as if not there."""

@@ -226,3 +226,99 @@ def test_one_trainer_twice(data):
         fb.fit_many([], *data)
     with pytest.raises(TypeError, match="trainers: got MLP at place 1"):
         fb.fit_many([trainer, trainer.net], *data)
+
+
+class Watched(fb.EarlyStopping):
+    """Says how many epochs may run ahead, and keeps what it sees."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.seen = []
+
+    def ahead(self):
+        return super().ahead()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.seen.append(("begin", epoch, self.trainer.epochs))
+
+    def on_epoch_end(self, epoch, logs=None):
+        loss = self.trainer.evaluate(*self.rows)["loss"]
+        self.seen.append((epoch, self.trainer.epochs, self.trainer.steps, logs["val_loss"], loss))
+        super().on_epoch_end(epoch, logs)
+
+
+class AskedEachTime(Watched):
+    """What a class says of itself is not said of those made of it."""
+
+
+@pytest.mark.parametrize("kind", [Watched, AskedEachTime])
+def test_epochs_that_run_ahead_of_early_stopping(data, kind, monkeypatch):
+    """Callbacks hear of each epoch with its own weights, and Python looks only as often as it must."""
+    from fastbp.engine.many import Job
+
+    begun, begin = [], Job.begin
+    monkeypatch.setattr(
+        Job, "begin", lambda job, epochs, *rest: (begun.append(epochs), begin(job, epochs, *rest))
+    )
+    X, y = data
+    held = X[:80], y[:80]
+    make = lambda: [  # noqa: E731
+        fb.Trainer(fb.MLP([5, width, 3], norm="batch", seed=width), optimizer=fb.Adam(0.05), seed=1)
+        for width in (4, 9, 30)
+    ]
+    found = []
+    for many in (True, False):
+        trainers, told = make(), []
+        for _ in trainers:
+            told.append(kind(patience=6, min_delta=0.001, restore_best_weights=True))
+            told[-1].rows = held
+        options = {"epochs": 40, "validation_data": held, "metrics": ["f1"], "verbose": 0}
+        if many:
+            histories = fb.fit_many(trainers, X, y, callbacks=[[c] for c in told], **options)
+        else:
+            histories = [t.fit(X, y, callbacks=[c], **options) for t, c in zip(trainers, told, strict=True)]
+        records = [
+            {k: v for k, v in h.history.items() if k != "seconds"} | {"kept": h.kept, "why": h.stopped}
+            for h in histories
+        ]
+        found.append(([state(t) for t in trainers], [c.seen for c in told], records))
+    assert found[0] == found[1]
+    assert any(record["why"] == "callback" for record in found[0][2])
+    epochs = sum(len(record["loss"]) for record in found[0][2])
+    assert sum(begun) == epochs and (set(begun) == {1} if kind is AskedEachTime else max(begun) == 6)
+
+
+def test_few_wide_networks_have_all_threads(data, monkeypatch):
+    from fastbp.engine import parallel
+    from fastbp.training import many
+
+    alone = []
+    train = many._Network.train
+    monkeypatch.setattr(many._Network, "train", lambda network: (alone.append(1), train(network)))
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 4)
+    for count, expected in ((1, 1), (2, 2), (3, 0)):
+        alone.clear()
+        trainers = [fb.Trainer(fb.MLP([5, 300, 300, 3], seed=k), batch_size=64, seed=k) for k in range(count)]
+        others = [fb.Trainer(fb.MLP([5, 300, 300, 3], seed=k), batch_size=64, seed=k) for k in range(count)]
+        fb.fit_many(trainers, *data, epochs=1)
+        for trainer, other in zip(trainers, others, strict=True):
+            other.fit(*data, verbose=0)
+            assert state(trainer) == state(other)
+        assert len(alone) == expected
+
+
+def test_ctrl_c_in_one_that_is_trained_alone_ends_the_rest(data, capsys):
+    class Pressed(fb.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    trainers = [
+        fb.Trainer(fb.MLP([5, 4, 3], seed=k), optimizer=fb.SGD(0.1), seed=k, threads=1) for k in range(3)
+    ]
+    for trainer in trainers:
+        trainer.gradient_hook = lambda pairs: None
+    histories = fb.fit_many(trainers, *data, epochs=5, callbacks=lambda i: [Pressed()])
+    assert [h.stopped for h in histories] == ["Ctrl-C"] * 3
+    assert [t.epochs for t in trainers] == [2, 0, 0]
+    assert "fit_many: stopped by Ctrl-C" in capsys.readouterr().err

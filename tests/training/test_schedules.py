@@ -116,7 +116,7 @@ def test_the_program_follows(rng, dtype, name):
 
 
 @pytest.mark.parametrize(
-    "optimizer", [fb.SGD(0.1, momentum=0.9), fb.Adam(0.01, eps=1e-3), fb.RMSprop(momentum=0.9)]
+    "optimizer", [fb.SGD(0.1, momentum=0.9), fb.Adam(0.01, eps=1e-3), fb.RMSprop(momentum=0.9, eps=1e-3)]
 )
 def test_one_cycle_moves_the_momentum_too(rng, optimizer):
     net, (X, y) = network("float64"), problem(rng)
@@ -139,9 +139,9 @@ def test_one_cycle_moves_the_momentum_too(rng, optimizer):
 
 
 CYCLED = {
-    "nadam": fb.NAdam(weight_decay=0.1),
-    "nadam_decoupled": fb.NAdam(betas=(0.0, 0.9), momentum_decay=0.2, decoupled_weight_decay=True),
-    "adam": fb.Adam(betas=(0.0, 0.999)),
+    "nadam": fb.NAdam(eps=1e-3, weight_decay=0.1),
+    "nadam_decoupled": fb.NAdam(betas=(0.0, 0.9), eps=1e-3, momentum_decay=0.2, decoupled_weight_decay=True),
+    "adam": fb.Adam(betas=(0.0, 0.999), eps=1e-3),
     "sgd": fb.SGD(),
     "rmsprop": fb.RMSprop(eps=1e-3),
 }

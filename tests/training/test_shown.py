@@ -284,6 +284,23 @@ def test_it_says_that_it_compiles_once(cold, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_who_waits_for_another_process_does_not_say_that_he_compiles(cold, capfd, tmp_path, monkeypatch):
+    """What has the lock compiles; here another open file of it stands for another process."""
+    from fastbp.kernels import disk, jit
+
+    monkeypatch.setattr(jit, "cache_path", lambda dispatcher: tmp_path)
+    cold(there=False)
+    with open(tmp_path / "compiling.lock", "ab") as theirs:
+        assert disk._locked(theirs)
+        trainer().fit(X, Y)
+    assert capfd.readouterr().err == (
+        "fastbp: waiting for another process, which compiles for this machine: some 10 to 20 s ...\n"
+    )
+    cold(there=False)
+    trainer().fit(X, Y)
+    assert capfd.readouterr().err == NOTE and not disk.busy(tmp_path) and not disk.busy(tmp_path / "none")
+
+
 @pytest.mark.parametrize("use", ["predict", "evaluate", "gradients", "train_on_batch"])
 def test_so_does_whatever_comes_first(use, cold, capfd):
     cold(there=False)
