@@ -237,7 +237,7 @@ class Estimator(Saving, BaseEstimator):
         if first:
             for seed in random.randint(most, size=self._p.n_ensemble):
                 members.append(self._member(check_random_state(int(seed)).randint(most)))
-        together, tasks = gathering.Gathering(_train), []
+        together, tasks, said = gathering.Gathering(_train), [], {}
         for member in members:
             vars(member).update(self._for_members())
             own = check_random_state(member.random_state)
@@ -248,6 +248,9 @@ class Estimator(Saving, BaseEstimator):
             if task.error is not None:
                 together.stop()
                 raise task.error
+            said |= task.result
+        for text, kind in said.items():
+            self._warn(text, 4, kind)
         for name in _OF_ONE:
             vars(self).pop(name, None)
         self.estimators_ = members
@@ -265,8 +268,14 @@ class Estimator(Saving, BaseEstimator):
         return {name: value for name, value in vars(self).items() if name not in own}
 
     def _fit_member(self, *told):
+        """_fit_one of an ensemble's network. Returns {text: kind} of the warnings."""
         self._set_parameters()
-        self._fit_one(*told)
+        self._said: dict[str, Any] = {}
+        try:
+            self._fit_one(*told)
+        finally:
+            said = vars(self).pop("_said")
+        return said
 
     def _fit_one(self, X, y, weight, validation_data, incremental, random, first):
         """Fit the one network of X and what stands for y."""
@@ -372,7 +381,7 @@ class Estimator(Saving, BaseEstimator):
         rows = X.shape[0]
         batch = min(200, rows) if self._p.batch_size == "auto" else self._p.batch_size
         if batch > rows and self.batch_size != "auto":
-            warnings.warn(f"batch_size: got {batch}, clipped to {rows} samples", stacklevel=5)
+            self._warn(f"batch_size: got {batch}, clipped to {rows} samples", 5, UserWarning)
         batch = min(batch, rows)
         mean = 1.0 if weight is None else weight.mean()
         optimizer = self._optimizer(self._p.alpha / (batch * mean))
@@ -450,22 +459,20 @@ class Estimator(Saving, BaseEstimator):
             if not self._p.early_stopping or self.best_validation_score_ == -np.inf:
                 raise ValueError(NOT_FINITE) from error
             self.validation_scores_.append(float("nan"))
-            warnings.warn(
+            self._warn(
                 f"Stochastic Optimizer: the fit diverged in epoch {self.n_iter_ + 1}; the weights are those "
                 f"of the best epoch before, whose validation score is {self.best_validation_score_:.4g}. "
                 "Try a lower learning_rate_init or standardised inputs.",
-                ConvergenceWarning,
-                stacklevel=6,
+                6,
             )
         else:
             if history.stopped == "Ctrl-C" and _in_a_loop():
                 raise KeyboardInterrupt
             if history.epochs == epochs and not (between.converged or incremental or self._p.preset):
-                warnings.warn(
+                self._warn(
                     f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
                     "optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=6,
+                    6,
                 )
         finally:
             self._no_improvement_count = between.stalled
@@ -521,12 +528,18 @@ class Estimator(Saving, BaseEstimator):
         net.params[:] = found.x
         self.loss_, self.n_iter_ = float(found.fun), min(found.nit, self._p.max_iter)
         if found.status:
-            warnings.warn(
+            self._warn(
                 f"lbfgs failed to converge after {found.nit} iteration(s) (status={found.status}): "
                 f"{found.message}. Increase max_iter or scale the data.",
-                ConvergenceWarning,
-                stacklevel=5,
+                5,
             )
+
+    def _warn(self, text, depth, kind=ConvergenceWarning):
+        """Warn at the line so many calls above, which called fit; of an ensemble's networks it does, once."""
+        if "_said" in vars(self):
+            self._said[text] = kind
+        else:
+            warnings.warn(text, kind, stacklevel=depth + 1)
 
     # --- using
 

@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 import subprocess
+import warnings
 
 import numpy as np
 import pytest
@@ -273,6 +274,16 @@ def test_copies_keep_the_bits(iris):
         fresh.predict(X)
     with pytest.raises(NotFittedError):
         fresh.save("no")
+
+
+def test_what_members_warn_of_is_said_once(diabetes):
+    X, y = diabetes
+    for options, count in (({}, 1), ({"solver": "lbfgs", "max_iter": 2}, 1), ({"batch_size": 900}, 2)):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            model = regressor(**options).fit(X, y)
+        assert len(found) == count and found[-1].filename == __file__
+        assert "_said" not in vars(model.estimators_[0])
 
 
 def test_callbacks_are_each_members_own(iris):
