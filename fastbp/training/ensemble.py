@@ -123,7 +123,7 @@ class Ensemble:
             if rows is not None:
                 raise ValueError("bootstrap: got it and rows, takes one of them")
             given: Any = y
-            rows = self._drawn(y.shape[0] if hasattr(y, "shape") else len(given))
+            rows = self._drawn(given.shape[0] if hasattr(given, "shape") else len(given))
         histories = fit_many(
             self.trainers, X, y, rows=rows, epochs=epochs, seconds=seconds, validation_data=validation_data,
             validation_rows=validation_rows, metrics=metrics, callbacks=callbacks,
