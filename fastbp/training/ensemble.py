@@ -156,10 +156,11 @@ class Ensemble:
         predict these; for gaussian_nll means and variances of the mixture of their distributions: the mean
         of the variances and the variance of the means together (the law of total variance).
 
-        X, offset : as in Trainer.predict; X is checked and prepared once. return_std : for numbers, a pair:
-        means and standard deviations (N, outputs): for gaussian_nll (N, targets), those of the mixture, for
-        other losses between the networks, as np.std has them, of which two or more are needed. Raises as
-        Trainer.predict does, and ValueError for return_std with a loss of classes: see ``disagreement``.
+        X, offset : as in Trainer.predict; X is checked and prepared once, the answer is NumPy's. return_std :
+        for numbers, a pair: means and standard deviations (N, outputs): for gaussian_nll (N, targets), those
+        of the mixture, for other losses between the networks, as np.std has them, of which two or more are
+        needed. Raises as Trainer.predict does, and ValueError for return_std with a loss of classes: see
+        ``disagreement``.
         """
         if flag("return_std", return_std):
             if self._link in _OF_CLASSES:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sklearn")
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.ensemble import BaggingClassifier, BaggingRegressor, VotingClassifier
@@ -221,6 +222,21 @@ def test_weights_and_validation_data_are_for_all(iris):
         assert params(other) == params(member)
         assert len(member.validation_scores_) == len(member.validation_loss_curve_) == 4
         assert member.validation_loss_curve_ == other.validation_loss_curve_
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_sparse_rows_are_drawn_in_place(iris, early_stopping):
+    """The same as of a dense X, whatever the format."""
+    X, y = iris
+    X = np.where(np.abs(X) > 0.5, X, 0.0)
+    options = {"bootstrap": True, "early_stopping": early_stopping}
+    dense = classifier(**options).fit(X, y)
+    for make in (sparse.csr_matrix, sparse.csc_array):
+        model = classifier(**options).fit(make(X), y)
+        one = classifier(**options | {"n_ensemble": 1}).fit(make(X), y)
+        np.testing.assert_array_equal(model.predict_proba(make(X)), dense.predict_proba(X))
+        other = classifier(**options | {"n_ensemble": 1}).fit(X, y)
+        assert params(one) == params(other)
 
 
 def test_partial_fit_and_warm_start_go_on_with_all(iris):

@@ -76,9 +76,12 @@ def models(folder):
         estimator = MLPClassifier((8,), max_iter=2, embeddings={5: (5, 2)}, norm="layer", random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its two epochs
-            estimator.fit(X, np.array(["a", "b", "c"])[np.arange(40) % 3])
+            labels = np.array(["a", "b", "c"])[np.arange(40) % 3]
+            estimator.fit(X, labels)
+            several = MLPClassifier((4,), max_iter=2, n_ensemble=2, random_state=0).fit(X, labels)
         estimator.save(folder / "estimator.good")
-        yield folder / "estimator.good"
+        several.save(folder / "estimators.good")
+        yield from (folder / "estimator.good", folder / "estimators.good")
 
 
 def parts(path):
@@ -217,9 +220,9 @@ def use_estimator(path):
     """The same for an estimator."""
     from fastbp.sklearn import MLPClassifier
 
-    fb.load(path, device="cpu", threads=1)
+    (fb.Ensemble if "estimators" in Path(path).name else fb).load(path, device="cpu", threads=1)
     estimator = MLPClassifier.load(path, device="cpu", threads=1)
-    X = np.random.default_rng(0).integers(0, 2, (8, estimator._trainer.net.sizes[0])).astype("f4")
+    X = np.random.default_rng(0).integers(0, 2, (8, estimator._trainers()[0].net.sizes[0])).astype("f4")
     with tempfile.TemporaryDirectory() as folder:
         return tried(
             lambda: estimator.predict(X), lambda: estimator.predict_proba(X), lambda: repr(estimator),

@@ -240,6 +240,18 @@ def test_one_that_diverges_does_not_stop_the_others(rng):
     assert np.isfinite(left.predict(X)).all()
 
 
+def test_on_any_device(rng, device):
+    X, y = rng.standard_normal((12, 5)).astype("f4"), rng.integers(0, 3, 12)
+    found = []
+    for where in ("cpu", device):
+        nets = [fb.MLP([5, width, 3], seed=width) for width in (3, 4)]
+        ensemble = fb.Ensemble([fb.Trainer(net, batch_size=8, device=where, seed=0) for net in nets])
+        ensemble.fit(X, y, epochs=1, verbose=0)
+        found.append((ensemble.predict(X), ensemble.disagreement(X), ensemble.evaluate(X, y)["loss"]))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 def test_x_is_prepared_once(rng, monkeypatch):
     ensemble, X, y = fitted("mse", rng, prepared=True)
     assert len({id(trainer.preparation) for trainer in ensemble.trainers}) == 1
