@@ -51,6 +51,7 @@ from .training.trainer import Trainer, load  # noqa: E402
 _LATER = {
     "Autoencoder": "models.autoencoder",
     "ELM": "models.elm",
+    "Ensemble": "training.ensemble",
     "activation": "custom.functions",
     "fit_many": "training.many",
     "from_torch": "export",
@@ -65,6 +66,7 @@ if TYPE_CHECKING:  # for editors and type checkers the same names, at once, and 
     from .export import from_torch
     from .models.autoencoder import Autoencoder
     from .models.elm import ELM
+    from .training.ensemble import Ensemble
     from .training.many import fit_many
 else:
 
@@ -95,6 +97,7 @@ __all__ = [
     "CSVLogger",
     "Callback",
     "EarlyStopping",
+    "Ensemble",
     "History",
     "LambdaCallback",
     "Lion",

@@ -251,6 +251,14 @@ def _parser():
         help="each class counts alike, however many samples it has",
     )
     fit.add_argument(
+        "--ensemble",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="so many networks, which differ by their seeds and are trained at once: one model, which "
+        "predicts their mean (default: 1)",
+    )
+    fit.add_argument(
         "--seed",
         type=_seed,
         default=0,
@@ -312,6 +320,12 @@ def _add_use(commands):
         default=(),
         metavar="A,B",
         help="columns of DATA that go along (default: those of the training)",
+    )
+    predict.add_argument(
+        "--std",
+        action="store_true",
+        help="of an ensemble: beside the values the standard deviation between its networks, beside labels "
+        "their disagreement, in nats",
     )
     evaluate.add_argument("--target", metavar="T", help="column, array or file (default: as in training)")
     _add_drop_missing(evaluate)

@@ -16,6 +16,7 @@ from ..engine.options import Options
 from ..printing import html_table
 from ..writing import written
 from .info import machine_rows
+from .models import threads_of, trainers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..drawing.picture import Picture
     from ..training.trainer import Trainer
     from ..types import FilePath
+    from .models import Model
 
 _GRADIENT_ROWS = 1024  # of the training data, for the histogram of gradients
 _ROWS = 60  # of a picture's table that the page shows
@@ -51,7 +53,7 @@ svg { width: 100%; height: auto }
 
 def write(
     path: FilePath,
-    trainer: Trainer,
+    model: Model,
     data: str,
     chosen: dict[str, str],
     scores: dict[str, str],
@@ -67,19 +69,21 @@ def write(
 
     But for the section "This run", with date and time, the same run gives the same page.
     """
+    trainers = trainers_of(model)
+    trainer = trainers[0]
     target = trainer.preparation.target if trainer.preparation else None
     name = f"{data}: {target}" if target else data
     now = _now()
     parts = [
-        _list("Test", scores, _tested(trainer, test)),
+        _list("Test", scores, _tested(trainer, test) + _first_of(trainers)),
         *_curves(trainer),
-        *(_on_test(trainer, *test) if test else ()),
+        *(_on_test(model, *test) if test else ()),
         *_inside(trainer, *train),
         _list("What was chosen", chosen),
         _list("Configuration", _configuration(trainer)),
         f"<h2>Network</h2>\n<pre>{html.escape(trainer.net.summary())}</pre>",
         _list("Machine", machine_rows()),
-        _list("This run", {"date": now, **_run(trainer, seconds)}),
+        _list("This run", {"date": now, **_run(trainers, seconds)}),
     ]
     title = html.escape(f"{name}, {now[:10]}")
     page = (
@@ -102,9 +106,16 @@ def _now():
     return at.strftime("%Y-%m-%d %H:%M %Z").strip()
 
 
-def _run(trainer, seconds):
-    done = f"{_count(trainer.epochs, 'epoch')}, {_count(trainer.steps, 'step')}"
-    return {"training": f"{seconds:.2f} s, {done}, {_count(trainer.num_threads, 'thread')}"}
+def _run(trainers, seconds):
+    steps = sum(trainer.steps for trainer in trainers)
+    done = f"{_count(max(trainer.epochs for trainer in trainers), 'epoch')}, {_count(steps, 'step')}"
+    return {"training": f"{seconds:.2f} s, {done}, {_count(threads_of(trainers), 'thread')}"}
+
+
+def _first_of(trainers):
+    if len(trainers) == 1:
+        return ""
+    return f" Scores are of all {len(trainers)} networks; curves, weights and configuration of the first."
 
 
 def _tested(trainer, test):
@@ -136,13 +147,13 @@ def _curves(trainer: Trainer) -> Iterator[str]:
     yield _figure("Learning curves", caption, drawn, learning_curves(history).rows)
 
 
-def _on_test(trainer: Trainer, X: Any, y: Any) -> Iterator[str]:
+def _on_test(model: Model, X: Any, y: Any) -> Iterator[str]:
     """Sections of what the model says of the test samples."""
-    preparation: Any = trainer.preparation
-    outputs = trainer.predict(X)
+    preparation: Any = trainers_of(model)[0].preparation
+    outputs = model.predict(X)
     classes = preparation.classes
     if classes is not None:
-        yield from _of_classes(trainer, X, preparation.targets(y), outputs)
+        yield from _of_classes(model, X, preparation.targets(y), outputs)
     elif preparation.y_mean is not None:
         picture = pictures.predicted_against_true(y, outputs, name=preparation.target or "target")
         yield _figure(picture.title, f"Test samples; on the line they are equal. {picture.words}", [picture])
@@ -154,8 +165,8 @@ def _on_test(trainer: Trainer, X: Any, y: Any) -> Iterator[str]:
         yield _reliability(y.ravel(), outputs.ravel(), "of a yes, all outputs together")
 
 
-def _of_classes(trainer, X, places, outputs):
-    preparation = trainer.preparation
+def _of_classes(model, X, places, outputs):
+    preparation = trainers_of(model)[0].preparation
     classes, answers = preparation.classes, _answers(outputs)
     scores = pictures.per_class(pictures.confusion(places, answers, classes))
     yield _scores(classes, list(zip(*scores, strict=True)))
@@ -168,7 +179,7 @@ def _of_classes(trainer, X, places, outputs):
     if preparation.columns == 2 and not preparation.categories and isinstance(X, np.ndarray):
         names = preparation.names or ("column 0", "column 1")
         picture = pictures.decision_boundary(
-            lambda plane: _answers(trainer.predict(plane)), X, places, classes, names=names
+            lambda plane: _answers(model.predict(plane)), X, places, classes, names=names
         )
         yield _figure(picture.title, f"What is predicted, and the test samples. {picture.words}", [picture])
 

@@ -7,26 +7,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..metrics import METRICS
+from .models import trainers_of
 from .task import NUMBER_LOSSES
 
 if TYPE_CHECKING:
     from ..training.trainer import Trainer
     from ..types import Array, Doubles
+    from .models import Model
 
 
-def score(trainer: Trainer, X: Any, y: Any) -> dict[str, Any]:
+def score(model: Model, X: Any, y: Any) -> dict[str, Any]:
     """How a model does on raw samples: accuracy and loss, or RMSE, MAE and R2 in the target's units.
 
     baseline: the same of who answers the commonest class, or the mean, for every sample: of these samples,
     which is the hardest such rival.
     """
     scores: dict[str, Any] = {"samples": len(y)}
+    trainer = trainers_of(model)[0]
     if trainer.loss.name in NUMBER_LOSSES:
         y = trainer.preparation.own_unit(y) if trainer.preparation else np.asarray(y, np.float64)
         y = y.reshape(len(y), -1)
         mean = np.broadcast_to(y.mean(axis=0), y.shape)
-        return scores | _errors(y, trainer.predict(X)) | {"baseline": _errors(y, mean)}
-    result = trainer.evaluate(X, y)
+        return scores | _errors(y, model.predict(X)) | {"baseline": _errors(y, mean)}
+    result = model.evaluate(X, y)
     scores |= {name: float(result[name]) for name in ("accuracy", "loss") if name in result}
     places = y if trainer.preparation is None else trainer.preparation.targets(y)
     return scores | {"baseline": _of_the_shares(np.asarray(places), trainer)}

@@ -22,6 +22,8 @@ from ..preparation import Preparation
 from ..prepare import stratified_split
 from ..printing import print_rows
 from ..schedules import SCHEDULES, schedule
+from ..training.many import fit_many
+from .models import model_of, threads_of
 from .reading import dialect, remembered
 from .running import Checkpoint, Patience, Saver, digest
 from .scoring import score, score_rows
@@ -73,17 +75,24 @@ def train(args: Namespace) -> int:
     _known("--schedule", args.schedule or "cosine", _SCHEDULES)
     if args.seconds and (args.checkpoint_every or args.resume):
         raise ValueError("--seconds: got it with --checkpoint-every or --resume; takes --epochs beside them")
+    if args.ensemble > 1 and (args.checkpoint_every or args.resume):
+        raise ValueError(
+            f"--ensemble: got {args.ensemble} with --checkpoint-every or --resume; takes 1 there"
+        )
     name, table = _read(args)
     model_path, picture_path, checkpoint_path = _outputs(args, name)
     if args.report:
         _check_report(args.report)
     run, split = _run(args, table)
     preparation = _preparation(args, run, table)
-    trainer = _trainer(args, preparation.inputs, run)
-    trainer.preparation = preparation
+    trainers = [_trainer(args, preparation.inputs, run, i) for i in range(args.ensemble)]
+    for trainer in trainers:
+        trainer.preparation = preparation
+    model, trainer = model_of(trainers), trainers[0]
     sizes = "-".join(str(n) for n in trainer.net.sizes)
     rows, held = len(run.train[1]), 0 if run.test is None else len(run.test[1])
     tested = f", {held:,} to test on: {split}" if run.test is not None else f": {split}"
+    several = f"{args.ensemble} of " if args.ensemble > 1 else ""
     chosen = {
         "task": run.task.kind,
         "data": table.source,
@@ -96,7 +105,7 @@ def train(args: Namespace) -> int:
         ),
         "target": outcome(run.task),
         "loss": run.task.loss,
-        "network": f"{sizes}, {_words(trainer.net)}, {args.optimizer}, batches of {run.batch}",
+        "network": f"{several}{sizes}, {_words(trainer.net)}, {args.optimizer}, batches of {run.batch}",
         "stopping": _stopping(args, run),
     }
     if not args.json:
@@ -104,36 +113,43 @@ def train(args: Namespace) -> int:
         sys.stdout.flush()
 
     start, before = time.perf_counter(), trainer.compile_seconds
-    trainer, history, earlier = _fit(args, run, trainer, checkpoint_path)
-    interrupted = history.stopped == "Ctrl-C"
+    if args.ensemble > 1:
+        histories, earlier = _fit_all(args, run, trainers), 0
+    else:
+        model, history, earlier = _fit(args, run, trainer, checkpoint_path)
+        trainer, trainers, histories = model, [model], [history]
+    interrupted = any(history.stopped == "Ctrl-C" for history in histories)
     seconds = time.perf_counter() - start - (trainer.compile_seconds - before)
     with args.signals.held():
-        trainer.save(model_path)
+        model.save(model_path)
         if not interrupted:
             checkpoint_path.unlink(missing_ok=True)
 
-    scores = None if run.test is None else score(trainer, *run.raw(run.test))  # type: ignore[misc]
+    scores = None if run.test is None else score(model, *run.raw(run.test))  # type: ignore[misc]
     scored = [] if scores is None else score_rows(scores, "test ")
     if args.report:
         from .report import write
 
         parts = run.raw(run.train), run.raw(run.test)
-        write(args.report, trainer, Path(args.data).name, chosen, dict(scored), *parts, seconds)
-    picture = _picture(history.history, picture_path, f"{name}: {sizes}, {args.activation}")
+        write(args.report, model, Path(args.data).name, chosen, dict(scored), *parts, seconds)
+    mean = ", mean of the networks" if args.ensemble > 1 else ""
+    title = f"{name}: {sizes}, {args.activation}{mean}"
+    picture = _picture(_mean_of([history.history for history in histories]), picture_path, title)
+    epochs, steps = max(t.epochs for t in trainers), sum(t.steps for t in trainers)
     if args.json:
         result = {
             "command": "train",
             **chosen,
             "test": scores,
-            "epochs": trainer.epochs,
-            "steps": trainer.steps,
+            "epochs": epochs,
+            "steps": steps,
             "seconds": seconds,
             "compile_seconds": trainer.compile_seconds,
-            "threads": trainer.num_threads,
+            "threads": threads_of(trainers),
             "model": str(model_path),
             "picture": picture[0],
             "report": args.report,
-            "history": history.history,
+            "history": [h.history for h in histories] if args.ensemble > 1 else histories[0].history,
         }
         print(json.dumps({**result, "interrupted": interrupted}))
     else:
@@ -141,17 +157,17 @@ def train(args: Namespace) -> int:
         print_rows(
             [
                 *(scored or [("test", "none: all samples were trained on")]),
-                *_time_rows(trainer, seconds, rows, earlier),
+                *_time_rows(trainers, seconds, rows, earlier),
                 ("model", f"{model_path}  (takes raw features: what prepares them is in the file)"),
                 ("picture", picture[0] or f"none: {picture[1]}"),
                 *([("report", args.report)] if args.report else []),
             ]
         )
     if interrupted:
-        epochs = "" if run.epochs is None else f" of {run.epochs}"
+        most = "" if run.epochs is None else f" of {run.epochs}"
         again = f"; --resume goes on from {checkpoint_path}" if checkpoint_path.exists() else ""
         print(
-            f"fastbp: interrupted in epoch {trainer.epochs}{epochs}, after {trainer.steps:,} steps; the "
+            f"fastbp: interrupted in epoch {epochs}{most}, after {steps:,} steps; the "
             f"model as trained so far is in {model_path}{again}",
             file=sys.stderr,
         )
@@ -201,6 +217,34 @@ def _fit(args: Namespace, run: Run, trainer: Trainer, path: Path) -> tuple[Train
     for name, values in earlier.items():
         history.history[name] = values + history.history.get(name, [])
     return trainer, history, before
+
+
+def _fit_all(args: Namespace, run: Run, trainers: list[Trainer]) -> list[History]:
+    """The histories of an ensemble's networks. Raises KeyboardInterrupt where nothing was learned, and
+    FloatingPointError where one of them diverged."""
+    histories = fit_many(
+        trainers,
+        *run.raw(run.train),  # type: ignore[misc]  # there is one
+        epochs=run.epochs,
+        seconds=args.seconds,
+        validation_data=run.raw(run.watched),
+        early_stopping=run.patience or None,
+        verbose=False if args.quiet or args.json else "auto",
+    )
+    for history in histories:
+        if history.error is not None:
+            raise history.error
+    if any(history.stopped == "Ctrl-C" for history in histories) and not any(t.steps for t in trainers):
+        raise KeyboardInterrupt
+    return histories
+
+
+def _mean_of(histories):
+    """{name: numbers by epoch}: of one history its own, of several the means, as far as all of them got."""
+    if len(histories) == 1:
+        return histories[0]
+    names = [name for name in histories[0] if all(name in history for history in histories)]
+    return {n: np.mean(list(zip(*(h[n] for h in histories), strict=False)), axis=1).tolist() for n in names}
 
 
 def _identity(args, run):
@@ -387,15 +431,17 @@ def _loss(task, y, balanced):
     return losses.CrossEntropy(class_weight=len(y) / (task.n_out * np.maximum(count, 1)))
 
 
-def _trainer(args, n_in, run):
+def _trainer(args, n_in, run, place=0):
+    """The network at a place of an ensemble."""
     import fastbp as fb
 
+    seed = args.seed + place
     given = {"lr": args.lr, "weight_decay": args.weight_decay}
     given = {name: value for name, value in given.items() if value is not None}
     if args.optimizer == "sgd":
         given["momentum"] = 0.9
     net = fb.MLP([n_in, *args.hidden, run.task.n_out], args.activation, dropout=args.dropout, norm=args.norm,
-                 residual=args.residual, seed=args.seed)  # fmt: skip
+                 residual=args.residual, seed=seed)  # fmt: skip
     return fb.Trainer(
         net,
         loss=_loss(run.task, run.train[1], args.class_weight),
@@ -405,17 +451,18 @@ def _trainer(args, n_in, run):
         clip_norm=args.clip_norm,
         device=args.device,
         threads=args.threads,
-        seed=args.seed,
+        seed=seed,
     )
 
 
 # --- after training ---
 
 
-def _time_rows(trainer, seconds, n, earlier):
+def _time_rows(trainers, seconds, n, earlier):
     """Compiling and training apart; training counts the evaluations after each epoch too. earlier: steps."""
-    threads = trainer.num_threads
-    epochs, more = divmod(trainer.steps - earlier, -(-n // trainer.batch_size))
+    trainer, threads = trainers[0], threads_of(trainers)
+    steps = sum(t.steps for t in trainers) - earlier
+    epochs, more = divmod(steps, -(-n // trainer.batch_size))
     rate = (epochs * n + more * trainer.batch_size) / max(seconds, 1e-9)
     return [
         ("compiling", f"{trainer.compile_seconds:.2f} s  (or loading from the cache)"),

@@ -13,10 +13,11 @@ import numpy as np
 
 from .. import files
 from ..data.frames import Frame
-from ..export import described, state_dict
+from ..export import LINKS, described, state_dict
 from ..printing import print_rows
-from ..training.trainer import load
+from ..training.ensemble import Ensemble
 from ..writing import written
+from .models import load, trainers_of
 from .reading import of_a_model, placed
 from .scoring import score, score_rows
 
@@ -29,22 +30,15 @@ if TYPE_CHECKING:
 _OUT = (".csv", ".tsv", ".parquet", ".npy")
 
 
-def _model(args: Namespace) -> Trainer:
-    path = Path(args.model)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file; takes a model that fastbp train wrote")
-    trainer = load(path, device=args.device, threads=args.threads)
-    if trainer.preparation is not None and getattr(args, "unknown", None):
-        trainer.preparation.unknown = args.unknown
-    return trainer
-
-
 def predict(args: Namespace) -> int:
     """Write a table of predictions: labels and probabilities, or numbers; a row for each of DATA's."""
     path = None if args.out is None else Path(args.out)
     if path is not None and path.suffix not in _OUT:
         raise ValueError(f"--out: got {path.name!r}, takes a name that ends in {', '.join(_OUT)}")
-    trainer = _model(args)
+    model = load(args)
+    if args.std and not isinstance(model, Ensemble):
+        raise ValueError("--std: got a model of one network, takes an ensemble: fastbp train --ensemble 8")
+    trainer = trainers_of(model)[0]
     preparation = trainer.preparation
     columns = trainer.net.sizes[0] if preparation is None else preparation.columns
     wanted, dialect = of_a_model(args, trainer)
@@ -52,8 +46,11 @@ def predict(args: Namespace) -> int:
         wanted = replace(wanted, ids=args.id, of_a_model=False)
     table = files.features(args.data, wanted, columns, dialect)
     with placed(args.data, table):
-        outputs = trainer.predict(table.X)
-    names, found = _predictions(trainer, outputs, table.ids)
+        outputs = model.predict(table.X)
+        spread, spreads = _spread(model, table.X) if args.std else ([], None)
+    names, found = _predictions(trainer, outputs, table.ids, spread)
+    if spreads is not None:
+        outputs, found = np.hstack([outputs, spreads]), [*found, *spreads.T]
     rows = len(outputs)
     if path is None:
         if args.json:
@@ -76,8 +73,24 @@ def predict(args: Namespace) -> int:
     return 0
 
 
-def _predictions(trainer: Trainer, outputs: Array, ids: Frame | None) -> tuple[list[str], list[Array]]:
-    """(names, columns): what goes along, then the label, where there are classes, then numbers."""
+def _spread(model: Any, X: Any) -> tuple[list[str], Array]:
+    """(names, (N, columns)) of how far an ensemble's networks are apart."""
+    trainer = model.trainers[0]
+    if LINKS[trainer.loss.link_code(trainer.net.sizes[-1])] in ("softmax", "sigmoid"):
+        found, name = model.disagreement(X), "disagreement"
+        found = found.reshape(len(found), -1)
+    else:
+        name = (trainer.preparation and trainer.preparation.target) or "prediction"
+        name, found = f"{name} std", model.predict(X, return_std=True)[1]
+    n = found.shape[1]
+    return ([name] if n == 1 else [f"{name} {i}" for i in range(n)]), found
+
+
+def _predictions(
+    trainer: Trainer, outputs: Array, ids: Frame | None, spread: list[str]
+) -> tuple[list[str], list[Array]]:
+    """(names, columns): what goes along, then the label, where there are classes, then numbers; and names of
+    the columns of a spread that come behind them."""
     preparation = trainer.preparation
     classes = None if preparation is None else preparation.classes
     target = "prediction" if preparation is None or not preparation.target else preparation.target
@@ -88,6 +101,7 @@ def _predictions(trainer: Trainer, outputs: Array, ids: Frame | None) -> tuple[l
     else:
         names += [target, *(f"probability {label}" for label in classes[-n:])]
         columns.append(np.array(preparation.labels(outputs)))
+    names += spread
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ValueError(f"--id: got {twice[0]!r}, which the predictions have too; takes other columns")
@@ -127,7 +141,8 @@ def _write_csv(stream: Any, names: list[str], columns: list[Array], delimiter: s
 
 def evaluate(args: Namespace) -> int:
     """Score a model on DATA, which holds the target too."""
-    trainer = _model(args)
+    model = load(args)
+    trainer = trainers_of(model)[0]
     preparation = trainer.preparation
     target = args.target
     if target is None and preparation is not None and preparation.names:
@@ -143,7 +158,7 @@ def evaluate(args: Namespace) -> int:
     if table.feature_names and not hasattr(X, "names"):
         X = Frame(table.feature_names, list(X.T))
     with placed(args.data, table):
-        scores = score(trainer, X, y)
+        scores = score(model, X, y)
     if args.json:
         print(json.dumps({"command": "evaluate", "model": str(args.model), "data": str(args.data), **scores}))
     else:
@@ -157,18 +172,22 @@ def export(args: Namespace) -> int:
     wanted = [name for name in ("onnx", "c", "torch") if getattr(args, name) is not None]
     if not wanted:
         raise ValueError("export: takes --onnx, --c or --torch")
-    trainer = _model(args)
+    model = load(args)
+    if args.torch is not None and isinstance(model, Ensemble):
+        raise ValueError(
+            f"--torch: got an ensemble of {len(model)}, takes a model of one network; --onnx, --c write all"
+        )
     made = {}
     for name in wanted:
         suffix = {"onnx": ".onnx", "c": ".c", "torch": ".pt.safetensors"}[name]
         path = Path(getattr(args, name) or Path(args.model).with_suffix(suffix))
         path.parent.mkdir(parents=True, exist_ok=True)
         if name == "onnx":
-            trainer.to_onnx(path)
+            model.to_onnx(path)
         elif name == "c":
-            trainer.to_c(path)
+            model.to_c(path)
         else:
-            _write_state(trainer, path)
+            _write_state(model, path)
         made[name] = str(path)
     if args.json:
         print(json.dumps({"command": "export", "model": str(args.model), **made}))

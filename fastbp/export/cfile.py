@@ -12,7 +12,7 @@ from ..kernels.operators import SIGNS, Maths, Operators
 from .cnames import check_name, comment, string
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import DTypeLike
 
@@ -196,21 +196,24 @@ def _array(kind: str, name: str, values: Any, dtype: DTypeLike, width: int = 8) 
     return f"static const {kind} {name}[{len(texts)}] = {{\n    " + ",\n    ".join(rows) + "\n};"
 
 
-def source(model: Model, name: str = "predict") -> str:
+def source(models: Sequence[Model], name: str = "predict") -> str:
     """The text of the file: ``void name(const float *x, float *y)``, one row in, one row out.
 
     Also NAME_INPUTS, NAME_OUTPUTS, and, for classes, name_classes[] in UTF-8. All names that the file makes
     begin with ``name``, so files of several names go into one program. float for a float32 network, double
     for a float64 one, and for raw x and y where a scaling is stored: a float has no room for a year and its
-    days. Against ``trainer.predict`` it differs by rounding: about 1e-6 of the largest output in float32,
-    1e-14 in float64. Raises ValueError for a name that C or C++ does not take.
+    days. Of several models, whose inputs are prepared alike, y is the mean. Against ``trainer.predict`` it
+    differs by rounding: about 1e-6 of the largest output in float32, 1e-14 in float64. Raises ValueError for
+    a name that C or C++ does not take.
     """
     check_name(name)
-    model, dtype = model.without_batch_norm(), model.dtype
+    models = [model.without_batch_norm() for model in models]
+    model, dtype = models[0], models[0].dtype
     prefix, types = f"{name}_", {**_TYPES[dtype], "p": f"{name}_"}
     real = types["r"]
     functions, helpers = {}, set()
-    wanted = {n: _activation(n) for n in model.activations if n in codes.ACTIVATIONS and n != "identity"}
+    names = {n: None for each in models for n in each.activations}  # in their order
+    wanted = {n: _activation(n) for n in names if n in codes.ACTIVATIONS and n != "identity"}
     if model.link in ("softmax", "exp", "gaussian"):
         wanted["exponential"] = formulas.exp
     elif model.link == "sigmoid":
@@ -220,7 +223,7 @@ def source(model: Model, name: str = "predict") -> str:
     for label, formula in wanted.items():
         functions[label], needs = _function(prefix + label, dtype, formula, prefix)
         helpers |= needs
-    parts = [_head(model, name)]
+    parts = [_head(models, name)]
     body = [_used(text) for text in functions.values()]
     if any(f"{prefix}INFINITE" in text for text in body):
         parts.append(f"static const {real} {prefix}zero = 0;\n#define {prefix}INFINITE (1 / {prefix}zero)")
@@ -228,31 +231,41 @@ def source(model: Model, name: str = "predict") -> str:
     for field in ("fill", "mean", "scale", "y_mean", "y_scale", "y_low", "y_high"):
         if getattr(model, field) is not None:
             parts.append(_array("double", prefix + field, getattr(model, field), "f8", 4))
-    for c, table in model.tables.items():
-        parts.append(_array(real, f"{name}_table{c}", table, dtype))
-    for k, (w, b) in enumerate(model.layers):
-        parts += [_array(real, f"{name}_w{k}", w, dtype), _array(real, f"{name}_b{k}", b, dtype)]
-        if k < len(model.norms) and model.norms[k] is not None:
-            gain, shift = model.norms[k]
-            parts += [
-                _array(real, f"{name}_gain{k}", gain, dtype),
-                _array(real, f"{name}_shift{k}", shift, dtype),
-            ]
-        if k < len(model.slopes) and model.slopes[k] is not None:
-            parts.append(_array(real, f"{name}_slope{k}", model.slopes[k], dtype))
+    owns = [name] if len(models) == 1 else [f"{name}_m{i}" for i in range(len(models))]
+    for each, own in zip(models, owns, strict=True):
+        parts += _weights(each, own, real)
     if model.classes is not None:
         labels = ",\n    ".join(string(str(label)) for label in model.classes)
         parts.append(f"const char *const {name}_classes[{len(model.classes)}] = {{\n    {labels}\n}};")
     parts.append(_layer(name, real))
-    if any(norm is not None for norm in model.norms):
+    if any(norm is not None for each in models for norm in each.norms):
         root = _HELPERS["root_of"].format(**{**_TYPES[np.dtype("f8")], "p": f"{name}_norm_"})
         parts += [root, _norm(name, real)]
     if model.clip is not None:
         parts.append(_clip(name, model.clip))
     if model.tables:
         parts.append(_row(name, real))
-    parts.append(_main(model, name, real))
+    parts += [_main(each, name, own, real) for each, own in zip(models, owns, strict=True)]
+    if len(models) > 1:
+        parts.append(_mean_of(models, name, owns))
     return "\n\n".join(parts) + "\n"
+
+
+def _weights(model: Model, own: str, real: str) -> list[str]:
+    """The arrays of one network; their names begin with ``own``."""
+    dtype = model.dtype
+    parts = [_array(real, f"{own}_table{c}", table, dtype) for c, table in model.tables.items()]
+    for k, (w, b) in enumerate(model.layers):
+        parts += [_array(real, f"{own}_w{k}", w, dtype), _array(real, f"{own}_b{k}", b, dtype)]
+        if k < len(model.norms) and model.norms[k] is not None:
+            gain, shift = model.norms[k]
+            parts += [
+                _array(real, f"{own}_gain{k}", gain, dtype),
+                _array(real, f"{own}_shift{k}", shift, dtype),
+            ]
+        if k < len(model.slopes) and model.slopes[k] is not None:
+            parts.append(_array(real, f"{own}_slope{k}", model.slopes[k], dtype))
+    return parts
 
 
 def _outer(model: Model) -> tuple[str, str]:
@@ -261,10 +274,16 @@ def _outer(model: Model) -> tuple[str, str]:
     return "double" if model.takes_raw else real, "double" if model.gives_raw else real
 
 
-def _head(model: Model, name: str) -> str:
+def _head(models: Sequence[Model], name: str) -> str:
+    model, lines = models[0], []
     sizes, (raw, result) = model.sizes, _outer(model)
-    lines = [
-        f"/* {'-'.join(map(str, sizes))}, {', '.join(model.activations) or 'linear'}; written by fastbp.",
+    for each in models:
+        lines.append(f"{'-'.join(map(str, each.sizes))}, {', '.join(each.activations) or 'linear'}")
+    if len(models) > 1:
+        lines = [f"the mean of {len(models)} networks", *(f"  {line}" for line in lines)]
+    lines[0] = f"/* {lines[0]}; written by fastbp."
+    lines[1:] = [f" * {line}" for line in lines[1:]]
+    lines += [
         f" * void {name}(const {raw} *x, {result} *y): x[{sizes[0]}] raw inputs, y[{sizes[-1]}] "
         + ("probabilities" if model.link in ("softmax", "sigmoid") else "outputs")
         + ". Reads and writes nothing else; C99, no library.",
@@ -342,14 +361,22 @@ def _input(model: Model, name: str, real: str, i: object) -> str:
     return f"({real}){x}" if model.takes_raw else x
 
 
-def _main(model: Model, name: str, real: str) -> str:
+def _begun(model: Model, name: str) -> list[str]:
+    """The first lines of the function that others call."""
+    raw, result = _outer(model)
+    declared = f"void {name}(const {raw} *x, {result} *y)"
+    return [f"{declared};", "", declared, "{"]
+
+
+def _main(model: Model, name: str, own: str, real: str) -> str:
+    """The function of a network, static where its arrays have a name of their own: it is one of several."""
     sizes, (raw, result) = model.sizes, _outer(model)
     first = len(model.layers[0][0])
     widest = max(first, *sizes[1:])
-    lines = [
-        f"void {name}(const {raw} *x, {result} *y);", "", f"void {name}(const {raw} *x, {result} *y)", "{",
-        f"    {real} a[{widest}], z[{widest}];", "    int i;",
-    ]  # fmt: skip
+    lines = _begun(model, name)
+    if own != name:
+        lines = [f"static void {own}(const {raw} *x, {result} *y)", "{"]
+    lines += [f"    {real} a[{widest}], z[{widest}];", "    int i;"]
     if model.tables:
         numeric = model.numeric
         lines += [f"    a[{i}] = {_input(model, name, real, c)};" for i, c in enumerate(numeric)]
@@ -357,19 +384,19 @@ def _main(model: Model, name: str, real: str) -> str:
         for c, table in model.tables.items():
             rows, width = table.shape
             x = _input(model, name, real, c)
-            lines.append(f"    {name}_row({x}, {name}_table{c}, {rows}, {width}, a + {place});")
+            lines.append(f"    {name}_row({x}, {own}_table{c}, {rows}, {width}, a + {place});")
             place += width
     else:
         lines.append(f"    for (i = 0; i < {first}; i++) a[i] = {_input(model, name, real, 'i')};")
     for k, (w, b) in enumerate(model.layers):
-        lines.append(f"    {name}_layer(a, {len(w)}, {name}_w{k}, {name}_b{k}, {len(b)}, z);")
+        lines.append(f"    {name}_layer(a, {len(w)}, {own}_w{k}, {own}_b{k}, {len(b)}, z);")
         if k < len(model.activations):
             if model.norms[k] is not None:
-                lines.append(f"    {name}_norm(z, {len(b)}, {name}_gain{k}, {name}_shift{k});")
+                lines.append(f"    {name}_norm(z, {len(b)}, {own}_gain{k}, {own}_shift{k});")
             activation, sign = model.activations[k], "+=" if model.skips[k] else "="
             value = "z[i]" if activation == "identity" else f"{name}_{activation}(z[i])"
             if model.slopes[k] is not None:
-                value = f"z[i] < 0 ? {name}_slope{k}[i] * z[i] : z[i]"
+                value = f"z[i] < 0 ? {own}_slope{k}[i] * z[i] : z[i]"
             lines.append(f"    for (i = 0; i < {len(b)}; i++) a[i] {sign} {value};")
     return "\n".join([*lines, *_outputs(model, name), "}"])
 
@@ -404,3 +431,25 @@ def _outputs(model: Model, name: str) -> list[str]:
             limit = f"{name}_{field}[i]"
             lines.append(f"    for (i = 0; i < {n}; i++) y[i] = y[i] {sign} {limit} ? {limit} : y[i];")
     return lines
+
+
+def _mean_of(models: Sequence[Model], name: str, owns: list[str]) -> str:
+    """The function that asks each network; of Gaussians y is mean and variance of their mixture."""
+    model, count = models[0], len(models)
+    _, result = _outer(model)
+    n = model.sizes[-1]
+    lines = [*_begun(model, name), f"    {result} out[{count}][{n}];", "    double sum;", "    int i, k;"]
+    lines += [f"    {own}(x, out[{k}]);" for k, own in enumerate(owns)]
+    each = "    for (i = 0; i < {}; i++) {{"
+    lines += [
+        each.format(n), "        sum = 0;", f"        for (k = 0; k < {count}; k++) sum += out[k][i];",
+        f"        y[i] = ({result})(sum / {count});", "    }",
+    ]  # fmt: skip
+    if model.link == "gaussian":
+        apart = "(out[k][i] - y[i])"
+        lines += [
+            each.format(n // 2), "        sum = 0;",
+            f"        for (k = 0; k < {count}; k++) sum += {apart} * {apart};",
+            f"        y[i + {n // 2}] += ({result})(sum / {count});", "    }",
+        ]  # fmt: skip
+    return "\n".join([*lines, "}"])

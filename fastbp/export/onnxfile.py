@@ -11,6 +11,8 @@ from ..kernels import codes
 from ..writing import written
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..types import FilePath
     from .model import Model
 
@@ -73,7 +75,7 @@ ACTIVATIONS = {
 
 
 def _inputs(g: _Graph, model: Model) -> str:
-    """X scaled, with gaps filled and its embedded columns replaced: what the first layer takes."""
+    """X scaled, with gaps filled."""
     x, fill = "X", model.fill
     if model.mean is not None:
         x = g.op("Sub", x, g.constant(model.mean, np.float64))
@@ -86,6 +88,11 @@ def _inputs(g: _Graph, model: Model) -> str:
     if model.clip is not None:
         part = g.op("Div", x, g.constant(model.clip))
         x = g.op("Div", x, g.op("Sqrt", g.op("Add", g.op("Mul", part, part), g.constant(1.0))))
+    return x
+
+
+def _embedded(g: _Graph, model: Model, x: str) -> str:
+    """The columns with embedded ones replaced: what the first layer takes."""
     if not model.tables:
         return x
     places = [g.constant(c, np.int64) for c in model.tables]
@@ -130,9 +137,9 @@ _LINKS = {
 }
 
 
-def write(model: Model, path: FilePath) -> None:
+def write(models: Sequence[Model], path: FilePath) -> None:
     """Write an export.Model as ONNX: input X (N, inputs), output Y (N, outputs), float32; double for raw
-    numbers that the model scales itself.
+    numbers that the model scales itself. Of several, whose inputs are prepared alike, Y is the mean.
 
     Raises ImportError without onnx, ValueError for an activation that has no operators here.
     """
@@ -140,8 +147,30 @@ def write(model: Model, path: FilePath) -> None:
         from onnx import checker, helper, numpy_helper
     except ImportError as error:
         raise ImportError("onnx is needed to write ONNX: pip install 'fastbp[onnx]'") from error
-    g, model = _Graph(helper, numpy_helper), model.without_batch_norm()
-    sizes, x = model.sizes, _inputs(g, model)
+    g, models = _Graph(helper, numpy_helper), [model.without_batch_norm() for model in models]
+    model, x = models[0], _inputs(g, models[0])
+    outputs = [_network(g, each, x) for each in models]
+    g.op("Identity", outputs[0] if len(outputs) == 1 else _mean_of(g, model, outputs), name="Y")
+    ends = [
+        helper.make_tensor_value_info(name, _DOUBLE if raw else _FLOAT, ["N", size])
+        for name, size, raw in (
+            ("X", model.sizes[0], model.takes_raw),
+            ("Y", model.sizes[-1], model.gives_raw),
+        )
+    ]
+    graph = helper.make_graph(g.nodes, "fastbp", ends[:1], ends[1:], g.constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR,
+                              producer_name="fastbp")  # fmt: skip
+    facts = {"inputs": model.inputs, "classes": model.classes}
+    helper.set_model_props(proto, {k: json.dumps(v) for k, v in facts.items() if v is not None})
+    checker.check_model(proto)
+    with written(path) as file:
+        file.write(proto.SerializeToString())
+
+
+def _network(g: _Graph, model: Model, x: str) -> str:
+    """What a network gives for prepared columns."""
+    x = _embedded(g, model, x)
     for k, (w, b) in enumerate(model.layers):
         z = g.op("Gemm", x, g.constant(w), g.constant(b))
         if k < len(model.activations):
@@ -160,16 +189,20 @@ def write(model: Model, path: FilePath) -> None:
         x = g.op("Add", x, g.constant(model.y_mean, np.float64))
         for kind, limit in (("Max", model.y_low), ("Min", model.y_high)):
             x = x if limit is None else g.op(kind, x, g.constant(limit, np.float64))
-    g.op("Identity", x, name="Y")
-    ends = [
-        helper.make_tensor_value_info(name, _DOUBLE if raw else _FLOAT, ["N", size])
-        for name, size, raw in (("X", sizes[0], model.takes_raw), ("Y", sizes[-1], model.gives_raw))
-    ]
-    graph = helper.make_graph(g.nodes, "fastbp", ends[:1], ends[1:], g.constants)
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR,
-                              producer_name="fastbp")  # fmt: skip
-    facts = {"inputs": model.inputs, "classes": model.classes}
-    helper.set_model_props(proto, {k: json.dumps(v) for k, v in facts.items() if v is not None})
-    checker.check_model(proto)
-    with written(path) as file:
-        file.write(proto.SerializeToString())
+    return x
+
+
+def _mean_of(g: _Graph, model: Model, outputs: list[str]) -> str:
+    """The mean of networks' outputs; of Gaussians the mean and variance of their mixture."""
+    share = g.constant(1 / len(outputs), np.float64 if model.gives_raw else np.float32)
+    mean = g.op("Mul", g.op("Sum", *outputs), share)
+    if model.link != "gaussian":
+        return mean
+    half = model.sizes[-1] // 2
+    first, last = (g.constant(range(a, a + half), np.int64) for a in (0, half))
+    center, apart = g.op("Gather", mean, first, axis=1), []
+    for out in outputs:
+        d = g.op("Sub", g.op("Gather", out, first, axis=1), center)
+        apart.append(g.op("Mul", d, d))
+    between = g.op("Mul", g.op("Sum", *apart), share)
+    return g.op("Concat", center, g.op("Add", g.op("Gather", mean, last, axis=1), between), axis=1)

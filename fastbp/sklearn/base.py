@@ -35,6 +35,7 @@ from ..network.activations import check as check_activation
 from ..network.mlp import MLP
 from ..optimizers import SGD, Adam
 from ..optimizers import optimizer as make_optimizer
+from ..training import ensemble, gathering, many
 from ..training.objective import Objective
 from ..training.trainer import Trainer
 from . import parameters, tabular
@@ -54,6 +55,8 @@ def _views(name: str, arrays: str, doc: str) -> Any:
     into these."""
 
     def get(self):
+        if "estimators_" in vars(self):
+            raise AttributeError(f"{type(self).__name__} has no {name} of its own: see those of estimators_")
         if "_trainer" not in vars(self):
             raise AttributeError(f"{type(self).__name__} has no {name}: it is not fitted yet")
         return list(getattr(self._trainer.net, arrays))
@@ -80,6 +83,7 @@ class Estimator(Saving, BaseEstimator):
     classes_: Array
     n_features_in_: int
     n_iter_: int
+    estimators_: list[Any]
     n_layers_: int
     n_outputs_: int
     out_activation_: str
@@ -142,7 +146,7 @@ class Estimator(Saving, BaseEstimator):
         """
         given = {name: getattr(self, name) for name in parameters.defaults(type(self))}
         parameters.check(given)
-        given.setdefault("embeddings", None)
+        given = {"embeddings": None, "n_ensemble": 1, "bootstrap": False} | given
         if given.setdefault("preset", None) is not None:
             given = tabular.preset(given, parameters.defaults(type(self)), is_classifier(self))
         self._p = SimpleNamespace(**given)
@@ -213,11 +217,70 @@ class Estimator(Saving, BaseEstimator):
     def _fit(self, X, y, sample_weight=None, validation_data=None, incremental=False):
         self._set_parameters()
         self._hidden()
-        first = "_trainer" not in vars(self) or (not self._p.warm_start and not incremental)
+        first = not self._fitted or (not self._p.warm_start and not incremental)
+        count = self._p.n_ensemble
+        if not first and len(self._trainers()) != count:
+            before = len(self._trainers())
+            raise ValueError(f"n_ensemble: got {count} to go on with the fit of {before}, takes {before}")
         X, y = self._targets(X, y, incremental, first)
         weight = self._weights(sample_weight, X, y)
         random = check_random_state(self._p.random_state)
+        if validation_data is not None:
+            validation_data = self._held_out(validation_data)
+        fit = self._fit_one if count == 1 else self._fit_members
+        fit(X, y, weight, validation_data, incremental, random, first)
+        return self
+
+    def _fit_members(self, X, y, weight, validation_data, incremental, random, first):
+        """Fit an ensemble's networks in one compiled call. Their seeds are those of BaggingClassifier."""
+        most, members = np.iinfo(np.int32).max, self.estimators_ if not first else []
         if first:
+            for seed in random.randint(most, size=self._p.n_ensemble):
+                members.append(self._member(check_random_state(int(seed)).randint(most)))
+        together, tasks, said = gathering.Gathering(_train), [], {}
+        for member in members:
+            vars(member).update(self._for_members())
+            own = check_random_state(member.random_state)
+            told = X, y, weight, validation_data, incremental, own, first
+            tasks.append(together.add(functools.partial(member._fit_member, *told)))
+        for task in tasks:
+            together.run_until(task, lambda _: None)
+            if task.error is not None:
+                together.stop()
+                raise task.error
+            said |= task.result
+        for text, kind in said.items():
+            self._warn(text, 4, kind)
+        for name in _OF_ONE:
+            vars(self).pop(name, None)
+        self.estimators_ = members
+        self.n_iter_, self.n_layers_ = max(m.n_iter_ for m in members), members[0].n_layers_
+
+    def _member(self, seed):
+        """One of an ensemble's networks, not yet fitted."""
+        member = clone(self).set_params(n_ensemble=1, random_state=int(seed))
+        vars(member).update(self._for_members())
+        return member
+
+    def _for_members(self):
+        """{attribute: value} that an ensemble's networks have in common, parameters too."""
+        own = {"n_ensemble", "random_state", "callbacks", "estimators_", "_p", *_OF_ONE}
+        return {name: value for name, value in vars(self).items() if name not in own}
+
+    def _fit_member(self, *told):
+        """_fit_one of an ensemble's network. Returns {text: kind} of the warnings."""
+        self._set_parameters()
+        self._said: dict[str, Any] = {}
+        try:
+            self._fit_one(*told)
+        finally:
+            said = vars(self).pop("_said")
+        return said
+
+    def _fit_one(self, X, y, weight, validation_data, incremental, random, first):
+        """Fit the one network of X and what stands for y."""
+        if first:
+            vars(self).pop("estimators_", None)
             self._begin(X, random)
         elif self._trainer.net.sizes != self._sizes(X.shape[1]):
             raise ValueError(
@@ -229,16 +292,16 @@ class Estimator(Saving, BaseEstimator):
                 f"warm_start: the network was made with {self._made_with}, takes the same (now "
                 f"{self._of_network()})"
             )
-        if validation_data is not None:
-            validation_data = self._held_out(validation_data)
         if self._p.solver == "lbfgs":
+            if self._p.bootstrap:
+                rows = random.randint(0, X.shape[0], X.shape[0])
+                X, y, weight = (_part(array, rows) for array in (X, y, weight))
             self._open(X, random, True, weight)
             self._fit_lbfgs(X, y, weight)
         else:
             self._fit_stochastic(X, y, weight, validation_data, incremental, random)
         if not np.isfinite(self._trainer.net.params).all():
             raise ValueError(NOT_FINITE)
-        return self
 
     def _begin(self, X, random):
         """The first fit: a network with scikit-learn's initial weights, all records empty."""
@@ -318,7 +381,7 @@ class Estimator(Saving, BaseEstimator):
         rows = X.shape[0]
         batch = min(200, rows) if self._p.batch_size == "auto" else self._p.batch_size
         if batch > rows and self.batch_size != "auto":
-            warnings.warn(f"batch_size: got {batch}, clipped to {rows} samples", stacklevel=4)
+            self._warn(f"batch_size: got {batch}, clipped to {rows} samples", 5, UserWarning)
         batch = min(batch, rows)
         mean = 1.0 if weight is None else weight.mean()
         optimizer = self._optimizer(self._p.alpha / (batch * mean))
@@ -367,41 +430,49 @@ class Estimator(Saving, BaseEstimator):
             self.validation_loss_curve_ = []
         if self._p.early_stopping and held_out is None:
             X, y, weight, held_out = self._split(X, y, weight, random)
-        self._open(X, random, not (incremental and self._trainer.steps), weight)
+        places = random.randint(0, X.shape[0], X.shape[0]) if self._p.bootstrap else None
+        self._open(X, random, not (incremental and self._trainer.steps), _part(weight, places))
         between = BetweenEpochs(
             self, self._trainer, self._p, lr=self._first_lr, scale=self._scales()[1],
-            shift=self._constant(y, weight), penalty=self._penalty, squares=self._squares,
+            shift=self._constant(_part(y, places), _part(weight, places)), penalty=self._penalty,
+            squares=self._squares,
             held_shift=0.0 if validation_data is None else self._constant(*validation_data[1:]),
             score=self._score_of, stalled=self._no_improvement_count, rows=X.shape[0],
-            held_out=held_out,
+            held_out=held_out, places=places,
         )  # fmt: skip
-        y = self._softened(y)
-        epochs = 1 if incremental else self._p.max_iter
+        self._train(
+            between, X, y, weight, validation_data, 1 if incremental else self._p.max_iter, incremental
+        )
+
+    def _train(self, between, X, y, weight, validation_data, epochs, incremental=False):
+        """``epochs`` more, and what is to be done at their end."""
+        data = X, self._softened(y)
+        if between.places is not None:  # X is read in place
+            given = samples(self._trainer, *data, weight)
+            data, weight = (given._replace(places=between.places.astype(np.int32)), None), None
         try:
             history = self._trainer.fit(
-                X, y, epochs, validation_data=validation_data, shuffle=self._p.shuffle, sample_weight=weight,
+                *data, epochs, validation_data=validation_data, shuffle=self._p.shuffle, sample_weight=weight,
                 callbacks=[between, *(self._p.callbacks or ())], verbose=0,
             )  # fmt: skip
         except FloatingPointError as error:
             if not self._p.early_stopping or self.best_validation_score_ == -np.inf:
                 raise ValueError(NOT_FINITE) from error
             self.validation_scores_.append(float("nan"))
-            warnings.warn(
+            self._warn(
                 f"Stochastic Optimizer: the fit diverged in epoch {self.n_iter_ + 1}; the weights are those "
                 f"of the best epoch before, whose validation score is {self.best_validation_score_:.4g}. "
                 "Try a lower learning_rate_init or standardised inputs.",
-                ConvergenceWarning,
-                stacklevel=4,
+                6,
             )
         else:
             if history.stopped == "Ctrl-C" and _in_a_loop():
                 raise KeyboardInterrupt
             if history.epochs == epochs and not (between.converged or incremental or self._p.preset):
-                warnings.warn(
+                self._warn(
                     f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
                     "optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=4,
+                    6,
                 )
         finally:
             self._no_improvement_count = between.stalled
@@ -418,9 +489,8 @@ class Estimator(Saving, BaseEstimator):
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        part = lambda array, at: None if array is None else _safe_indexing(array, at)  # noqa: E731
-        held_out = (X[test], y[test], part(weight, test))
-        return X[train], y[train], part(weight, train), held_out
+        held_out = (X[test], y[test], _part(weight, test))
+        return X[train], y[train], _part(weight, train), held_out
 
     def _held_out(self, pair):
         try:
@@ -458,18 +528,34 @@ class Estimator(Saving, BaseEstimator):
         net.params[:] = found.x
         self.loss_, self.n_iter_ = float(found.fun), min(found.nit, self._p.max_iter)
         if found.status:
-            warnings.warn(
+            self._warn(
                 f"lbfgs failed to converge after {found.nit} iteration(s) (status={found.status}): "
                 f"{found.message}. Increase max_iter or scale the data.",
-                ConvergenceWarning,
-                stacklevel=4,
+                5,
             )
+
+    def _warn(self, text, depth, kind=ConvergenceWarning):
+        """Warn at the line so many calls above, which called fit; of an ensemble's networks it does, once."""
+        if "_said" in vars(self):
+            self._said[text] = kind
+        else:
+            warnings.warn(text, kind, stacklevel=depth + 1)
 
     # --- using
 
+    def _own(self, outputs):
+        """What a network predicts, from its outputs after the link."""
+        return outputs
+
+    def _each(self, X):
+        """What each network of an ensemble predicts, for validated X."""
+        return map(self._own, ensemble.each(self._trainers(), "predict", X))
+
     def _outputs(self, X):
-        """(N, outputs) after the link, for validated X."""
-        return self._trainer.predict(X)
+        """(N, outputs) that are predicted, for validated X: those of the network, or an ensemble's mean."""
+        if "estimators_" in vars(self):
+            return ensemble.mixture(self._each(X), self._chosen_loss.link, False)
+        return self._own(self._trainer.predict(X))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -477,6 +563,32 @@ class Estimator(Saving, BaseEstimator):
         tags.input_tags.allow_nan = tags.input_tags.string = self.preset is not None
         return tags
 
+
+def _part(array, rows):
+    """Some rows of an array; None: of none, or all."""
+    return array if array is None or rows is None else _safe_indexing(array, rows)
+
+
+def _train(fits):
+    """Train an ensemble's networks: with those of others, where these come together. After Ctrl-C they keep
+    what they have, as one network does."""
+    task = gathering.present()
+    if task is not None:
+        task.wait_for_all(fits)
+        return
+    try:
+        many.train(fits)
+    except KeyboardInterrupt:
+        if _in_a_loop():
+            raise
+
+
+# What a fit leaves of one network; of an ensemble each of estimators_ has its own.
+_OF_ONE = (
+    "_trainer", "_made_with", "_first_lr", "_penalty", "_no_improvement_count", "n_iter_", "n_layers_", "t_",
+    "loss_", "loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_",
+    "validation_loss_curve_",
+)  # fmt: skip
 
 _ONE_FIT = ("sklearn.base", "sklearn.pipeline", "sklearn.compose._target")
 

@@ -17,7 +17,8 @@ class BetweenEpochs(Callback):
     estimator : whose records they are. p : the parameters that hold for this fit. lr : of the solver. scale,
     shift, held_shift : from the Trainer's loss, of the training and of validation_data, to scikit-learn's.
     penalty : of an epoch, for each of squares(). score : of (predictions, targets, weights). stalled : epochs
-    in a row without an improvement by tol. rows : samples trained on; held_out : (X, y, weight) or None.
+    in a row without an improvement by tol. rows : samples trained on; held_out : (X, y, weight) or None;
+    places : of the rows that a bootstrap drew, or None.
     """
 
     def __init__(
@@ -36,10 +37,11 @@ class BetweenEpochs(Callback):
         stalled: int,
         rows: int,
         held_out: Any,
+        places: Any = None,
     ) -> None:
         self.estimator, self.trainer, self.p, self.first_lr = estimator, trainer, p, lr
         self.scale, self.shift, self.held_shift, self.score = scale, shift, held_shift, score
-        self.stalled, self.rows, self.held_out = stalled, rows, held_out
+        self.stalled, self.rows, self.held_out, self.places = stalled, rows, held_out, places
         self.converged = False
         self.lr_unit = lr / p.learning_rate_init if p.optimizer is None else 1.0
         # learning_rate, the schedule, is for solver="sgd" and the user's own optimizer

@@ -68,6 +68,8 @@ TAKES = {
     "epsilon": _number(0, open_low=True),
     "n_iter_no_change": (lambda v: v == np.inf or _COUNT[0](v), f"{_COUNT[1]} or inf"),
     "max_fun": _COUNT,
+    "n_ensemble": _COUNT,
+    "bootstrap": _FLAG,
     "n_jobs": (lambda v: v is None or (_WHOLE(v) and v != 0), "a whole number but 0, or None"),
     "dtype": _one_of("auto", "float32", "float64"),
 }

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..data.columns import Dates
 from ..data.written import Written
 from ..engine.devices import device as checked_device
+from ..errors import whole
 from ..export import cfile, described, onnxfile
 from ..losses import Loss
 from ..losses import loss as make_loss
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     from ..types import FilePath
 
 _KINDS = "biufUO"  # of arrays: labels, names, numbers
-_MADE_ANEW = ("_p", "_trainer")  # from the parameters; from the rest of the file
+_MADE_ANEW = ("_p", "_trainer", "estimators_")  # from the parameters; from the rest of the file
 # of attributes that ``_plain`` takes
 _RECORDS: tuple[type, ...] = (TabularPreprocessor, tabular.Column, Dates, Written, ChosenLoss)
+
+NETWORKS = ("_trainer", "estimators_")  # of one, of several
 
 _NONE = type(None)
 # what every fit leaves that later ones read, what those by steps do, and one with a preset: of what types
@@ -52,6 +55,9 @@ class Saving:
     """What a fitted estimator writes; ``load`` reads it."""
 
     _trainer: Trainer
+    estimators_: list[Any]
+    _member: Any  # (seed) -> one of an ensemble's networks
+    _for_members: Any  # () -> {attribute: value} that these have in common
     _left: dict[str, Any] = {}  # what a fit leaves in this class beside _LEFT
     device: Any
 
@@ -63,14 +69,34 @@ class Saving:
         TypeError for what is no number, text, list, optimizer or loss, such as callbacks and a RandomState
         (set them to None before), OSError, and NotFittedError.
         """
-        check_is_fitted(self, "_trainer")
+        check_is_fitted(self, NETWORKS, all_or_any=any)
         kind: Any = type(self)
         given = {name: getattr(self, name) for name in parameters.defaults(kind)}
-        fitted = {k: v for k, v in vars(self).items() if k not in given and k not in _MADE_ANEW}
-        more: dict[str, Any] = {"class": kind.__name__}
-        for part, values in (("parameters", given), ("fitted", fitted)):
-            more[part] = {name: _plain(name, value) for name, value in values.items()}
-        checkpoint.save(self._trainer, path, {"estimator": more})
+        left = self._left_by_fit()
+        more = {"class": kind.__name__, "parameters": _plains(given), "fitted": _plains(left)}
+        if "estimators_" not in vars(self):
+            checkpoint.save(self._trainer, path, {"estimator": more})
+            return
+        more["members"], shared = [], self._for_members()
+        for member in self.estimators_:
+            own = {k: v for k, v in member._left_by_fit().items() if v is not shared.get(k, ...)}
+            more["members"].append({"random_state": member.random_state, "fitted": _plains(own)})
+        checkpoint.save_members(self._trainers(), path, {"estimator": more})
+
+    @property
+    def _fitted(self):
+        return any(name in vars(self) for name in NETWORKS)
+
+    def _trainers(self):
+        """Those of its networks."""
+        if "estimators_" in vars(self):
+            return [trainer for member in self.estimators_ for trainer in member._trainers()]
+        return [self._trainer]
+
+    def _left_by_fit(self):
+        """{attribute: value} that a file holds beside parameters and networks."""
+        given: Any = parameters.defaults(type(self))
+        return {k: v for k, v in vars(self).items() if k not in given and k not in _MADE_ANEW}
 
     @classmethod
     def load(cls: type[T], path: FilePath, **changed: Any) -> T:
@@ -78,39 +104,64 @@ class Saving:
 
         Raises ValueError for a file that is none of this class, or damaged, OSError.
         """
-        trainer, config = checkpoint.load_all(Trainer, path, "cpu", None)
+        trainers, config = checkpoint.load_members(Trainer, path, "cpu", None, None)
         try:
             more = config["estimator"]
             if more["class"] != cls.__name__:
                 raise ValueError(f"holds a {more['class']}, takes a {cls.__name__}")
             kind: Any = cls
-            known = parameters.defaults(kind)
             self = kind(**{name: _object(value) for name, value in more["parameters"].items()})
-            for name, value in more["fitted"].items():
-                if not re.fullmatch(r"_?[a-z][a-z0-9_]*", name) or name in known or hasattr(cls, name):
-                    raise ValueError(f"got {name!r} for a fitted attribute")
-                setattr(self, name, _object(value))
-            self._trainer = trainer
+            self._take(more["fitted"], None)
+            if "members" in config:
+                self.estimators_ = []
+                for trainer, kept in zip(trainers, more["members"], strict=True):
+                    member = self._member(whole("random_state", kept["random_state"], 0, 2**32 - 1))
+                    member._take(kept["fitted"], trainer)
+                    self.estimators_.append(member)
+            else:
+                (self._trainer,) = trainers
+            for one in vars(self).get("estimators_", [self]):
+                one._check_taken()
             self._set_parameters()
-            left = {**_LEFT, **self._left, **(_BY_STEPS if self.solver != "lbfgs" else {}),
-                    **(_BY_PRESET if self.preset is not None else {})}  # fmt: skip
-            for name, takes in left.items():
-                if not isinstance(vars(self).get(name, ...), takes):
-                    raise ValueError(f"{name}: got {vars(self).get(name, 'none')!r}")
-            if self._chosen_loss.columns != trainer.net.sizes[-1]:
-                raise ValueError("its loss does not fit its network")
+            if self._p.n_ensemble != len(trainers):
+                raise ValueError(f"n_ensemble: got {self._p.n_ensemble} and {len(trainers)} networks")
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path}: holds no {cls.__name__} ({error})") from None
         self.set_params(**changed)
-        trainer.device, trainer.threads = checked_device(self.device), self._threads()
+        for trainer in trainers:
+            trainer.device, trainer.threads = checked_device(self.device), self._threads()
         return self
+
+    def _take(self, fitted, trainer):
+        """Set the attributes of a file, and those of one network."""
+        if trainer is not None:
+            self._trainer = trainer
+        kind: Any = type(self)
+        for name, value in fitted.items():
+            if not re.fullmatch(r"_?[a-z][a-z0-9_]*", name) or name in _MADE_ANEW:
+                raise ValueError(f"got {name!r} for a fitted attribute")
+            if name in parameters.defaults(kind) or hasattr(kind, name):
+                raise ValueError(f"got {name!r} for a fitted attribute")
+            setattr(self, name, _object(value))
+
+    def _check_taken(self):
+        """Raises ValueError where attributes of one network are absent, or odd."""
+        self._set_parameters()
+        left = {**_LEFT, **self._left, **(_BY_STEPS if self.solver != "lbfgs" else {}),
+                **(_BY_PRESET if self.preset is not None else {})}  # fmt: skip
+        for name, takes in left.items():
+            if not isinstance(vars(self).get(name, ...), takes):
+                raise ValueError(f"{name}: got {vars(self).get(name, 'none')!r}")
+        if self._chosen_loss.columns != self._trainer.net.sizes[-1]:
+            raise ValueError("its loss does not fit its network")
 
     def to_onnx(self, path: FilePath) -> None:
         """Write the network as ONNX, opset 13: X (N, features) to Y (N, outputs).
 
-        Y is what predict of a regressor gives, and of a classifier the network's probabilities: one column
-        for two classes, that of the second, else one a class or label. float32; X, and Y of a regression, are
-        double with a preset, whose preparation is part of it, but for columns that are not numbers: their
+        Y is what predict of a regressor gives, and of a classifier the network's probabilities, of several
+        networks their mean: one column for two classes, that of the second, else one a class or label.
+        float32; X, and Y of a regression, are double with a preset, whose preparation is part of it, but for
+        columns that are not numbers: their
         inputs are those of TabularPreprocessor. Metadata: inputs, classes. Raises ImportError without onnx,
         ValueError for what has no export, OSError, NotFittedError.
         """
@@ -126,9 +177,12 @@ class Saving:
         with written(path, "w", encoding="utf-8") as file:
             file.write(text)
 
-    def _exported(self) -> Model:
-        check_is_fitted(self, "_trainer")
-        model = described(self._trainer)
+    def _exported(self) -> list[Model]:
+        check_is_fitted(self, NETWORKS, all_or_any=any)
+        return [self._complete(described(trainer)) for trainer in self._trainers()]
+
+    def _complete(self, model: Model) -> Model:
+        """The model of a network, with what stands before and behind it."""
         model.classes = _labels(getattr(self, "classes_", None))
         model.inputs = _labels(getattr(self, "feature_names_in_", None))
         table, unit = vars(self).get("_table"), vars(self).get("_unit")
@@ -148,6 +202,10 @@ class Saving:
 
 def _labels(values: Any) -> list[Any] | None:
     return None if values is None else np.asarray(values).tolist()
+
+
+def _plains(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: _plain(name, value) for name, value in values.items()}
 
 
 def _plain(name: str, value: Any) -> Any:

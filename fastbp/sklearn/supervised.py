@@ -20,6 +20,7 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import check_is_fitted
 
 from ..errors import flag
+from ..training import ensemble
 from . import tabular
 from .base import Estimator
 from .losses import for_classes, for_numbers, has_probabilities, rows_of_classes
@@ -59,6 +60,17 @@ _PARAMETERS = """
         Defaults for tables, in the place of those left as they are, and a preparation of X that takes
         frames with text, dates, categories and missing values (TabularPreprocessor). Keeps the best
         epoch's weights.
+    n_ensemble : int
+        So many networks, which differ by their seeds, drawn from random_state as BaggingClassifier draws
+        them: predictions are means, of probabilities those of classifiers. They are trained in one compiled
+        call (by solver="lbfgs" one after another), X is prepared once. estimators_ has them, each an
+        estimator with attributes of its own, such as coefs_, loss_curve_ and the random_state that gives it
+        alone; n_iter_ is the largest of theirs. warm_start and partial_fit go on with all. One that diverges
+        ends the fit with its error.
+    bootstrap : bool
+        Train on as many rows as there are, drawn with replacement (of an ensemble each network on its own);
+        early stopping's part is held out before. For networks seeds alone most often do better
+        (Lakshminarayanan et al. 2017).
     dtype : "auto", "float32" or "float64"
         Of the network. "auto": float32 for float32 data, else float64, as scikit-learn. "float32" trains
         1.1 to 1.7 times as fast as float64.
@@ -88,6 +100,7 @@ class MLPClassifier(ClassifierMixin, Estimator):
     classes_, n_features_in_, feature_names_in_, n_iter_, n_layers_, n_outputs_, out_activation_, t_, loss_,
     loss_curve_, best_loss_, validation_scores_, best_validation_score_ : as scikit-learn's.
     validation_loss_curve_ : the loss of fit's validation_data after each epoch, or None; without penalty.
+    estimators_ : list of MLPClassifier, with n_ensemble above 1; what is one network's is theirs alone.
     coefs_, intercepts_ : lists of writable views of the network's weights (fan_in, fan_out) and biases.
 
     Raises ValueError or TypeError naming the argument; ValueError if the weights overflow. Warns
@@ -140,6 +153,8 @@ class MLPClassifier(ClassifierMixin, Estimator):
         optimizer: OptimizerLike | None = None,
         callbacks: Iterable[Callback] | None = None,
         preset: Literal["tabular"] | tabular.TabularPreprocessor | None = None,
+        n_ensemble: int = 1,
+        bootstrap: bool = False,
         dtype: Literal["auto", "float32", "float64"] = "auto",
         device: Device = "auto",
         threads: int | None = None,
@@ -261,6 +276,11 @@ class MLPClassifier(ClassifierMixin, Estimator):
             return (yes[:, 0] & (len(self.classes_) > 1)).astype(np.intp)
         return outputs.argmax(axis=1)
 
+    def _own(self, outputs):
+        if self._chosen_loss.one_hot and self._chosen_loss.link == "sigmoid":  # one against the rest
+            outputs /= np.maximum(outputs.sum(axis=1, keepdims=True), np.finfo(outputs.dtype).tiny)
+        return outputs
+
     def _score_of(self, outputs, y, sample_weight):
         if not np.isfinite(outputs).all():
             return float("nan")
@@ -283,9 +303,19 @@ class MLPClassifier(ClassifierMixin, Estimator):
         """Probabilities (N, classes), columns in the order of classes_."""
         check_is_fitted(self)
         outputs = self._outputs(self._features(X, reset=False))
-        if self._chosen_loss.one_hot and self._chosen_loss.link == "sigmoid":  # one against the rest
-            outputs /= np.maximum(outputs.sum(axis=1, keepdims=True), np.finfo(outputs.dtype).tiny)
         return np.hstack([1 - outputs, outputs]) if self.n_outputs_ == 1 else outputs
+
+    @available_if(lambda self: has_probabilities(self.loss))
+    def disagreement(self, X: Features) -> Array:
+        """How far the probabilities of an ensemble's networks are apart, in nats: (N,), of multi-label
+        targets (N, labels): ``fb.Ensemble.disagreement``. Raises ValueError for one network.
+        """
+        check_is_fitted(self)
+        if "estimators_" not in vars(self):
+            raise ValueError("disagreement: got one network, takes n_ensemble of 2 or more")
+        link = self._chosen_loss.link
+        link = "softmax" if self._chosen_loss.one_hot else link  # probabilities of one answer
+        return ensemble.divergence(self._each(self._features(X, reset=False)), link)
 
     @available_if(lambda self: not has_probabilities(self.loss))
     def decision_function(self, X: Features) -> Array:
@@ -363,6 +393,8 @@ class MLPRegressor(RegressorMixin, Estimator):
         optimizer: OptimizerLike | None = None,
         callbacks: Iterable[Callback] | None = None,
         preset: Literal["tabular"] | tabular.TabularPreprocessor | None = None,
+        n_ensemble: int = 1,
+        bootstrap: bool = False,
         dtype: Literal["auto", "float32", "float64"] = "auto",
         device: Device = "auto",
         threads: int | None = None,
@@ -422,17 +454,32 @@ class MLPRegressor(RegressorMixin, Estimator):
     @overload
     def predict(self, X: Features, return_std: bool = False) -> Any: ...
     def predict(self, X: Features, return_std: bool = False) -> Any:
-        """Numbers (N,), or (N, outputs), for X (N, features); with return_std, and the loss gaussian_nll,
-        a pair: these and their standard deviations.
+        """Numbers (N,), or (N, outputs), for X (N, features). return_std : a pair, these and their standard
+        deviations: with the loss gaussian_nll of the distribution, an ensemble's being the mixture of its
+        networks'; with others, of an ensemble, between its networks. See ``fb.Ensemble.predict``.
         """
         check_is_fitted(self)
-        if flag("return_std", return_std) and self._chosen_loss.link != "gaussian":
-            raise ValueError(f"return_std: got {return_std} with the loss {self.loss}, takes 'gaussian_nll'")
-        outputs, k = self._outputs(self._features(X, reset=False)), self.n_outputs_
-        parts = [outputs[:, :k], np.sqrt(outputs[:, k:])] if return_std else [outputs[:, :k]]
-        if self._unit is not None:
-            mean, scale, low, high = self._unit
-            parts[0] = np.clip(parts[0] * scale + mean, low, high)
-            parts[1:] = [deviation * scale for deviation in parts[1:]]
-        parts = [part[:, 0] if k == 1 else part for part in parts]
-        return tuple(parts) if return_std else parts[0]
+        several, link = "estimators_" in vars(self), self._chosen_loss.link
+        if flag("return_std", return_std) and link != "gaussian" and not several:
+            raise ValueError(
+                f"return_std: got {return_std} with the loss {self.loss}, takes "
+                "'gaussian_nll' or n_ensemble of 2 or more"
+            )
+        X, k = self._features(X, reset=False), self.n_outputs_
+        if return_std and several:
+            parts = ensemble.mixture(self._each(X), link, True)
+        elif return_std:
+            outputs, scale = self._trainer.predict(X), 1.0 if self._unit is None else self._unit[1]
+            parts = self._own(outputs)[:, :k], np.sqrt(outputs[:, k:]) * scale
+        else:
+            parts = (self._outputs(X)[:, :k],)
+        parts = tuple(part[:, 0] if k == 1 else part for part in parts)
+        return parts if return_std else parts[0]
+
+    def _own(self, outputs):
+        """In the target's own unit, from its smallest to its largest."""
+        if self._unit is None:
+            return outputs
+        (mean, scale, low, high), k = self._unit, self.n_outputs_
+        numbers = np.clip(outputs[:, :k] * scale + mean, low, high)
+        return np.hstack([numbers, outputs[:, k:] * scale**2]) if outputs.shape[1] > k else numbers

@@ -11,6 +11,9 @@ Tensors, K being the layer (of embeddings the embedded column):
     average.weights.K, ...               where the trainer keeps an average
     preparation.NAME                     the numbers of a preparation, float64
 
+A file of an ensemble has "members", the configurations of its trainers. Before the names of member I's arrays
+stands memberI., but not before the preparation's, which they share.
+
 Metadata: {"fastbp": JSON of the configuration}, whose first key, "sha256", is a digest of the rest of it and
 of all arrays. There is no code in it. What is promised: docs/policies.md.
 """
@@ -21,7 +24,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -86,9 +89,17 @@ def save(trainer: AnyTrainer, path: FilePath, more: dict[str, Any] | None = None
 
     more : further keys of the configuration, such as an estimator's.
     """
-    from safetensors.numpy import save as to_bytes
+    _write([trainer], _config(trainer) | (more or {}), path)
 
-    config = {
+
+def save_members(trainers: Sequence[AnyTrainer], path: FilePath, more: dict[str, Any] | None = None) -> None:
+    """The same for trainers with one preparation, as one file."""
+    members = [_config(trainer) for trainer in trainers]
+    _write(trainers, {"format": FORMAT, "members": members} | (more or {}), path)
+
+
+def _config(trainer):
+    return {
         "format": FORMAT,
         "net": trainer.net.config(),
         "loss": trainer.loss.config(),
@@ -104,17 +115,26 @@ def save(trainer: AnyTrainer, path: FilePath, more: dict[str, Any] | None = None
         "epochs": trainer.epochs,
         "columns": trainer.columns,
     }
-    config |= more or {}
-    tensors = _views(trainer)
-    if trainer.preparation is not None:
-        config["preparation"] = trainer.preparation.config()
-        tensors |= {f"{_PREPARATION}{name}": a for name, a in trainer.preparation.tensors().items()}
+
+
+def _write(trainers, config, path):
+    from safetensors.numpy import save as to_bytes
+
+    marks = _marks(config)
+    tensors = {
+        mark + name: view
+        for mark, trainer in zip(marks, trainers, strict=True)
+        for name, view in _views(trainer).items()
+    }
+    preparation = trainers[0].preparation
+    if preparation is not None:
+        config["preparation"] = preparation.config()
+        tensors |= {f"{_PREPARATION}{name}": a for name, a in preparation.tensors().items()}
     # safetensors 0.8 takes an array's memory as it lies, whatever its strides
     tensors = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     try:
         text = json.dumps(config)
-        parts = _Parts(json.loads(text))
-        _preparation(tensors, parts)
+        _preparation(tensors, _parts(json.loads(text))[0])
         for name, array in tensors.items():
             _check_finite(name, array)
     except _UNUSABLE as e:
@@ -128,6 +148,28 @@ def save(trainer: AnyTrainer, path: FilePath, more: dict[str, Any] | None = None
         file.write(content)
 
 
+def _marks(config):
+    """What stands before the names of each trainer's arrays."""
+    return [f"member{i}." for i in range(len(config["members"]))] if "members" in config else [""]
+
+
+def _parts(config):
+    """The _Parts of each trainer; the first one's has the preparation."""
+    if "members" not in config:
+        return [_Parts(config)]
+    if config["format"] != FORMAT:
+        raise ValueError(_other_format(config))
+    parts = [_Parts(member) for member in config["members"]]
+    if not parts:
+        raise ValueError("got no members")
+    parts[0].preparation = config.get("preparation")
+    return parts
+
+
+def _other_format(config):
+    return f"format {config['format']}, this version reads {FORMAT}"
+
+
 _UNUSABLE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError)
 
 
@@ -139,7 +181,7 @@ class _Parts:
 
     def __init__(self, config: dict[str, Any]) -> None:
         if config["format"] != FORMAT:
-            raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
+            raise ValueError(_other_format(config))
         self.net, self.shapes = config["net"], MLP.shapes(**config["net"])
         optimizer, loss = dict(config["optimizer"]), dict(config["loss"])
         self.optimizer = OPTIMIZERS[optimizer.pop("name")](**optimizer)
@@ -181,7 +223,16 @@ def load(make: Callable[..., Made], path: FilePath, device: str, threads: int | 
 def load_all(
     make: Callable[..., Made], path: FilePath, device: str, threads: int | None
 ) -> tuple[Made, dict[str, Any]]:
-    """(the Trainer, the whole configuration) of a file."""
+    """(the Trainer, the whole configuration) of a file of one."""
+    trainers, config = load_members(make, path, device, threads, False)
+    return trainers[0], config
+
+
+def load_members(
+    make: Callable[..., Made], path: FilePath, device: str, threads: int | None, several: bool | None
+) -> tuple[list[Made], dict[str, Any]]:
+    """(the Trainers, the whole configuration) of a file. several : whether it is to hold an ensemble; None:
+    either."""
     from safetensors import SafetensorError, safe_open
 
     path = os.fsdecode(path)
@@ -194,18 +245,25 @@ def load_all(
         try:
             text, written_digest = _metadata(file.metadata())
             config = json.loads(text)
-            parts = _Parts(config)
-            _check_arrays(file, parts)
+            parts, marks = _parts(config), _marks(config)
+            if several is not None and several != ("members" in config):
+                holds = "one network, takes an ensemble: fb.load reads it"
+                if not several:
+                    holds = f"an ensemble of {len(parts)}, takes one network: fb.Ensemble.load reads it"
+                raise ValueError(f"holds {holds}")
+            _check_arrays(file, parts, marks)
             digest = _Digest(text)
             found = {n: file.get_tensor(n) for n in file.keys() if n.startswith(_PREPARATION)}
-            preparation = _preparation(found, parts)
-            trainer = parts.trainer(make, device, threads)
+            preparation = _preparation(found, parts[0])
+            trainers = [part.trainer(make, device, threads) for part in parts]
         except _UNUSABLE as e:
             raise ValueError(f"{path}: has no usable fastbp configuration ({e})") from None
-        trainer.preparation = preparation
         for name, array in found.items():
             digest.add(name, array)
-        views = _views(trainer)
+        views: dict[str, Array] = {}
+        for mark, trainer in zip(marks, trainers, strict=True):
+            trainer.preparation = preparation
+            views |= {mark + name: view for name, view in _views(trainer).items()}
         for name, view in views.items():
             tensor = file.get_tensor(name)
             digest.add(name, tensor)
@@ -214,7 +272,7 @@ def load_all(
         raise ValueError(f"{path}: is damaged: its checksum is not that of what it holds")
     for name, view in views.items():
         _check_finite(f"{path}: {name}", view)
-    return trainer, config
+    return trainers, config
 
 
 def _metadata(metadata: dict[str, str] | None) -> tuple[str, str | None]:
@@ -274,10 +332,14 @@ def _state(values):
 _CODES = {"F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16"}
 
 
-def _check_arrays(file, parts):
+def _check_arrays(file, parts, marks):
     """The arrays in the file are those of the configuration: before anything of their size is made."""
-    trained, state = parts.shapes
-    shapes = {prefix + name: shape for prefix in parts.prefixes for name, shape in trained.items()} | state
+    shapes, dtypes = {}, {}
+    for mark, part in zip(marks, parts, strict=True):
+        trained, state = part.shapes
+        mine = {prefix + name: shape for prefix in part.prefixes for name, shape in trained.items()} | state
+        shapes |= {mark + name: shape for name, shape in mine.items()}
+        dtypes |= dict.fromkeys((mark + name for name in mine), part.net["dtype"])
     known = [_PREPARATION + name for name in Preparation.TENSORS]  # their shapes: when it is restored
     found = {name: file.get_slice(name) for name in file.keys()}
     odd = {n for n in found.keys() - known | shapes.keys()
@@ -285,6 +347,6 @@ def _check_arrays(file, parts):
     if odd:
         raise ValueError(f"its arrays are not those of its sizes: {', '.join(sorted(odd)[:3])}")
     for name, array in found.items():
-        got, takes = array.get_dtype(), "float64" if name in known else parts.net["dtype"]
+        got, takes = array.get_dtype(), "float64" if name in known else dtypes[name]
         if _CODES.get(got) != takes:
             raise ValueError(f"{name} is {_CODES.get(got, got)}, takes {takes}")

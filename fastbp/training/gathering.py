@@ -28,7 +28,7 @@ class Task:
         self.program, self.gathers = program, gathers
         self.result: Any = None
         self.error: BaseException | None = None
-        self.fit: Fit | None = None  # that it waits for
+        self.fits: list[Fit] = []  # that it waits for
         self.done = self.stopped = False
         self._mine, self._others = threading.Semaphore(0), threading.Semaphore(0)
         self._thread: threading.Thread | None = None
@@ -55,11 +55,15 @@ class Task:
             self.stopped = True
             self.go_on()
 
+    def wait_for_all(self, fits: list[Fit]) -> None:
+        """Have fits trained with those of others; what one raises is its ``history.error``."""
+        self.fits = fits
+        self.pause()
+        self.fits = []
+
     def wait_for(self, fit: Fit) -> History:
         """Have a fit trained with those of others; raises what it raises."""
-        self.fit = fit
-        self.pause()
-        self.fit = None
+        self.wait_for_all([fit])
         if fit.history.error is not None:
             raise fit.history.error
         return fit.history
@@ -100,7 +104,7 @@ class Gathering:
                         self.tasks.remove(other)
                         each(other)
                 if not task.done:
-                    self.train([other.fit for other in self.tasks if other.fit is not None])
+                    self.train([fit for other in self.tasks for fit in other.fits])
         except BaseException:
             self.stop()
             raise
@@ -108,7 +112,7 @@ class Gathering:
     def stop(self) -> None:
         """End all tasks where they are."""
         for task in self.tasks:
-            if task.fit is not None:
+            if task.fits:
                 task.end()
         self.tasks.clear()
 

@@ -262,6 +262,7 @@ class Trainer:
                 fit.evaluate, fit.measure, task = self._evaluate, self._measured, gathering.present()
                 if task is not None and fit.joins:
                     return task.wait_for(fit)
+                fit.samples = fit.samples.packed()
                 with turns.state:
                     session = self._session("train", fit.batch, fit.samples.behind)
                 return fit.run(session, not outer[1])
@@ -645,7 +646,7 @@ class Trainer:
 
         with self.turns.state:
             model = described(self, link)
-        onnxfile.write(model, path)
+        onnxfile.write([model], path)
 
     def to_c(self, path: FilePath, name: str = "predict", link: bool = True) -> None:
         """Write the network as one C99 file without dependencies: ``void name(const float *x, float *y)``.
@@ -664,7 +665,7 @@ class Trainer:
 
         with self.turns.state:
             model = described(self, link)
-        text = cfile.source(model, name)
+        text = cfile.source([model], name)
         with written(path, "w", encoding="utf-8") as file:
             file.write(text)
 

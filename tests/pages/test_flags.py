@@ -40,6 +40,8 @@ HOW = {  # of what takes more than its flag: how it is called with one
     "fastbp.Trainer.to_torch": lambda **flag: trainer().to_torch(**flag),
     "fastbp.Trainer.to_onnx": lambda **flag: trainer().to_onnx("no", **flag),
     "fastbp.Trainer.to_c": lambda **flag: trainer().to_c("no", **flag),
+    "fastbp.Ensemble.fit": lambda **flag: fb.Ensemble([trainer()]).fit(X, Y, **flag),
+    "fastbp.Ensemble.predict": lambda **flag: fb.Ensemble([trainer()]).predict(X, **flag),
     "fastbp.Autoencoder": lambda **flag: fb.Autoencoder([3, 2], **flag),
     "fastbp.fit_many": lambda **flag: fb.fit_many([trainer()], X, Y, **flag),
     "fastbp.activation": lambda **flag: fb.activation(lambda z: z, **flag),

@@ -74,6 +74,8 @@ CHECKS = [
     (MLPClassifier(max_iter=50, optimizer="adamw", activation=["gelu"]), 68),
     (MLPRegressor(solver="lbfgs"), 60),
     (MLPRegressor(max_iter=50, loss="huber"), 60),
+    (MLPClassifier(n_ensemble=2, max_iter=100), 68),
+    (MLPRegressor(n_ensemble=2, max_iter=50), 60),
     (MLPAutoencoder(5, max_iter=50), 55),
 ]
 

@@ -191,7 +191,7 @@ def exported_inputs(model, data):
 
 
 def network_outputs(model, data):
-    made = model._outputs(model._features(data, reset=False))
+    made = model._trainer.predict(model._features(data, reset=False))
     if vars(model).get("_unit") is not None:
         mean, scale, low, high = model._unit
         return np.clip(made * scale + mean, low, high)

@@ -64,15 +64,24 @@ def models(folder):
         trainer.fit(X, labels, verbose=0)
         trainer.save(folder / f"{name}.good")
         yield folder / f"{name}.good"
+    ensemble = fb.Ensemble(
+        [fb.Trainer(fb.MLP([6, w, 2], norm="batch", seed=w), "mse", seed=0) for w in (3, 5)]
+    )
+    ensemble.fit(X, y, verbose=0)
+    ensemble.save(folder / "ensemble.good")
+    yield folder / "ensemble.good"
     if importlib.util.find_spec("sklearn"):
         from fastbp.sklearn import MLPClassifier
 
         estimator = MLPClassifier((8,), max_iter=2, embeddings={5: (5, 2)}, norm="layer", random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its two epochs
-            estimator.fit(X, np.array(["a", "b", "c"])[np.arange(40) % 3])
+            labels = np.array(["a", "b", "c"])[np.arange(40) % 3]
+            estimator.fit(X, labels)
+            several = MLPClassifier((4,), max_iter=2, n_ensemble=2, random_state=0).fit(X, labels)
         estimator.save(folder / "estimator.good")
-        yield folder / "estimator.good"
+        several.save(folder / "estimators.good")
+        yield from (folder / "estimator.good", folder / "estimators.good")
 
 
 def parts(path):
@@ -172,6 +181,8 @@ def use(path):
     try:
         if "estimator" in Path(path).name:
             return use_estimator(path)
+        if "ensemble" in Path(path).name:
+            return use_ensemble(fb.Ensemble.load(path, device="cpu", threads=1))
         trainer = fb.load(path, device="cpu", threads=1)
     except ValueError:
         return "refused"
@@ -192,13 +203,26 @@ def use(path):
         )  # fmt: skip
 
 
+def use_ensemble(ensemble):
+    """The same for an ensemble."""
+    net = ensemble.trainers[0].net
+    X = np.random.default_rng(0).integers(0, 2, (8, net.sizes[0])).astype("f4")
+    y = np.ones((8, net.sizes[-1]))
+    with tempfile.TemporaryDirectory() as folder:
+        return tried(
+            lambda: ensemble.predict(X), lambda: ensemble.evaluate(X, y), lambda: ensemble.disagreement(X),
+            lambda: ensemble.fit(X, y, epochs=2, verbose=0), lambda: ensemble.to_c(f"{folder}/m.c"),
+            lambda: ensemble.save(f"{folder}/m"), lambda: fb.Ensemble.load(f"{folder}/m", device="cpu"),
+        )  # fmt: skip
+
+
 def use_estimator(path):
     """The same for an estimator."""
     from fastbp.sklearn import MLPClassifier
 
-    fb.load(path, device="cpu", threads=1)
+    (fb.Ensemble if "estimators" in Path(path).name else fb).load(path, device="cpu", threads=1)
     estimator = MLPClassifier.load(path, device="cpu", threads=1)
-    X = np.random.default_rng(0).integers(0, 2, (8, estimator._trainer.net.sizes[0])).astype("f4")
+    X = np.random.default_rng(0).integers(0, 2, (8, estimator._trainers()[0].net.sizes[0])).astype("f4")
     with tempfile.TemporaryDirectory() as folder:
         return tried(
             lambda: estimator.predict(X), lambda: estimator.predict_proba(X), lambda: repr(estimator),
