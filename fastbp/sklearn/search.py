@@ -217,7 +217,8 @@ class MLPHalvingSearchCV(_Together, HalvingRandomSearchCV):
 
     def _epochs(self):
         """The network's own: a preset's where it was left at its default."""
-        network = _parts(self.estimator).get(self.resource.removesuffix("__max_iter"), self.estimator)
+        path = self.resource.rpartition("__")[0]
+        network = _parts(self.estimator)[path] if path else self.estimator
         return holding(network)["max_iter"]
 
     def _generate_candidate_params(self):
