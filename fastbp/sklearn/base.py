@@ -541,7 +541,8 @@ def _blas():
 
 def holding(estimator: Any) -> dict[str, Any]:
     """{parameter: value} as they hold for an estimator, checked: a preset's where the default was left."""
-    defaults = parameters.defaults(type(estimator))
+    kind: Any = type(estimator)
+    defaults = parameters.defaults(kind)
     given = {name: getattr(estimator, name) for name in defaults}
     parameters.check(given)
     given.setdefault("embeddings", None)

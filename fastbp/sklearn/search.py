@@ -76,6 +76,13 @@ def _told(callback_ctx):
     return {} if callback_ctx is None else {"callback_ctx": callback_ctx}
 
 
+def _constraints(kind: type, optional: str) -> dict[str, Any]:
+    """scikit-learn's checks of a search's parameters, of which ``optional`` may be None too."""
+    theirs = dict(vars(kind)["_parameter_constraints"])
+    theirs.pop("resource", None)
+    return theirs | {optional: [*theirs[optional], None]}
+
+
 class MLPSearchCV(_Together, RandomizedSearchCV):
     """GridSearchCV or RandomizedSearchCV over our estimators: all candidates and folds in one call.
 
@@ -98,10 +105,7 @@ class MLPSearchCV(_Together, RandomizedSearchCV):
     4
     """
 
-    _parameter_constraints: dict[str, Any] = {
-        **RandomizedSearchCV._parameter_constraints,
-        "n_iter": [*RandomizedSearchCV._parameter_constraints["n_iter"], None],
-    }
+    _parameter_constraints = _constraints(RandomizedSearchCV, "n_iter")
 
     def __init__(
         self,
@@ -167,10 +171,7 @@ class MLPHalvingSearchCV(_Together, HalvingRandomSearchCV):
     [1, 3, 9]
     """
 
-    _parameter_constraints: dict[str, Any] = {
-        **{k: v for k, v in HalvingRandomSearchCV._parameter_constraints.items() if k != "resource"},
-        "n_candidates": [*HalvingRandomSearchCV._parameter_constraints["n_candidates"], None],
-    }
+    _parameter_constraints = _constraints(HalvingRandomSearchCV, "n_candidates")
 
     def __init__(
         self,
