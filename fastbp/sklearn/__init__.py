@@ -4,8 +4,18 @@ Needs scikit-learn (the extra ``sklearn``); ``import fastbp`` does not.
 """
 
 from .autoencoder import MLPAutoencoder
+from .search import MLPHalvingSearchCV, MLPSearchCV, cross_validate
 from .supervised import MLPClassifier, MLPRegressor
 from .tabular import TabularPreprocessor
 from .together import together
 
-__all__ = ["MLPAutoencoder", "MLPClassifier", "MLPRegressor", "TabularPreprocessor", "together"]
+__all__ = [
+    "MLPAutoencoder",
+    "MLPClassifier",
+    "MLPHalvingSearchCV",
+    "MLPRegressor",
+    "MLPSearchCV",
+    "TabularPreprocessor",
+    "cross_validate",
+    "together",
+]

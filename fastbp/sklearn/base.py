@@ -27,7 +27,7 @@ from sklearn.utils.validation import (
 )
 from threadpoolctl import ThreadpoolController
 
-from ..engine import backend, devices
+from ..engine import averages, backend, devices
 from ..engine.parallel import max_threads
 from ..engine.samples import samples
 from ..errors import unknown
@@ -38,7 +38,7 @@ from ..optimizers import optimizer as make_optimizer
 from ..training import ensemble, gathering, many
 from ..training.objective import Objective
 from ..training.trainer import Trainer
-from . import parameters, tabular
+from . import parameters, shared, tabular
 from .epochs import BetweenEpochs
 from .saving import Saving
 
@@ -144,11 +144,9 @@ class Estimator(Saving, BaseEstimator):
         """Set _p: the parameters that hold for this fit, checked. A preset's stand where the user left
         the default.
         """
-        given = {name: getattr(self, name) for name in parameters.defaults(type(self))}
-        parameters.check(given)
-        given = {"embeddings": None, "n_ensemble": 1, "bootstrap": False} | given
-        if given.setdefault("preset", None) is not None:
-            given = tabular.preset(given, parameters.defaults(type(self)), is_classifier(self))
+        given = holding(self)
+        if shared.rounds():
+            given["max_iter"] = self.max_iter  # the round's epochs, never a preset's
         self._p = SimpleNamespace(**given)
         if self._p.optimizer is not None and self._p.solver == "lbfgs":
             raise ValueError("optimizer: got one with solver='lbfgs', takes None, or another solver")
@@ -196,9 +194,10 @@ class Estimator(Saving, BaseEstimator):
             )
         if reset:
             given = isinstance(self.preset, tabular.TabularPreprocessor)
-            self._table = (clone(self.preset) if given else tabular.TabularPreprocessor()).fit(X)
+            table = clone(self.preset) if given else tabular.TabularPreprocessor()
+            self._table = shared.once(tabular.TabularPreprocessor.fit, table, X)
         _check_feature_names(self, X, reset=reset)
-        prepared = self._table.transform(X)
+        prepared = shared.once(tabular.TabularPreprocessor.transform, self._table, X)
         self.n_features_in_ = self._table.n_features_in_
         if isinstance(y, str) and y == "no_validation":
             return prepared
@@ -279,8 +278,16 @@ class Estimator(Saving, BaseEstimator):
 
     def _fit_one(self, X, y, weight, validation_data, incremental, random, first):
         """Fit the one network of X and what stands for y."""
+        rounds, made_from = shared.rounds(), None
         if first:
             vars(self).pop("estimators_", None)
+        if rounds is not None and first and not incremental and validation_data is None:
+            made_from = self._made_from(X, y, weight)
+        if rounds is not None and made_from in rounds.before:
+            rounds.stopped[made_from] = self._go_on(rounds.before.pop(made_from), X, y, weight)
+            self._check_weights()
+            return
+        if first:
             self._begin(X, random)
         elif self._trainer.net.sizes != self._sizes(X.shape[1]):
             raise ValueError(
@@ -299,7 +306,13 @@ class Estimator(Saving, BaseEstimator):
             self._open(X, random, True, weight)
             self._fit_lbfgs(X, y, weight)
         else:
-            self._fit_stochastic(X, y, weight, validation_data, incremental, random)
+            between = self._fit_stochastic(X, y, weight, validation_data, incremental, random)
+            if rounds is not None and made_from is not None:
+                rounds.stopped[made_from] = between
+        self._check_weights()
+
+    def _check_weights(self):
+        """Raises ValueError where a weight is not finite."""
         if not np.isfinite(self._trainer.net.params).all():
             raise ValueError(NOT_FINITE)
 
@@ -422,12 +435,34 @@ class Estimator(Saving, BaseEstimator):
         rows = (self._trainer.net.params[here] for here in self._decayed())
         return float(sum(np.dot(row, row) for row in rows))
 
+    def _made_from(self, X, y, weight):
+        """What tells this fit from others, whatever its epochs; None for those that no later round goes on
+        with."""
+        if self._p.solver not in STOCHASTIC or self._p.callbacks:
+            return None
+        given = {name: getattr(self, name) for name in parameters.defaults(type(self)) if name != "max_iter"}
+        return shared.digest(type(self).__name__, given, X, y, weight)
+
+    def _go_on(self, between, X, y, weight):
+        """Be the estimator of a fit of fewer epochs, and train on up to max_iter. Returns ``between``."""
+        given = {*parameters.defaults(type(self)), "_p"}
+        vars(self).update({k: v for k, v in vars(between.estimator).items() if k not in given})
+        epochs, held_out = self._p.max_iter - self.n_iter_, None
+        if self._p.early_stopping and not between.converged:
+            X, y, weight, held_out = self._split(X, y, weight, copy.deepcopy(between.drawn))
+        between.go_on(self, self._p, self._score_of, self._squares, held_out)
+        if epochs > 0 and not between.converged:
+            averages.restore(self._trainer, between.last)
+            self._train(between, X, y, weight, None, epochs)
+        return between
+
     def _fit_stochastic(self, X, y, weight, held_out, incremental, random):
         if self._p.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         validation_data = held_out
         if validation_data is not None and self.validation_loss_curve_ is None:
             self.validation_loss_curve_ = []
+        drawn = copy.deepcopy(random) if shared.rounds() else None
         if self._p.early_stopping and held_out is None:
             X, y, weight, held_out = self._split(X, y, weight, random)
         places = random.randint(0, X.shape[0], X.shape[0]) if self._p.bootstrap else None
@@ -438,11 +473,12 @@ class Estimator(Saving, BaseEstimator):
             squares=self._squares,
             held_shift=0.0 if validation_data is None else self._constant(*validation_data[1:]),
             score=self._score_of, stalled=self._no_improvement_count, rows=X.shape[0],
-            held_out=held_out, places=places,
+            held_out=held_out, places=places, drawn=drawn,
         )  # fmt: skip
         self._train(
             between, X, y, weight, validation_data, 1 if incremental else self._p.max_iter, incremental
         )
+        return between
 
     def _train(self, between, X, y, weight, validation_data, epochs, incremental=False):
         """``epochs`` more, and what is to be done at their end."""
@@ -458,6 +494,7 @@ class Estimator(Saving, BaseEstimator):
         except FloatingPointError as error:
             if not self._p.early_stopping or self.best_validation_score_ == -np.inf:
                 raise ValueError(NOT_FINITE) from error
+            between.converged = True
             self.validation_scores_.append(float("nan"))
             self._warn(
                 f"Stochastic Optimizer: the fit diverged in epoch {self.n_iter_ + 1}; the weights are those "
@@ -476,7 +513,7 @@ class Estimator(Saving, BaseEstimator):
                 )
         finally:
             self._no_improvement_count = between.stalled
-        between.restore()
+        between.end()
 
     def _split(self, X, y, weight, random):
         """(X, y, weight, (X, y, weight) held out): scikit-learn's split for early stopping."""
@@ -608,6 +645,18 @@ def _in_a_loop():
 @functools.cache
 def _blas():
     return ThreadpoolController()
+
+
+def holding(estimator: Any) -> dict[str, Any]:
+    """{parameter: value} as they hold for an estimator, checked: a preset's where the default was left."""
+    kind: Any = type(estimator)
+    defaults = parameters.defaults(kind)
+    given = {name: getattr(estimator, name) for name in defaults}
+    parameters.check(given)
+    given = {"embeddings": None, "n_ensemble": 1, "bootstrap": False} | given
+    if given.setdefault("preset", None) is not None:
+        given = tabular.preset(given, defaults, is_classifier(estimator))
+    return given
 
 
 NOT_FINITE = (

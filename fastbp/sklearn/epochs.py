@@ -8,6 +8,7 @@ from typing import Any
 from ..callbacks import Callback
 from ..engine import averages
 from ..optimizers import SGD
+from . import shared
 from .tabular import coslog4
 
 
@@ -18,7 +19,8 @@ class BetweenEpochs(Callback):
     shift, held_shift : from the Trainer's loss, of the training and of validation_data, to scikit-learn's.
     penalty : of an epoch, for each of squares(). score : of (predictions, targets, weights). stalled : epochs
     in a row without an improvement by tol. rows : samples trained on; held_out : (X, y, weight) or None;
-    places : of the rows that a bootstrap drew, or None.
+    places : of the rows that a bootstrap drew, or None; drawn : the random state that split held_out off,
+    where later rounds of a search are to go on.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class BetweenEpochs(Callback):
         rows: int,
         held_out: Any,
         places: Any = None,
+        drawn: Any = None,
     ) -> None:
         self.estimator, self.trainer, self.p, self.first_lr = estimator, trainer, p, lr
         self.scale, self.shift, self.held_shift, self.score = scale, shift, held_shift, score
-        self.stalled, self.rows, self.held_out, self.places = stalled, rows, held_out, places
-        self.converged = False
+        self.stalled, self.rows, self.held_out = stalled, rows, held_out
+        self.places, self.drawn = places, drawn
+        self.converged = False  # or diverged: no epoch follows
         self.lr_unit = lr / p.learning_rate_init if p.optimizer is None else 1.0
         # learning_rate, the schedule, is for solver="sgd" and the user's own optimizer
         self.schedule = p.learning_rate if p.solver == "sgd" or p.optimizer is not None else "constant"
@@ -109,7 +113,8 @@ class BetweenEpochs(Callback):
 
     def cycle(self) -> None:
         """The preset's learning rate for the epoch to come."""
-        done = (self.estimator.n_iter_ + 0.5) / self.p.max_iter
+        rounds = shared.rounds()
+        done = (self.estimator.n_iter_ + 0.5) / (self.p.max_iter if rounds is None else rounds.planned)
         self.set_lr(self.first_lr * max(coslog4(done), 1e-6))
 
     def stops(self) -> bool:
@@ -135,7 +140,14 @@ class BetweenEpochs(Callback):
             self.trainer.slots *= optimizer.lr / lr
         optimizer.lr = lr
 
-    def restore(self) -> None:
+    def end(self) -> None:
         """Early stopping ends with the weights of its best epoch."""
+        if shared.rounds() is not None:  # then it may go on from the last one's
+            self.last, self.held_out = averages.snapshot(self.trainer), None
         if self.best is not None:
             averages.restore(self.trainer, self.best)
+
+    def go_on(self, estimator: Any, p: Any, score: Any, squares: Any, held_out: Any) -> None:
+        """Be of another estimator, whose fit goes on with this one."""
+        self.estimator, self.p, self.held_out = estimator, p, held_out
+        self.score, self.sum_of_squares = score, squares

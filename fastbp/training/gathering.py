@@ -8,6 +8,7 @@ a GPU train in turns by the same tasks: while the device works at what one has l
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,8 @@ class Task:
     def go_on(self) -> None:
         """Let it run until it is done or comes to a fit."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, daemon=True)
+            context = contextvars.copy_context()  # NumPy's errstate for one is of a context
+            self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
             self._thread.start()
         else:
             self._mine.release()
