@@ -109,7 +109,8 @@ def in_own_units(trainer: AnyTrainer, z: Any, linked: bool = True) -> Any:
     """Targets or outputs (..., width), predictions or, not ``linked``, what is before the link, in the
     target's own units, float64, where a preparation has standardised it: these may be far from 0, as years
     are, where float32 has no room for their differences. Others as they are."""
-    scale = own_scale(trainer, z.shape[-1], linked)
+    *_, width = z.shape  # which an array on a device lets nobody count from behind, in the simulator
+    scale = own_scale(trainer, width, linked)
     return z if scale is None else z * scale[1] + scale[0]
 
 

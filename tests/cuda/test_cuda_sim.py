@@ -197,7 +197,7 @@ def test_a_forked_child_is_told_to_be_spawned(rng):
     X = rng.standard_normal((5, 3))
     trainer = fb.Trainer(fb.MLP([3, 2], seed=0), device="cuda")
     trainer.predict(X)
-    with trainer._sessions["infer"].lock:  # another thread's, say
+    with trainer.turns.state:  # another thread's, say
         child = os.fork()
         if child == 0:
             code = 1
