@@ -16,7 +16,7 @@ SIGNATURES = PAGE.parents[1] / "tests" / "pages" / "public_api.txt"
 sys.path.insert(0, str(PAGE.parents[1]))
 MODULES = (  # what is public is in the __all__ of each; of fastbp's own what no other module has
     "fastbp optimizers losses schedules initializers callbacks metrics data prepare preparation datasets "
-    "sklearn math lrfind diagnosis explain machine pictures"
+    "sklearn optuna math lrfind diagnosis explain machine pictures"
 ).split()
 HEAD = """\
 # API reference

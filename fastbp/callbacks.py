@@ -82,6 +82,17 @@ class Callback(Called):
         """After an epoch: its numbers are in logs."""
 
 
+def monitored(owner: str, monitor: str, logs: Logs) -> float:
+    """The number of this name. Raises ValueError, for the callback ``owner``, where none is measured."""
+    of, hint = monitor, ""
+    if of.startswith("val_"):
+        of, hint = of.removeprefix("val_"), "; val_... comes with validation_data"
+    for name in (monitor, monitor.removesuffix(of) + stands_for(of)):
+        if name in logs:
+            return logs[name]
+    raise ValueError(f"{owner} monitor: got {monitor!r}, this fit measures {', '.join(logs)}{hint}")
+
+
 class _Monitor(Callback):
     """One that watches a number and knows which direction is better.
 
@@ -108,15 +119,7 @@ class _Monitor(Callback):
 
     def value(self, logs: Logs) -> float:
         """The monitored number. Raises ValueError where this fit does not measure it."""
-        of, hint = self.monitor, ""
-        if of.startswith("val_"):
-            of, hint = of.removeprefix("val_"), "; val_... comes with validation_data"
-        for name in (self.monitor, self.monitor.removesuffix(of) + stands_for(of)):
-            if name in logs:
-                return logs[name]
-        raise ValueError(
-            f"{type(self).__name__} monitor: got {self.monitor!r}, this fit measures {', '.join(logs)}{hint}"
-        )
+        return monitored(type(self).__name__, self.monitor, logs)
 
     def better(self, value: float, best: float | None) -> bool:
         """Better than best by more than min_delta; anything but NaN is better than None."""

@@ -12,6 +12,11 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+
+class EndOfFit(Exception):
+    """A callback raises it to end its fit: of fit_many's networks no other one ends."""
+
+
 # One table for all arguments that take a name. A word of Keras, scikit-learn or torch that means what one of
 # ours means is taken in its place. Words are looked up without case, spaces, hyphens and underscores.
 SAME = {

@@ -21,7 +21,8 @@ class History:
     stopped : what ended the fit before its epochs were over: "Ctrl-C", "seconds", "callback"; or "".
     counted : share of the samples of the last epoch whose weight is not 0.
     kept : the epoch, the first being 1, whose weights early stopping took back in the end; or None.
-    error : of fit_many's networks, what fit alone would have raised; or None.
+    error : of fit_many's networks, what fit alone would have raised: FloatingPointError where it diverged,
+    optuna.TrialPruned; or None.
 
     >>> history = trainer.fit(X, y, epochs=3)
     >>> history.epochs, len(history.history["loss"]), history.stopped
@@ -31,7 +32,7 @@ class History:
     def __init__(self) -> None:
         self.history: dict[str, list[float]] = {}
         self.stopped = ""
-        self.error: FloatingPointError | None = None
+        self.error: Exception | None = None
         self.kept: int | None = None
         self.counted = 1.0
 

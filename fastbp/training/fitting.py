@@ -125,9 +125,11 @@ class Fit:
         if any(isinstance(c, ModelCheckpoint) for c in self.callbacks):
             check_weights(self.trainer, self.quiet)  # before what is written replaces what was good
         self.rates.after_epoch(logs)
-        self.tell("on_epoch_end", self.epoch, logs)
-        self.history.append(**logs)
-        self.epoch += 1
+        try:
+            self.tell("on_epoch_end", self.epoch, logs)
+        finally:  # what a callback raises ends the fit after this epoch
+            self.history.append(**logs)
+            self.epoch += 1
 
     def _epochs(self, session):
         trainer = self.trainer

@@ -18,7 +18,7 @@ from ..data.gpuarrays import OnDevice
 from ..engine import averages, backend, parallel, sessions
 from ..engine.many import Job, Many, Pass
 from ..engine.samples import Samples, in_own_units, samples
-from ..errors import ABOVE_0, flag, number, whole
+from ..errors import ABOVE_0, EndOfFit, flag, number, whole
 from ..kernels import codes
 from ..schedules.base import Schedule
 from .fitting import Fit, Progress, callbacks_of, check_verbose, check_weights, parts_of
@@ -324,8 +324,9 @@ class _Network:
                 logs = fit.measured(logs, time.perf_counter() - logs.pop("seconds"))
             try:
                 fit.finish(logs)
-            except FloatingPointError as error:  # weights that a checkpoint is not to be made of
+            except (FloatingPointError, EndOfFit) as error:  # weights of which no checkpoint is to be made
                 fit.history.error, self.done = error, True
+                break
         if last is not None:
             trainer.net.params[:] = last
 
@@ -346,10 +347,9 @@ class _Network:
         where = f"step {step + 1} of epoch {self.fit.epoch + 1} of this fit"
         try:
             logs = self.fit.diverged(sessions.divergence(self.trainer, lost, loss, where))
-        except FloatingPointError as error:
-            self.fit.history.error, self.done = error, True
-        else:
             self.fit.finish(self.fit.measured(logs, time.perf_counter()))
+        except (FloatingPointError, EndOfFit) as error:
+            self.fit.history.error, self.done = error, True
 
     def train(self) -> None:
         """Train it by itself, on all threads."""
@@ -361,7 +361,7 @@ class _Network:
                 fit.samples.packed(), None, fit.epochs, seconds=fit.seconds, validation_data=held_out,
                 metrics=self.metrics, callbacks=fit.callbacks, shuffle=fit.shuffle, verbose=0,
             )  # fmt: skip
-        except FloatingPointError as error:
+        except (FloatingPointError, EndOfFit) as error:
             trainer.history.error = error
         fit.history, self.done = trainer.history, True
 

@@ -24,7 +24,7 @@ FLOORS = (
     "custom",
     "engine",
     "machine callbacks",
-    "diagnosis explain lrfind export",
+    "diagnosis explain lrfind export optuna",
     "training",
     "models sklearn",
     "cli dev",
@@ -32,10 +32,10 @@ FLOORS = (
 )
 PUBLIC = set(
     "optimizers losses schedules initializers callbacks metrics data prepare preparation datasets "
-    "sklearn math types lrfind diagnosis explain machine pictures".split()
+    "sklearn math types lrfind diagnosis explain machine pictures optuna".split()
 )
 STANDARD = set(sys.stdlib_module_names)
-EXTRAS = ("scipy", "torch", "onnx", "polars", "pyarrow", "sklearn")  # each for one format, lazily
+EXTRAS = ("scipy", "torch", "onnx", "polars", "pyarrow", "sklearn", "optuna")  # each for one format, lazily
 
 
 class Import(NamedTuple):

@@ -19,7 +19,7 @@ DOCS = ROOT / "docs"
 SPEC = importlib.util.spec_from_file_location("docs_api", DOCS / "api.py")
 api = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(api)
-NEEDS = {"fastbp.sklearn": "sklearn", "fastbp.pictures": "matplotlib"}
+NEEDS = {"fastbp.sklearn": "sklearn", "fastbp.pictures": "matplotlib", "fastbp.optuna": "optuna"}
 WITH_EXAMPLES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in sorted((ROOT / "fastbp").rglob("*.py"))
@@ -91,7 +91,8 @@ def test_every_page_with_code_is_run():
     """By the tests below, the README's in test_readme.py; two need what is not everywhere."""
     coded = [page for page in pages.PAGES if "python" in dict(pages.blocks(page))]
     here = {
-        f"docs/{name}" for name in (*OTHERS, "guide.md", "fitting.md", "sklearn.md", "gpu.md", "files.md")
+        f"docs/{name}"
+        for name in (*OTHERS, "guide.md", "fitting.md", "sklearn.md", "gpu.md", "files.md", "many.md")
     }
     elsewhere = {"README.md", "docs/maths.md", "fastbp/datasets/README.md"}
     assert {page.relative_to(ROOT).as_posix() for page in coded} == here | elsewhere
@@ -128,6 +129,15 @@ def test_sklearn(run):
     assert names["model"].score(names["X"], names["y"]) > 0.95
 
 
+def test_many(run):
+    pytest.importorskip("sklearn")
+    optuna = pytest.importorskip("optuna")
+    names, _ = run(DOCS / "many.md")
+    states = [trial.state.name for trial in names["study"].trials]
+    assert len(states) == 16 and set(states) <= {"COMPLETE", "PRUNED"}
+    assert names["study"].best_value > 0.7 and isinstance(names["study"].pruner, optuna.pruners.MedianPruner)
+
+
 def test_files(run, tmp_path):
     pytest.importorskip("onnx")
     _, printed = run(DOCS / "files.md")
@@ -146,7 +156,7 @@ def test_gpu(run):
         assert language != "python" or compile(text, "gpu.md", "exec")
 
 
-OTHERS = ("api.md", "many.md", "training.md", "layers.md", "functions.md", "speed.md", "reproduce.md")
+OTHERS = ("api.md", "training.md", "layers.md", "functions.md", "speed.md", "reproduce.md")
 
 
 @pytest.mark.parametrize("page", OTHERS)
