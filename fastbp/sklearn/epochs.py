@@ -98,7 +98,8 @@ class BetweenEpochs(Callback):
     def validate(self) -> None:
         """Score the held-out part; early stopping keeps the best epoch's weights."""
         estimator, p = self.estimator, self.p
-        X, y, weight = self.held_out
+        held_out: Any = self.held_out
+        X, y, weight = held_out
         score = self.score(self.trainer.predict(X), y, weight)
         estimator.validation_scores_.append(score)
         if p.verbose:

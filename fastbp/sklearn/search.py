@@ -15,6 +15,7 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import GridSearchCV, HalvingRandomSearchCV, ParameterGrid, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
 
+from ..errors import flag
 from . import shared
 from .base import Estimator, holding
 from .parameters import store
@@ -34,6 +35,8 @@ class _Together:
 
     estimator: Any
     refit: Any
+    scoring: Any
+    verbose: Any
 
     def fit(self, X: Features, y: Targets | None = None, **params: Any) -> Any:
         """Try all candidates on all folds, and fit the best one on all rows.
@@ -42,9 +45,22 @@ class _Together:
         splitter; sample_weight (N,) and whatever else the estimator's fit takes. Returns self. Raises as
         the estimator does where error_score="raise"; ValueError where every fit failed.
         """
+        self._check_flags()
         with together(), shared.in_force(shared.Search()), self._remembering():
             super().fit(X, y, **params)  # type: ignore[misc]  # of the search that it stands before
         return self
+
+    def _check_flags(self):
+        """Raises TypeError or ValueError for text in the place of a flag."""
+        for name in ("return_train_score", "aggressive_elimination"):
+            if hasattr(self, name):
+                flag(name, getattr(self, name))
+        check_verbose(self.verbose)
+        if isinstance(self.refit, str) and (self.scoring is None or isinstance(self.scoring, str)):
+            raise ValueError(
+                f"refit: got {self.refit!r}, takes True, False or a function; a score's name where scoring "
+                "has several"
+            )
 
     @contextmanager
     def _remembering(self):
@@ -64,6 +80,12 @@ class _Together:
         if self.refit:
             best = self.best_estimator_
             best.set_params(**dict.fromkeys(name for name in names if name in _parts(best)))
+
+
+def check_verbose(verbose: Any) -> None:
+    """Raises TypeError for what is no number."""
+    if not isinstance(verbose, (int, np.integer, np.bool_)):
+        raise TypeError(f"verbose: got {verbose!r}, takes True, False or a whole number")
 
 
 def _parts(estimator):
@@ -123,11 +145,7 @@ class MLPSearchCV(_Together, RandomizedSearchCV):
         error_score: float | Literal["raise"] = np.nan,
         return_train_score: bool = False,
     ) -> None:
-        super().__init__(
-            estimator, param_distributions, n_iter=n_iter, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv,
-            verbose=verbose, pre_dispatch=pre_dispatch, random_state=random_state, error_score=error_score,
-            return_train_score=return_train_score,
-        )  # fmt: skip
+        store(locals())
 
     @property
     def param_grid(self) -> Space:
@@ -255,6 +273,7 @@ def cross_validate(estimator: Any, X: Features, y: Targets | None = None, **opti
     >>> cross_validate(network, *load_iris(return_X_y=True), cv=3)["test_score"].shape
     (3,)
     """
+    check_verbose(options.get("verbose", 0))
     with together():
         return model_selection.cross_validate(estimator, X, y, **options)
 

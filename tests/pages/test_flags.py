@@ -24,6 +24,14 @@ def trainer():
     return fb.Trainer(fb.MLP([3, 2], seed=0))
 
 
+def classifier():
+    return estimators.MLPClassifier(max_iter=2)
+
+
+def search(kind, **options):
+    return kind(classifier(), {"alpha": [0.1, 0.2]}, cv=2, **options).fit(X, Y)
+
+
 def regressor(**options):
     return estimators.MLPRegressor(max_iter=2, **options).fit(X, X[:, 0])
 
@@ -55,6 +63,9 @@ HOW = {  # of what takes more than its flag: how it is called with one
     "sklearn.MLPAutoencoder": lambda **flag: estimators.MLPAutoencoder((2,), max_iter=2, **flag).fit(X),
     "sklearn.MLPClassifier": lambda **flag: estimators.MLPClassifier(max_iter=2, **flag).fit(X, Y),
     "sklearn.MLPRegressor": regressor,
+    "sklearn.MLPSearchCV": lambda **flag: search(estimators.MLPSearchCV, **flag),
+    "sklearn.MLPHalvingSearchCV": lambda **flag: search(estimators.MLPHalvingSearchCV, **flag),
+    "sklearn.cross_validate": lambda **flag: estimators.cross_validate(classifier(), X, Y, cv=2, **flag),
     "sklearn.MLPRegressor.predict": lambda **flag: regressor().predict(X, **flag),
 }
 PARTS = {"optimizers": optimizers, "losses": losses, "schedules": schedules}
