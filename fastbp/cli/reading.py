@@ -28,7 +28,13 @@ def dialect(args: Namespace, known: dict[str, Any] | None = None) -> Dialect:
 
 def remembered(args: Namespace, table: Table) -> dict[str, Any]:
     """What a model keeps of how its training was read: JSON."""
-    said = {"absent": args.na, "decimal": args.decimal or table.decimal, "dates": args.dates}
+    place = args.target if table.feature_names is None and _is_place(args.target) else None
+    said = {
+        "absent": args.na,
+        "decimal": args.decimal or table.decimal,
+        "dates": args.dates,
+        "target": place,  # the target's, of a table without names
+    }
     return {k: v for k, v in said.items() if v is not None} | ({"ids": list(args.id)} if args.id else {})
 
 
@@ -46,12 +52,29 @@ def of_a_model(args: Namespace, trainer: Trainer) -> tuple[Wanted, Dialect]:
     if preparation.target and (preparation.target_written or _texts(preparation.classes)):
         text.append(preparation.target)
     known = dict(preparation.reading)
-    ids, absent = known.pop("ids", []), known.pop("absent", None)
-    good = _texts(ids) and (absent is None or _texts(absent)) and known.keys() <= _MARKS.keys()
+    ids, absent, place = known.pop("ids", []), known.pop("absent", None), known.pop("target", None)
+    good = (
+        _texts(ids)
+        and (place is None or _is_place(place))
+        and (absent is None or _texts(absent))
+        and known.keys() <= _MARKS.keys()
+    )
     if not good or any(value not in _MARKS[name] for name, value in known.items()):
         raise ValueError(f"{args.model}: does not say how its tables are read: {preparation.reading}")
     known |= {} if absent is None else {"absent": tuple(absent)}
     return Wanted(only=preparation.needed or (), ids=ids, text=text, of_a_model=True), dialect(args, known)
+
+
+def target_of(args: Namespace, trainer: Trainer) -> str | None:
+    """The target of a table with which a model is scored: as in training, unless the command line says."""
+    preparation = trainer.preparation
+    if args.target is not None or preparation is None:
+        return args.target
+    return preparation.target if preparation.names else preparation.reading.get("target")
+
+
+def _is_place(text: Any) -> bool:
+    return isinstance(text, str) and text.removeprefix("-").isdecimal()
 
 
 def _texts(values: Any) -> bool:

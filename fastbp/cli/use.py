@@ -18,7 +18,7 @@ from ..printing import print_rows
 from ..training.ensemble import Ensemble
 from ..writing import written
 from .models import load, trainers_of
-from .reading import of_a_model, placed
+from .reading import of_a_model, placed, target_of
 from .scoring import score, score_rows
 
 if TYPE_CHECKING:
@@ -143,12 +143,8 @@ def evaluate(args: Namespace) -> int:
     """Score a model on DATA, which holds the target too."""
     model = load(args)
     trainer = trainers_of(model)[0]
-    preparation = trainer.preparation
-    target = args.target
-    if target is None and preparation is not None and preparation.names:
-        target = preparation.target
     wanted, dialect = of_a_model(args, trainer)
-    wanted = replace(wanted, target=target, ids=(), drop_missing=args.drop_missing)
+    wanted = replace(wanted, target=target_of(args, trainer), ids=(), drop_missing=args.drop_missing)
     table = files.read(args.data, wanted, dialect)
     X, y = table.X, table.y
     if table.X_test is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..data import checks
+from ..data.frames import names_of
 from ..kernels import codes
 from . import backend
 
@@ -127,6 +128,13 @@ def features(trainer: AnyTrainer, X: Features, finite: bool = True) -> Any:
     X = checks.features(X, trainer.net.sizes[0], trainer.net.dtype, finite, trainer.columns)
     checks.check_categories(X, trainer.net.embedded)
     return X
+
+
+def columns_of(trainer: AnyTrainer, X: Any) -> list[str] | None:
+    """The names of the columns that it is trained on: those of the first rows, where these have names."""
+    if isinstance(X, (np.ndarray, Samples)) or (trainer.columns is not None and trainer.steps):
+        return trainer.columns
+    return names_of(X)
 
 
 def offsets(trainer: AnyTrainer, offset: Offset, rows: int) -> Floats | None:

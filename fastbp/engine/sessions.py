@@ -114,7 +114,7 @@ def loss_weights(trainer: AnyTrainer, samples: Samples) -> Any:
     """The weights of samples as the loss has them: (N,), or None."""
     made = trainer.loss.weights(samples.weight, samples.y, samples.code)
     if made is not samples.weight:
-        made = checks.weights(made, samples.rows, trainer.net.dtype)
+        made = checks.weights(made, len(samples.y), trainer.net.dtype)
     return made
 
 

@@ -162,6 +162,8 @@ def _plan(table: TextTable, start: list[Line], wanted: Wanted) -> Plan:
     t = None if target is False else _target_column(source, target, header, names)
     ids = [_place(source, name, names, "--id") for name in wanted.ids_of(names)]
     features, absent = _features(source, header, names, t, ids, wanted), table.dialect.missing
+    for name in () if wanted.of_a_model else wanted.text:
+        _place(source, name, names, "--text")
     known = {c for c in features if names[c] in wanted.text}
     checked = target is not False and not wanted.of_a_model
     labels = t is not None and names[t] in wanted.text

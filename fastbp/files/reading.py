@@ -299,7 +299,13 @@ def _read_parquet(path: Path, wanted: Wanted) -> Table:
         if target is None or (target not in names and column_index(target) is not None):
             target = names[in_range(path, -1 if target is None else column_index(target), len(names))]
     ids_of = wanted.ids_of(names)
-    for what, given in (("--drop", wanted.drop), ("--id", ids_of), ("column", wanted.only)):
+    text = () if wanted.of_a_model else wanted.text
+    for what, given in (
+        ("--drop", wanted.drop),
+        ("--id", ids_of),
+        ("--text", text),
+        ("column", wanted.only),
+    ):
         for name in given:
             if name not in names:
                 raise unknown(f"{path}: {what}", name, names)

@@ -17,6 +17,7 @@ from sklearn.utils.validation import _check_feature_names, _check_n_features, ch
 from ..data import columns, frames
 from ..data.columns import Dates
 from ..data.frames import Frame
+from ..errors import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -93,18 +94,29 @@ class TabularPreprocessor(TransformerMixin, BaseEstimator):
     def __init__(self, keep: Collection[str | int] = ()) -> None:
         self.keep = keep
 
+    def _kept(self, names):
+        """The places of the columns that ``keep`` names. Raises ValueError for those that are not there."""
+        if isinstance(self.keep, str):
+            raise ValueError(f"keep: got {self.keep!r}, takes a list of names or places")
+        known = [*range(len(names)), *names]
+        for column in self.keep:
+            if column not in known:
+                raise unknown("keep", column, names)
+        return {known.index(column) % len(names) for column in self.keep}
+
     def fit(self, X: Features, y: object = None) -> TabularPreprocessor:
         """Learn categories, medians and quartiles. Returns self."""
         table, named = _table(X)
         _check_feature_names(self, X, reset=True)
         self.n_features_in_ = len(table.names)
+        keep = self._kept(table.names)
         self.left_out_: dict[str, str] = {}
         self.columns_: list[Column] = []
         for place, (name, raw) in enumerate(zip(table.names, table.columns, strict=True)):
             column, way, dates = columns.learn(raw, name in table.declared)
             _check_finite(name, column)
             why = columns.says_nothing(name if named else None, column, len(table.names) == 1)
-            if why and not (columns.values_of(column).size and {name, place} & set(self.keep)):
+            if why and not (columns.values_of(column).size and place in keep):
                 self.left_out_[name] = why
             else:
                 self.columns_.append(Column.learn(place, name, column, way, dates))

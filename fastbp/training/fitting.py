@@ -34,6 +34,12 @@ TWICE = 1.0  # seconds within which a second Ctrl-C is meant for what calls fit,
 _last_interrupt = [-np.inf]
 
 
+def again() -> bool:
+    """Whether a Ctrl-C, which has just come, came soon after another."""
+    before, _last_interrupt[0] = _last_interrupt[0], time.monotonic()
+    return _last_interrupt[0] - before < TWICE
+
+
 def interrupted(history: History, steps: int, write: Callable[[str], object]) -> None:
     """A Ctrl-C ends a fit, says so, and the program goes on; called while KeyboardInterrupt is handled.
 
@@ -43,9 +49,8 @@ def interrupted(history: History, steps: int, write: Callable[[str], object]) ->
     if isinstance(sys.exc_info()[1], Ended):
         history.stopped = "Ctrl-C"
         return
-    history.stopped, before = "Ctrl-C", _last_interrupt[0]
-    _last_interrupt[0] = time.monotonic()
-    if _last_interrupt[0] - before < TWICE:
+    history.stopped = "Ctrl-C"
+    if again():
         raise
     name = str(sys.exc_info()[1]) or "Ctrl-C"
     write(f"fit: stopped by {name} after {steps:,} steps in all; the model keeps what it has learned")
@@ -117,7 +122,7 @@ class Fit:
         for callback in self.callbacks:
             callback.trainer = trainer
         self.began, self.reserve, self.first = time.perf_counter(), 0.0, trainer.steps
-        self._plan(trainer.steps)
+        self.plan(trainer.steps)
         self.tell("on_train_begin")
 
     def finish(self, logs: Logs) -> None:
@@ -179,7 +184,7 @@ class Fit:
                 right = hits / max(1, answers) if scores and seen else None
                 self.progress.update(epoch, seen, loss / mass if mass else 0.0, right)
                 if self.seconds is not None and np.isfinite(loss):
-                    self._plan(before + options.updates(done, self.steps))
+                    self.plan(before + options.updates(done, self.steps))
                     self._set_rates(session)
                     if self.left() <= 0:
                         break
@@ -213,7 +218,7 @@ class Fit:
         most = np.inf if self.seconds is None else self.seconds
         return most - self.reserve - (time.perf_counter() - self.began)
 
-    def _plan(self, done):
+    def plan(self, done: int) -> None:
         """Set ``planned_steps``: of the whole fit, by the rate so far, validation and all included."""
         most = None if self.epochs is None else self.epochs * self.updates
         if self.seconds is not None:
@@ -311,14 +316,15 @@ def check_counted(fit: Fit, weighed: bool) -> None:
 
 
 def _check_counted(loss, given, weighed, where=""):
-    if given.weight is not None and not given.weight.any():
+    at = slice(None) if given.places is None else given.places
+    if given.weight is not None and not given.weight[at].any():
         if not loss.ignore_nan:
             raise ValueError(f"{where}sample_weight: got only zeros, takes at least one above 0")
         if weighed:
             raise ValueError(f"{where}sample_weight: got 0 for every known target of y, takes one above 0")
         raise ValueError(f"{where}y: got NaN alone, takes one or more known targets")
     made = None if given.by_output else loss.weights(given.weight, given.y, given.code)
-    if made is not None and not np.any(made):
+    if made is not None and not np.any(made[at]):
         raise ValueError(f"{where}y: got only labels that count for nothing, takes some that have a weight")
 
 

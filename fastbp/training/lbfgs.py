@@ -85,8 +85,10 @@ def _run(fit, minimize):
         state.release()  # as between the epochs of other optimizers
         try:
             logs = fit.measured(logs, began)
-            fit.tell("on_epoch_end", epoch, logs)
-            fit.history.append(**logs)
+            try:
+                fit.tell("on_epoch_end", epoch, logs)
+            finally:
+                fit.history.append(**logs)
             began = time.perf_counter()
             if trainer.stop_training:
                 fit.history.stopped = fit.history.stopped or "callback"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -13,15 +14,15 @@ import numpy as np
 from .. import metrics as measures
 from ..callbacks import EarlyStopping, epochs_ahead
 from ..data import checks
-from ..data.frames import names_of
 from ..data.gpuarrays import OnDevice
 from ..engine import averages, backend, parallel, sessions
 from ..engine.many import Job, Many, Pass
-from ..engine.samples import Samples, in_own_units, samples
+from ..engine.samples import Samples, columns_of, in_own_units, samples
+from ..engine.turns import Ended
 from ..errors import ABOVE_0, EndOfFit, flag, number, whole
 from ..kernels import codes
 from ..schedules.base import Schedule
-from .fitting import Fit, Progress, callbacks_of, check_verbose, check_weights, parts_of
+from .fitting import Fit, Progress, again, callbacks_of, check_counted, check_verbose, check_weights, parts_of
 from .gathering import interleave
 from .trainer import INFERENCE_BATCH, Trainer
 
@@ -81,9 +82,30 @@ def fit_many(
     trainers = list(trainers)
     _check(trainers)
     check_verbose(verbose)
-    data, count = _Data(X, y, sample_weight, offset), len(trainers)
     if seconds is not None:
         number("seconds", seconds, ABOVE_0[0], "a number above 0, or None")
+    before = [trainer.columns for trainer in trainers]
+    try:
+        for trainer in trainers:
+            trainer.columns = columns_of(trainer, X)
+        networks = _networks(
+            trainers, X, y, sample_weight, offset, rows, epochs, seconds, validation_data, validation_rows,
+            metrics, callbacks, early_stopping, shuffle,
+        )  # fmt: skip
+    except BaseException:
+        for trainer, columns in zip(trainers, before, strict=True):
+            trainer.columns = columns
+        raise
+    _Run(networks, seconds, verbose).run()
+    return [network.fit.history for network in networks]
+
+
+def _networks(
+    trainers, X, y, sample_weight, offset, rows, epochs, seconds, validation_data, validation_rows, metrics,
+    callbacks, early_stopping, shuffle,
+):  # fmt: skip
+    """A _Network for each trainer, of arguments that are checked here."""
+    data, count = _Data(X, y, sample_weight, offset), len(trainers)
     most = _epochs(epochs, seconds, count)
     taken = _rows("rows", rows, data, trainers)
     held_out = _held_out(data, trainers, validation_data, validation_rows)
@@ -96,17 +118,13 @@ def fit_many(
         checks.check_batches(trainer.net.norms, batch, given.rows)
         functions = measures.table(metrics, getattr(trainer.loss, "quantiles", None))
         fit = Fit(trainer, given, batch, most[i], seconds, held_out[i], functions, told, shuffle, False, 0)
+        check_counted(fit, sample_weight is not None)
         networks.append(_Network(fit, metrics))
-    names = names_of(X)
-    for trainer in trainers:
-        if not trainer.epochs:
-            trainer.columns = names
     for network in networks:  # few and wide
         trainer = network.trainer
         most = parallel.most_threads(trainer.net, network.fit.batch, trainer.threads)
         network.alone = network.alone or most >= 2 * count
-    _Run(networks, seconds, verbose).run()
-    return [network.fit.history for network in networks]
+    return networks
 
 
 def train(fits: Sequence[Fit]) -> None:
@@ -221,23 +239,24 @@ class _Network:
     def __init__(self, fit: Fit, metrics: MetricsLike | None = None) -> None:
         self.fit, self.metrics, self.trainer = fit, metrics, fit.trainer
         trainer, schedule = fit.trainer, fit.rates.schedule if hasattr(fit, "rates") else None
+        sessions.check(trainer)
+        sessions.check_slots(trainer)
         self.alone = not fit.joins
         # whether Python must look after each epoch; whether it does so at all
         self.held = fit.seconds is not None or (
             schedule is not None and type(schedule).after_epoch is not Schedule.after_epoch
         )
-        self.watched = self.held or bool(fit.callbacks or fit.metrics)
-        self.room = max(1, SNAPSHOTS // trainer.net.params.size)  # epochs whose weights may be kept
-        # whether the compiled call evaluates the validation rows, too
+        # the compiled call evaluates the validation rows, too, or Python does
         running = trainer.ema is not None and "batch" in trainer.net.norms
         self.judged = fit.validation is not None and not fit.metrics and not running
+        judges = fit.validation is not None and not self.judged
+        self.watched = self.held or judges or bool(fit.callbacks or fit.metrics)
+        self.room = max(1, SNAPSHOTS // trainer.net.params.size)  # epochs whose weights may be kept
         self.done = self.running = False  # over; on its way through epochs that collect has not seen
 
     def open(self, known: dict[Any, Plan]) -> None:
         """Make the Job."""
         fit, trainer = self.fit, self.trainer
-        sessions.check(trainer)
-        sessions.check_slots(trainer)
         averages.begin(trainer, sessions.frozen(trainer))
         training = Pass(trainer, fit.samples, fit.samples.places, fit.batch, codes.TRAIN, known)
         validation = None
@@ -282,6 +301,8 @@ class _Network:
             epochs = int(max(1, min(epochs, self.room, sure)))
         fit.tell("on_epoch_begin", fit.epoch, {})
         trainer.epochs += 1
+        if fit.seconds is not None:
+            fit.plan(trainer.steps)
         constants = fit.rates.constants(epochs, fit.steps, shared)
         self.job.begin(epochs, constants, self.watched and epochs > 1)
         self.running = True
@@ -330,6 +351,27 @@ class _Network:
         if last is not None:
             trainer.net.params[:] = last
 
+    def end_now(self, rate: float) -> None:
+        """Its time is over: end in the middle of an epoch if need be, as fit does."""
+        row, job, fit = self.job.row, self.job, self.fit
+        done, step = int(row[codes.M_EPOCH]), int(row[codes.M_STEP])
+        if int(row[codes.M_STATE]) != codes.WAITING or not step:
+            return
+        self.collect(rate)
+        row[codes.M_STATE], self.done = codes.DONE, True
+        loss, mass, hits, *_ = job.record[done, codes.RECORD_LOSS :]
+        logs = {"loss": float(loss / mass) if mass else 0.0}
+        if fit.samples.scored:
+            seen = min(step * fit.batch, fit.samples.rows)
+            answers = fit.samples.answers(fit.share * seen, self.trainer.net.sizes[-1])
+            logs["accuracy"] = float(hits / max(1, answers))
+        began = time.perf_counter() - job.record[done, codes.RECORD_TICKS] / rate
+        try:
+            fit.finish(fit.measured(logs, began))
+        except (FloatingPointError, EndOfFit) as error:
+            fit.history.error = error
+        fit.history.stopped = fit.history.stopped or "seconds"
+
     def _columns(self, record, rate):
         """{name: a number an epoch} as fit has them in History."""
         fit, job = self.fit, self.job
@@ -351,14 +393,17 @@ class _Network:
         except (FloatingPointError, EndOfFit) as error:
             self.fit.history.error, self.done = error, True
 
-    def train(self) -> None:
-        """Train it by itself, on all threads."""
+    def train(self, began: float) -> None:
+        """Train it by itself, on all threads. began : when the time began that all have."""
         fit = self.fit
+        seconds = fit.seconds
+        if seconds is not None:
+            seconds = max(seconds - (time.perf_counter() - began), 1e-3)
         trainer: Any = self.trainer  # fit takes Samples, too
         held_out = None if fit.validation is None else (fit.validation.packed(), None)
         try:
             trainer.fit(
-                fit.samples.packed(), None, fit.epochs, seconds=fit.seconds, validation_data=held_out,
+                fit.samples.packed(), None, fit.epochs, seconds=seconds, validation_data=held_out,
                 metrics=self.metrics, callbacks=fit.callbacks, shuffle=fit.shuffle, verbose=0,
             )  # fmt: skip
         except (FloatingPointError, EndOfFit) as error:
@@ -439,7 +484,7 @@ class _Run:
             backend.load_many(kind)
         for network in self.together:
             network.open(known)
-        failed = True
+        failed, began = True, time.perf_counter()
         try:
             for kind in kinds:
                 self._train([n for n in self.together if n.trainer.net.dtype == kind])
@@ -447,18 +492,21 @@ class _Run:
             on_gpu = [network for network in alone if network.trainer.device == "cuda"]
             for network in alone:
                 if network not in on_gpu:
-                    network.train()
+                    network.train(began)
                     if network.fit.history.stopped == "Ctrl-C":  # that fit has heard it
-                        raise KeyboardInterrupt
+                        raise Ended
             if on_gpu:
-                self._train_on_gpu(on_gpu)
+                self._train_on_gpu(on_gpu, began)
             failed = False
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             failed = False
             for network in self.networks:
                 if network.alone and not network.done:
                     network.fit.history.stopped = "Ctrl-C"
-            self.progress.write("fit_many: stopped by Ctrl-C; the models keep what they have learned")
+            if not isinstance(error, Ended) and again():
+                raise
+            name = str(error) or "Ctrl-C"
+            self.progress.write(f"fit_many: stopped by {name}; the models keep what they have learned")
         finally:
             for network in self.together:
                 network.close(self.rate, failed)
@@ -483,6 +531,9 @@ class _Run:
                 for lock in held:
                     lock.release()
             self.rate = many.rate
+            for network in group:
+                if network.running and network.fit.seconds is not None and network.fit.left() <= 0:
+                    network.end_now(many.rate)
             for place in np.flatnonzero(many.table[:, codes.M_STATE] >= codes.DONE):
                 network = group[place]
                 if not network.done:
@@ -491,7 +542,7 @@ class _Run:
                         network.next(ahead, shared)
             self._show()
 
-    def _train_on_gpu(self, networks):
+    def _train_on_gpu(self, networks, began):
         """Networks that share a GPU: each has a stream of its own, and launches while others are at work."""
         known: dict[int, Any] = {}
         for network in networks:
@@ -500,7 +551,7 @@ class _Run:
                 if id(given.X) not in known:
                     known[id(given.X)] = OnDevice.copy_of(given.X)
                 network.fit.samples = given._replace(X=known[id(given.X)])
-        interleave(network.train for network in networks)
+        interleave(functools.partial(network.train, began) for network in networks)
 
     def _show(self):
         """The bar, where there is one: samples of all networks, or seconds."""

@@ -35,6 +35,7 @@ class Step:
     def __init__(self, trainer: AnyTrainer, session: Any, given: Samples, X: Array, y: Array) -> None:
         self.session, self.code = session, given.code
         self.shaped, self.rule = _SHAPED(trainer), dict(vars(trainer.optimizer))
+        self.loss = list(vars(trainer.loss).values())
         self.x, self.like = np.empty(X.shape, given.X.dtype), (X.shape, X.dtype, y.shape, y.dtype)
         self.y = np.empty(given.y.shape, given.y.dtype)
         session.bind(self.x, self.y)
@@ -68,6 +69,7 @@ class Step:
             and (X.shape, X.dtype, y.shape, y.dtype) == self.like
             and all(map(is_, _SHAPED(trainer), self.shaped))
             and vars(trainer.optimizer) == self.rule
+            and all(map(is_, vars(trainer.loss).values(), self.loss))
             and trainer.steps > 0
         )
 

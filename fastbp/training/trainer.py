@@ -11,12 +11,11 @@ import numpy as np
 
 from .. import metrics as measures
 from ..data import checks
-from ..data.frames import names_of
 from ..engine import averages, backend, devices, parallel, sessions
 from ..engine.history import History
 from ..engine.options import Options
 from ..engine.rates import Rates, with_momentum
-from ..engine.samples import NOTHING, Behind, features, in_own_units, offsets, samples
+from ..engine.samples import NOTHING, Behind, columns_of, features, in_own_units, offsets, samples
 from ..engine.turns import Turns
 from ..errors import whole
 from ..kernels import codes
@@ -247,7 +246,7 @@ class Trainer:
                         "sample_weight": sample_weight, "offset": offset, "drop_last": drop_last or None,
                     }  # fmt: skip
                     return stream.fit(self, X, epochs, validation_data, verbose, others)
-                before, self.columns = self.columns, self._names(X)
+                before, self.columns = self.columns, columns_of(self, X)
                 try:
                     fit = fitting.prepare(
                         self, X, y, epochs, seconds, validation_data, validation_split, metrics, callbacks,
@@ -308,7 +307,7 @@ class Trainer:
                     loss = self._step.make(self, X, y)
                     if loss is not None:
                         return loss
-                before, self.columns = self.columns, self._names(X)
+                before, self.columns = self.columns, columns_of(self, X)
                 try:
                     given = samples(self, X, y, sample_weight, offset)
                     # a session with room for all that came so far, however large a batch may be
@@ -343,12 +342,6 @@ class Trainer:
         if done < steps:
             raise sessions.divergence(self, session.lost, loss, f"step {done + 1} of these rows")
         return float(loss / mass) if mass else 0.0
-
-    def _names(self, X):
-        """The names of the columns that it is trained on: those of the first rows, where these have names."""
-        if isinstance(X, np.ndarray) or (self.columns is not None and self.steps):
-            return self.columns
-        return names_of(X)
 
     # --- using
 

@@ -518,3 +518,29 @@ def test_scores_are_those_of_metrics_by_their_names(run, rng):
     for name in ("rmse", "mae", "r2"):
         assert said[name] == pytest.approx(metrics.METRICS[name](y[60:], predicted), rel=1e-12)
         assert said[name] == pytest.approx(trainer.evaluate(X[60:], y[60:], metrics=[name])[name])
+
+
+@pytest.mark.parametrize("place", ["0", "-3"])
+def test_a_table_without_names_is_scored_on_the_target_of_the_training(run, rng, tmp_path, place):
+    x = rng.standard_normal((200, 2))
+    table = np.column_stack([x @ [2.0, -1.0], 50 * x]).round(4)
+    np.savetxt(tmp_path / "t.csv", table, "%g", ",")
+    code, out, err = run("train", "t.csv", "--target", place, "--no-header", *SMALL, "--epochs", 60, "--json")
+    assert code == 0, err
+    code, out, _ = run("evaluate", "fastbp-t.safetensors", "t.csv", "--no-header", "--json")
+    assert code == 0 and json.loads(out)["r2"] > 0.8
+    code, out, _ = run("evaluate", "fastbp-t.safetensors", "t.csv", "--no-header", "--target", 2, "--json")
+    assert code == 0 and json.loads(out)["r2"] < 0
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_text_of_a_column_that_is_not_there(fails, tmp_path, suffix):
+    if suffix == "csv":
+        (tmp_path / "t.csv").write_text("town,y\n" + "".join(f"{i % 4},{i % 3}.5\n" for i in range(40)))
+    else:
+        pandas = pytest.importorskip("pandas")
+        pytest.importorskip("pyarrow")
+        pandas.DataFrame({"town": np.arange(40) % 4, "y": np.arange(40) % 3}).to_parquet("t.parquet")
+    fails(
+        "train", f"t.{suffix}", "--target", "y", "--text", "tonw", *SMALL, says=["--text", "'tonw'", "'town'"]
+    )

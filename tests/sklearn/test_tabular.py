@@ -215,3 +215,13 @@ def test_columns_that_say_nothing_are_left_out_unless_they_are_to_be_kept(rng):
         MLPClassifier(preset="table").fit(frame, y)
     with pytest.raises(ValueError, match="got two named 'x'"):
         TabularPreprocessor().fit(frame.set_axis(["x", "y", "x"], axis=1))
+
+
+@pytest.mark.parametrize(
+    "keep,message", [(["idd"], "keep: got 'idd'"), ("id", "keep: got 'id'"), ([-2], "keep: got -2")]
+)
+def test_columns_to_keep_that_are_not_there(keep, message):
+    X = pandas.DataFrame({"id": np.arange(30), "x": np.linspace(0, 1, 30) ** 2})
+    with pytest.raises(ValueError, match=message):
+        TabularPreprocessor(keep=keep).fit(X)
+    assert TabularPreprocessor(keep=["id"]).fit(X).transform(X).shape == (30, 2)

@@ -294,7 +294,9 @@ def test_few_wide_networks_have_all_threads(data, monkeypatch):
 
     alone = []
     train = many._Network.train
-    monkeypatch.setattr(many._Network, "train", lambda network: (alone.append(1), train(network)))
+    monkeypatch.setattr(
+        many._Network, "train", lambda network, began: (alone.append(1), train(network, began))
+    )
     monkeypatch.setattr(parallel, "usable_cores", lambda: 4)
     for count, expected in ((1, 1), (2, 2), (3, 0)):
         alone.clear()
@@ -322,3 +324,101 @@ def test_ctrl_c_in_one_that_is_trained_alone_ends_the_rest(data, capsys):
     assert [h.stopped for h in histories] == ["Ctrl-C"] * 3
     assert [t.epochs for t in trainers] == [2, 0, 0]
     assert "fit_many: stopped by Ctrl-C" in capsys.readouterr().err
+
+
+def test_seconds_plan_a_schedule_that_ends(data):
+    """The rate moves as in fit: through all of its plan, as far as the clock tells."""
+    for schedule in (fb.schedules.OneCycle(max_lr=0.01), fb.schedules.Cosine()):
+        many = [
+            fb.Trainer(fb.MLP([5, 8, 3], seed=k), batch_size=8, schedule=schedule, seed=k) for k in range(3)
+        ]
+        fb.fit_many(many, *data, seconds=0.4)
+        for trainer in many:
+            assert 0.3 * trainer.steps < trainer.planned_steps < 3 * trainer.steps
+
+
+def test_seconds_end_in_the_middle_of_an_epoch(rng):
+    X, y = rng.standard_normal((200_000, 5)).astype("f4"), rng.integers(0, 3, 200_000)
+    many = [fb.Trainer(fb.MLP([5, 64, 64, 3], seed=k), batch_size=8, seed=k) for k in range(3)]
+    histories = fb.fit_many(many, X, y, seconds=0.3, validation_data=(X[:50], y[:50]))
+    for trainer, history in zip(many, histories, strict=True):
+        assert history.stopped == "seconds" and 0 < trainer.steps < 25_000
+        assert history.epochs == trainer.epochs == 1 and 0 < history.history["loss"][0] < 2
+        assert set(history.history) == {"loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
+        assert trainer.evaluate(X[:50], y[:50])["loss"] == history.history["val_loss"][0]
+
+
+def test_names_of_columns_are_those_of_fit(data):
+    pandas = pytest.importorskip("pandas")
+    X, y = data
+    frame = pandas.DataFrame(X, columns=list("abcde"))
+    other = frame[list("edcba")]
+    for hook in (None, lambda pairs: None):
+        trainers = [fb.Trainer(fb.MLP([5, 4, 3], seed=k), seed=k) for k in range(3)]
+        for trainer in trainers:
+            trainer.gradient_hook = hook
+        trainers[0].train_on_batch(frame, y)
+        fb.fit_many(trainers, other, y)
+        assert [t.columns for t in trainers] == [list("abcde"), list("edcba"), list("edcba")]
+        for trainer in trainers:
+            assert np.array_equal(trainer.predict(frame), trainer.predict(other))
+    new = fb.Trainer(fb.MLP([5, 4, 3], seed=0))
+    with pytest.raises(ValueError, match="epochs"):
+        fb.fit_many([new], frame, y, epochs=-1)
+    assert new.columns is None
+
+
+@pytest.mark.parametrize("hook", [None, lambda pairs: None])
+def test_what_counts_for_nothing_is_refused_before_anything_changes(data, hook):
+    X, y = data
+    weight = np.ones(ROWS)
+    weight[:50] = 0
+    trainers = [fb.Trainer(fb.MLP([5, 4, 3], seed=k), seed=k) for k in range(2)]
+    trainers[1].gradient_hook = hook
+    rows = [slice(None), slice(0, 50)]
+    with pytest.raises(ValueError, match="sample_weight: got only zeros"):
+        fb.fit_many(trainers, X, y, rows=rows, sample_weight=weight)
+    trainers[1].net.freeze(0, 1)
+    with pytest.raises(ValueError, match="net: got all layers frozen"):
+        fb.fit_many(trainers, X, y, rows=rows)
+    assert [t.steps for t in trainers] == [0, 0] and trainers[0].history.epochs == 0
+
+
+def test_an_average_of_batch_norm_is_validated(data):
+    make = lambda: fb.Trainer(fb.MLP([5, 8, 3], norm="batch", seed=1), ema=0.9, seed=1)  # noqa: E731
+    many, alone = [make(), make()], make()
+    histories = fb.fit_many(many, *data, epochs=3, validation_data=data)
+    history = alone.fit(*data, epochs=3, validation_data=data, verbose=0)
+    for found in histories:
+        assert found.history["val_loss"] == history.history["val_loss"]
+
+
+def test_rows_with_weights_of_the_loss(data):
+    X, y = data
+    loss = fb.losses.CrossEntropy(class_weight=(1.0, 3.0, 0.5), ignore_index=1)
+    make = lambda: [  # noqa: E731
+        fb.Trainer(fb.MLP([5, 6, 3], seed=k), loss, optimizer=fb.SGD(0.1), seed=k) for k in range(3)
+    ]
+    rows, held = [np.arange(ROWS) % 3 != k for k in range(3)], [np.arange(ROWS) % 3 == k for k in range(3)]
+    many, alone = make(), make()
+    histories = fb.fit_many(many, X, y, rows=rows, validation_rows=held, epochs=2)
+    others = [
+        t.fit(X[r], y[r], 2, validation_data=(X[h], y[h]), verbose=0)
+        for t, r, h in zip(alone, rows, held, strict=True)
+    ]
+    alike(many, histories, alone, others)
+
+
+def test_two_ctrl_c_leave_a_loop(data):
+    class Pressed(fb.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            raise KeyboardInterrupt
+
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        for k in range(5):
+            trainer = fb.Trainer(fb.MLP([5, 4, 3], seed=k), seed=k)
+            other = fb.Trainer(fb.MLP([5, 4, 3], seed=k), seed=k)
+            fb.fit_many([trainer, other], *data, epochs=3, callbacks=lambda i: [Pressed()], verbose=0)
+            done.append(k)
+    assert len(done) <= 1

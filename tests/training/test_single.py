@@ -198,3 +198,13 @@ def test_copies_go_on_by_themselves(rng):
         other.train_on_batch(X, y)
     trainer.train_on_batch(X, y)
     assert all(np.array_equal(trainer.net.params, other.net.params) for other in others)
+
+
+def test_a_loss_that_is_edited_counts_at_once(rng):
+    both = pair(loss=fb.losses.CrossEntropy())
+    X, y = rng.standard_normal((16, 9)).astype("f4"), rng.integers(0, 5, 16)
+    for k in range(5):
+        step(both, X, y)
+        if k == 2:
+            for trainer in both:
+                trainer.loss.class_weight = (1.0, 5.0, 1.0, 2.0, 0.5)
