@@ -409,4 +409,9 @@ class LambdaCallback(Callback):
             if name != "self" and function is not None:
                 if not callable(function):
                     raise TypeError(f"LambdaCallback {name}: got {function!r}, takes a function")
-                setattr(self, name, function)
+                setattr(self, name, _told(function) if name.startswith("on_train") else function)
+
+
+def _told(function):
+    """A function of logs, which are empty before and after the epochs, as in Keras."""
+    return lambda logs=None: function({} if logs is None else logs)

@@ -30,10 +30,10 @@ def target_kind(y: Any) -> TargetKind:
     """Whether (N,) values of any type or library are labels, to be told apart, or numbers.
 
     Numbers are judged by their values, not by their type; text that is numbers likewise, and with a currency
-    or % ("$1,013") it is numbers. Labels are: text
-    and bools; whole numbers, each three times in the mean, if they are two; or up to ten that lie close
-    together, within three times their count; or up to 1000 that are 0, 1, 2, ... or 1, 2, 3, ... without a
-    gap, none rarer than a tenth of the mean. All else is numbers: prices, ages, delays, counts.
+    or % ("$1,013") it is numbers. Labels are text, bools, two whole numbers (or one), and whole numbers that
+    come three times each in the mean: up to ten that lie close together, within three times their count, or
+    up to 1000 that are 0, 1, 2, ... or 1, 2, 3, ... without a gap, none rarer than a tenth of the mean. All
+    else is numbers: prices, ages, delays, counts.
 
     Raises TypeError for dates, ValueError where no value is there and for texts that are names, most of
     which come once.

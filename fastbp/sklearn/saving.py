@@ -65,7 +65,8 @@ class Saving:
         """Write the fitted estimator to one .safetensors file: whole or not at all, without code.
 
         Parameters, fitted attributes, weights and the solver's state: ``load`` predicts the same, and
-        partial_fit and warm_start go on as they would have. fb.load reads the file as a Trainer. Raises
+        partial_fit and warm_start go on as they would have. fb.load reads the file as a Trainer, of several
+        networks fb.Ensemble.load as an Ensemble. Raises
         TypeError for what is no number, text, list, optimizer or loss, such as callbacks and a RandomState
         (set them to None before), OSError, and NotFittedError.
         """

@@ -328,7 +328,7 @@ def test_ctrl_c_still_ends_the_training(data):
         history = t.fit(X, y, 50, validation_split=0.5, callbacks=calls)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert history.stopped == "Ctrl-C" and history.epochs == 3 and ended == [1]
+    assert history.stopped == "Ctrl-C" and history.epochs == t.epochs == 4 and ended == [1]
     assert t.evaluate(X[60:], y[60:])["loss"] == max(history.history["val_loss"])
 
 
@@ -393,3 +393,16 @@ def test_bad_callbacks_in_fit(data):
         ValueError, match="monitor: got 'val_loss', this fit measures loss, accuracy, seconds"
     ):
         trainer().fit(X, y, callbacks=[cb.EarlyStopping()])
+
+
+def test_functions_as_a_callback_are_told_what_keras_tells_them():
+    seen = []
+    callback = fb.LambdaCallback(
+        on_train_begin=lambda logs: seen.append(("begin", logs)),
+        on_train_end=lambda logs: seen.append(("end", logs)),
+        on_epoch_begin=lambda epoch, logs: seen.append(epoch),
+        on_epoch_end=lambda epoch, logs: seen.append(sorted(logs)),
+    )
+    X, y = np.eye(4, dtype="f4"), np.arange(4)
+    fb.Trainer(fb.MLP([4, 4], seed=0), seed=0).fit(X, y, callbacks=[callback], verbose=0)
+    assert seen == [("begin", {}), 0, ["accuracy", "loss", "seconds"], ("end", {})]
