@@ -338,11 +338,11 @@ def test_seconds_plan_a_schedule_that_ends(data):
 
 
 def test_seconds_end_in_the_middle_of_an_epoch(rng):
-    X, y = rng.standard_normal((200_000, 5)).astype("f4"), rng.integers(0, 3, 200_000)
+    X, y = rng.standard_normal((2_000_000, 5), np.float32), rng.integers(0, 3, 2_000_000)
     many = [fb.Trainer(fb.MLP([5, 64, 64, 3], seed=k), batch_size=8, seed=k) for k in range(3)]
     histories = fb.fit_many(many, X, y, seconds=0.3, validation_data=(X[:50], y[:50]))
     for trainer, history in zip(many, histories, strict=True):
-        assert history.stopped == "seconds" and 0 < trainer.steps < 25_000
+        assert history.stopped == "seconds" and 0 < trainer.steps < 250_000
         assert history.epochs == trainer.epochs == 1 and 0 < history.history["loss"][0] < 2
         assert set(history.history) == {"loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
         assert trainer.evaluate(X[:50], y[:50])["loss"] == history.history["val_loss"][0]
