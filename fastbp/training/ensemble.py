@@ -22,7 +22,7 @@ from ..network.mlp import MLP
 from ..printing import html_table
 from ..writing import written
 from . import checkpoint
-from .many import fit_many
+from .many import checked, fit_many
 from .trainer import Trainer
 
 if TYPE_CHECKING:
@@ -68,12 +68,7 @@ class Ensemble:
     """
 
     def __init__(self, trainers: Iterable[Trainer]) -> None:
-        self.trainers = list(trainers)
-        if not self.trainers:
-            raise ValueError("trainers: got none, takes one or more")
-        for i, trainer in enumerate(self.trainers):
-            if not isinstance(trainer, Trainer):
-                raise TypeError(f"trainers: got {type(trainer).__name__} at place {i}, takes a Trainer")
+        self.trainers = checked(trainers)
         first, *rest = self.trainers
         takes = _shared(first)
         for i, trainer in enumerate(rest, 1):
@@ -84,8 +79,6 @@ class Ensemble:
                         "0, takes the same for all"
                     )
             trainer.preparation = first.preparation  # an equal one: X is prepared once
-        if len({id(trainer) for trainer in self.trainers}) < len(self.trainers):
-            raise ValueError("trainers: got one Trainer twice, takes one for each place")
 
     # --- training
 

@@ -79,52 +79,34 @@ def fit_many(
     >>> [history.epochs for history in histories]
     [3, 3, 3]
     """
-    trainers = list(trainers)
-    _check(trainers)
+    trainers = checked(trainers)
     check_verbose(verbose)
     if seconds is not None:
         number("seconds", seconds, ABOVE_0[0], "a number above 0, or None")
-    before = [trainer.columns for trainer in trainers]
-    try:
-        for trainer in trainers:
-            trainer.columns = columns_of(trainer, X)
-        networks = _networks(
-            trainers, X, y, sample_weight, offset, rows, epochs, seconds, validation_data, validation_rows,
-            metrics, callbacks, early_stopping, shuffle,
-        )  # fmt: skip
-    except BaseException:
-        for trainer, columns in zip(trainers, before, strict=True):
-            trainer.columns = columns
-        raise
-    _Run(networks, seconds, verbose).run()
-    return [network.fit.history for network in networks]
-
-
-def _networks(
-    trainers, X, y, sample_weight, offset, rows, epochs, seconds, validation_data, validation_rows, metrics,
-    callbacks, early_stopping, shuffle,
-):  # fmt: skip
-    """A _Network for each trainer, of arguments that are checked here."""
-    data, count = _Data(X, y, sample_weight, offset), len(trainers)
-    most = _epochs(epochs, seconds, count)
-    taken = _rows("rows", rows, data, trainers)
-    held_out = _held_out(data, trainers, validation_data, validation_rows)
-    own = _each("callbacks", callbacks, count)
-    networks, shuffle = [], flag("shuffle", shuffle)
-    for i, trainer in enumerate(trainers):
-        given = data.of(trainer)._replace(places=taken[i])
-        told = callbacks_of(own[i], copy.deepcopy(early_stopping), held_out[i])
-        batch = min(whole("batch_size", trainer.batch_size), given.rows)
-        checks.check_batches(trainer.net.norms, batch, given.rows)
-        functions = measures.table(metrics, getattr(trainer.loss, "quantiles", None))
-        fit = Fit(trainer, given, batch, most[i], seconds, held_out[i], functions, told, shuffle, False, 0)
-        check_counted(fit, sample_weight is not None)
-        networks.append(_Network(fit, metrics))
+    with _columns_of(trainers, X):
+        data, count = _Data(X, y, sample_weight, offset), len(trainers)
+        most = _epochs(epochs, seconds, count)
+        taken = _rows("rows", rows, data, trainers)
+        held_out = _held_out(data, trainers, validation_data, validation_rows)
+        own = _each("callbacks", callbacks, count)
+        networks, shuffle = [], flag("shuffle", shuffle)
+        for i, trainer in enumerate(trainers):
+            given = data.of(trainer)._replace(places=taken[i])
+            told = callbacks_of(own[i], copy.deepcopy(early_stopping), held_out[i])
+            batch = min(whole("batch_size", trainer.batch_size), given.rows)
+            checks.check_batches(trainer.net.norms, batch, given.rows)
+            functions = measures.table(metrics, getattr(trainer.loss, "quantiles", None))
+            fit = Fit(
+                trainer, given, batch, most[i], seconds, held_out[i], functions, told, shuffle, False, 0
+            )
+            check_counted(fit, sample_weight is not None)
+            networks.append(_Network(fit, metrics))
     for network in networks:  # few and wide
         trainer = network.trainer
-        most = parallel.most_threads(trainer.net, network.fit.batch, trainer.threads)
-        network.alone = network.alone or most >= 2 * count
-    return networks
+        threads = parallel.most_threads(trainer.net, network.fit.batch, trainer.threads)
+        network.alone = network.alone or threads >= 2 * count
+    _Run(networks, seconds, verbose).run()
+    return [network.fit.history for network in networks]
 
 
 def train(fits: Sequence[Fit]) -> None:
@@ -138,15 +120,32 @@ def train(fits: Sequence[Fit]) -> None:
 # --- arguments
 
 
-def _check(trainers):
-    if not trainers:
+def checked(trainers: Iterable[Trainer]) -> list[Trainer]:
+    """The list of them. Raises ValueError where it is empty or has one twice, TypeError for what is none."""
+    found = list(trainers)
+    if not found:
         raise ValueError("trainers: got none, takes one or more")
-    for i, trainer in enumerate(trainers):
+    for i, trainer in enumerate(found):
         if not isinstance(trainer, Trainer):
             raise TypeError(f"trainers: got {type(trainer).__name__} at place {i}, takes a Trainer")
-    for what, things in (("Trainer", trainers), ("network", [t.net for t in trainers])):
+    for what, things in (("Trainer", found), ("network", [t.net for t in found])):
         if len({id(thing) for thing in things}) < len(things):
             raise ValueError(f"trainers: got one {what} twice, takes one for each place")
+    return found
+
+
+@contextmanager
+def _columns_of(trainers, X):
+    """The names of X's columns are the trainers', as in fit; not where an error shows that X does not do."""
+    before = [trainer.columns for trainer in trainers]
+    try:
+        for trainer in trainers:
+            trainer.columns = columns_of(trainer, X)
+        yield
+    except BaseException:
+        for trainer, columns in zip(trainers, before, strict=True):
+            trainer.columns = columns
+        raise
 
 
 def _epochs(epochs, seconds, count):
