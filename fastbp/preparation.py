@@ -137,6 +137,8 @@ class Preparation:
         self.mean, self.scale, self.y_mean, self.y_scale = mean, scale, y_mean, y_scale
         self.classes, self.target, self.target_written = classes, target, target_written
         self.unknown: Unknown = unknown
+        self._made: tuple[list[int], list[slice]] | None = None  # see _layout
+        self._learning = False
         self.reading: dict[str, Any] = {}  # how its files were read, where the command line says it: JSON
         if unknown not in _UNKNOWN:
             raise unknown_name("unknown", unknown, _UNKNOWN)
@@ -182,7 +184,9 @@ class Preparation:
             table = _frame_of(X)
         if table is not None or isinstance(X, np.ndarray):  # sparse: centring would fill it
             common = getattr(X, "dtype", None) == np.uint8 if common is None else common
+            self._learning = True
             self._learn(X if table is None else table, bool(common), keep)
+            self._learning = False
         if y is not None:
             self._learn_targets(self.own_unit(y))
         if self.left_out:
@@ -211,9 +215,10 @@ class Preparation:
             self.mean, self.scale = scaler.mean, scaler.scale
             return
         self.mean, self.scale = np.zeros(self.inputs), np.ones(self.inputs)
+        places = self._layout()[1]
         for i, column in zip(self.kept, X.columns, strict=True):
             if i not in self.categories:  # which are 0 or 1 already
-                encoded, place = self._numbers(i, column), self._places()[i]
+                encoded, place = self._numbers(i, column), places[i]
                 scaler = Standardizer(encoded, labels=[f"X: {self._label(i)}"] * encoded.shape[1])
                 self.mean[place], self.scale[place] = scaler.mean, scaler.scale
 
@@ -287,7 +292,21 @@ class Preparation:
     @property
     def kept(self) -> list[int]:
         """The places of the columns that are not left out."""
-        return [i for i in range(self.columns) if i not in self.left_out]
+        return self._layout()[0]
+
+    def _layout(self) -> tuple[list[int], list[slice]]:
+        """(``kept``, for each column the slice of the network's inputs that it becomes); made once, when all
+        is learned: predictions of single rows ask often."""
+        if self._made is None:
+            kept, at, places = [i for i in range(self.columns) if i not in self.left_out], 0, []
+            for i in range(self.columns):
+                width = 0 if i in self.left_out else len(self._parts(i))
+                places.append(slice(at, at + width))
+                at += width
+            if self._learning:
+                return kept, places
+            self._made = kept, places
+        return self._made
 
     @property
     def needed(self) -> list[str] | Any:
@@ -305,15 +324,6 @@ class Preparation:
         """What is left out and why, in words."""
         return "; ".join(f"{self._label(i)} ({why})" for i, why in sorted(self.left_out.items()))
 
-    def _places(self) -> list[slice]:
-        """For each column the slice of the network's inputs that it becomes."""
-        at, places = 0, []
-        for i in range(self.columns):
-            width = 0 if i in self.left_out else len(self._parts(i))
-            places.append(slice(at, at + width))
-            at += width
-        return places
-
     def _parts(self, i: int) -> Sequence[str | None]:
         """What follows column i's name in those of its inputs: =category, (part of a date) or nothing."""
         if i in self.categories:
@@ -323,7 +333,7 @@ class Preparation:
     @property
     def inputs(self) -> int:
         """The network's inputs."""
-        return self._places()[-1].stop
+        return self._layout()[1][-1].stop
 
     @property
     def input_names(self) -> list[str]:
@@ -426,7 +436,7 @@ class Preparation:
         if not isinstance(X, frames.Frame):
             return X
         out = np.zeros((len(X), self.inputs))
-        places = self._places()
+        places = self._layout()[1]
         for i, column in zip(self.kept, X.columns, strict=True):
             if i not in self.categories:
                 out[:, places[i]] = self._numbers(i, column)
@@ -475,7 +485,7 @@ class Preparation:
         Columns in the order of the training. Text and dates have none, nor has a number that is missing:
         NaN. By those that are left out it is 0.
         """
-        table, places = self._table(X), self._places()
+        table, places = self._table(X), self._layout()[1]
         found = np.zeros((*gradient.shape[:-1], self.columns))
         for k, i in enumerate(self.kept):
             if i in self.categories or i in self.dates:

@@ -223,8 +223,8 @@ def class_targets(
                 f"y: got {array.dtype} labels, loss {loss!r} takes integer labels (or "
                 f"({len(array)}, {outputs}) one-hot rows or probabilities); for numbers use 'mse'"
             )
-        no_answer = np.zeros(len(array), bool) if ignored is None else array == ignored
-        known = array[~no_answer]  # as they came: large uint64 would be negative int64
+        no_answer = None if ignored is None else array == ignored
+        known = array if no_answer is None else array[~no_answer]  # large uint64 would be negative int64
         low, high = (int(known.min()), int(known.max())) if known.size else (0, 0)
         if low < 0 or high >= outputs:
             bad = low if low < 0 else high
@@ -232,8 +232,10 @@ def class_targets(
                 f"y: got label {bad}, takes 0 to {outputs - 1}: the network has {outputs} outputs"
             )
         # a copy: the kernel uses labels as places, so nobody may change them meanwhile
-        labels = np.where(no_answer, -1, array.astype(np.int32))
-        return True, labels.astype(np.int32).reshape(-1, 1)
+        labels = array.astype(np.int32)
+        if no_answer is not None:
+            labels[no_answer] = -1
+        return True, labels.reshape(-1, 1)
     if array.shape[1:] != (outputs,):
         raise ValueError(
             f"y: got shape {array.shape}, loss {loss!r} takes integer labels ({len(array)},) or "

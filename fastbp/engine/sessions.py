@@ -67,15 +67,17 @@ def frozen(trainer: AnyTrainer) -> tuple[int, ...]:
     return tuple(sorted({*trainer.net.frozen, *(k for k, factor in enumerate(factors) if factor == 0)}))
 
 
-def check(trainer: AnyTrainer) -> None:
-    """Raises ValueError where nothing can train, or not so."""
-    if len(frozen(trainer)) == len(trainer.net.layers):
+def check(trainer: AnyTrainer) -> tuple[int, ...]:
+    """``frozen``; raises ValueError where nothing can train, or not so."""
+    layers = frozen(trainer)
+    if len(layers) == len(trainer.net.layers):
         raise ValueError(
             "net: got all layers frozen, takes one or more that train: net.unfreeze(), lr_factors above 0"
         )
     every = Options.of(trainer).accumulate
     if trainer.gradient_hook is not None and every > 1:
         raise ValueError(f"accumulate: got {every} beside a gradient_hook, takes 1")
+    return layers
 
 
 def check_slots(trainer: AnyTrainer) -> None:

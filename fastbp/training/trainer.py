@@ -674,9 +674,7 @@ class Trainer:
             use = f"infer, {behind}"
         if infers and use in self._sessions:  # no option changes it, and a row is predicted in 5 us
             return self._sessions[use]
-        if not infers:
-            sessions.check(self)
-        frozen = () if infers else sessions.frozen(self)
+        frozen = () if infers else sessions.check(self)
         options = Options.of(self)
         slots, hook = options.slots(self.optimizer), self.gradient_hook is not None
         second = not infers and (options.stores or hook)
