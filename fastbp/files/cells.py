@@ -152,11 +152,14 @@ def _way(value: str) -> Written | None:
 
 def lost(cells: Sequence[str], absent: Collection[str]) -> Array:
     """(N,) bool: the rows without a target. Among numbers a - or . is none; among labels it may be one."""
-    different = {cell: is_missing(cell, absent) for cell in set(cells)}
-    if absent == ABSENT and any(is_no_value(cell) and not no for cell, no in different.items()):
-        if written(cell for cell, no in different.items() if not no) is not None:
-            different = {cell: is_no_value(cell) for cell in different}
-    return np.array([different[cell] for cell in cells])
+    different = set(cells)
+    if absent == ABSENT:  # none of these words, nor of those below, ends with a digit
+        different = {cell for cell in different if not cell[-1:].isdigit()}
+    none = {cell for cell in different if is_missing(cell, absent)}
+    more = {cell for cell in different - none if is_no_value(cell)} if absent == ABSENT else set()
+    if more and written(cell for cell in set(cells) - none) is not None:
+        none |= more
+    return np.array([cell in none for cell in cells]) if none else np.zeros(len(cells), bool)
 
 
 def target(where: str, cells: Sequence[str], lines: Lines, commas: bool) -> Array:

@@ -214,9 +214,9 @@ def _is_header(first: list[str], below: list[list[str]]) -> bool:
         return True
     text = [cells.number(cell) is None and not cells.is_missing(cell) for cell in first]
     if all(text):
-        again = [
+        again = (  # most often the first one does not, and no other column is looked at
             any(len(row) > i and row[i].strip() == cell for row in below) for i, cell in enumerate(first)
-        ]
+        )
         return not all(again)
     second = below[0] if below else []
     return any(t and cells.number(cell) is not None for t, cell in zip(text, second, strict=False))
