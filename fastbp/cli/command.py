@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except SystemExit as end:  # argparse after --help or --version
             return int(end.code or 0)
         except KeyboardInterrupt:
-            return _failed("interrupted", signals.code)
+            return _failed(signals.said, signals.code)
         except BrokenPipeError:
             return _failed(None, 141)
         except BaseException as error:  # a reader's panic is no Exception

@@ -22,6 +22,7 @@ class Signals:
     def __init__(self, last: bool) -> None:
         self.last = last
         self.number: int | None = None
+        self.said = "interrupted"  # of a command that one of them ends
         self.holding = self.waiting = False
         self.before: dict[int, Any] = {}
 

@@ -124,6 +124,7 @@ def train(args: Namespace) -> int:
         model.save(model_path)
         if not interrupted:
             checkpoint_path.unlink(missing_ok=True)
+            args.signals.said = f"interrupted; the training was over, the model is in {model_path}"
 
     scores = None if run.test is None else score(model, *run.raw(run.test))  # type: ignore[misc]
     scored = [] if scores is None else score_rows(scores, "test ")
@@ -309,7 +310,10 @@ def _outputs(args, name):
     )
     resumed = args.resume and checkpoint.exists()
     if model.exists() and not args.overwrite and not resumed:
-        raise ValueError(f"--out: {model} is there already; takes another name, or --overwrite to replace it")
+        over = " and no checkpoint: that run is over" if args.resume else ""
+        raise ValueError(
+            f"--out: {model} is there already{over}; takes another name, or --overwrite to replace it"
+        )
     return model, picture, checkpoint
 
 

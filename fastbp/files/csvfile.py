@@ -161,6 +161,8 @@ def _plan(table: TextTable, start: list[Line], wanted: Wanted) -> Plan:
         raise ValueError(f"{source}: a header and no line of data below it")
     t = None if target is False else _target_column(source, target, header, names)
     ids = [_place(source, name, names, "--id") for name in wanted.ids_of(names)]
+    if t in ids and not wanted.of_a_model:
+        raise ValueError(f"{source}: --id: got {names[t]!r}, the target; takes columns that tell rows apart")
     features, absent = _features(source, header, names, t, ids, wanted), table.dialect.missing
     for name in () if wanted.of_a_model else wanted.text:
         _place(source, name, names, "--text")

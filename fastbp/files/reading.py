@@ -311,6 +311,8 @@ def _read_parquet(path: Path, wanted: Wanted) -> Table:
                 raise unknown(f"{path}: {what}", name, names)
     if target is not False and target not in names:
         raise unknown(f"target of {path}", target, names)
+    if target in ids_of and not wanted.of_a_model:
+        raise ValueError(f"{path}: --id: got {target!r}, the target; takes columns that tell rows apart")
     left = (target, *wanted.drop, *ids_of)
     rest = list(wanted.only) or [name for name in names if name not in left]
     if not rest:

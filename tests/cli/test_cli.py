@@ -544,3 +544,39 @@ def test_text_of_a_column_that_is_not_there(fails, tmp_path, suffix):
     fails(
         "train", f"t.{suffix}", "--target", "y", "--text", "tonw", *SMALL, says=["--text", "'tonw'", "'town'"]
     )
+
+
+def test_what_comes_when_the_model_is_written_says_that_it_is(run, tmp_path, monkeypatch):
+    from fastbp.cli import train
+
+    def pressed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "score", pressed)
+    code, _, err = run("train", "digits", *SMALL)
+    assert code == 130 and "the training was over, the model is in fastbp-digits.safetensors" in err
+    code, _, err = run("train", "digits", "--epochs", 3, "--hidden", 16, "--resume", "--quiet")
+    assert (
+        code == 2 and "fastbp-digits.safetensors is there already and no checkpoint: that run is over" in err
+    )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_the_target_tells_no_rows_apart(fails, tmp_path, suffix):
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"a": np.arange(40) % 7, "price": np.arange(40) * 1.5})
+    if suffix == "csv":
+        table.to_csv("t.csv", index=False)
+    else:
+        pytest.importorskip("pyarrow")
+        table.to_parquet("t.parquet")
+    fails(
+        "train",
+        f"t.{suffix}",
+        "--target",
+        "price",
+        "--id",
+        "price",
+        *SMALL,
+        says=["--id: got 'price'", "target"],
+    )
