@@ -40,19 +40,6 @@ def diabetes():
     return X[:200] / X.std(axis=0), (y[:200] - y.mean()) / y.std()
 
 
-@pytest.fixture
-def calls(monkeypatch):
-    """How many networks each compiled call for many trained."""
-    found = []
-
-    def train(fits, inner=many.train):
-        found.append(len(fits))
-        inner(fits)
-
-    monkeypatch.setattr(many, "train", train)
-    return found
-
-
 def regressor(**options):
     given = {"hidden_layer_sizes": (8,), "max_iter": 4, "random_state": 0, "n_ensemble": 3}
     return MLPRegressor(**{**given, **options})

@@ -21,22 +21,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fastbp.sklearn import MLPClassifier, MLPRegressor, together
-from fastbp.training import many
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """How many networks each compiled call for many trained."""
-    found = []
-
-    def train(fits, inner=many.train):
-        found.append(len(fits))
-        inner(fits)
-
-    monkeypatch.setattr(many, "train", train)
-    return found
 
 
 def classifier(**options):
