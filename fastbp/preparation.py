@@ -389,7 +389,7 @@ class Preparation:
 
     def _table(self, X: Any) -> Any:
         """X as a Frame or an array or sparse matrix of the columns that are kept, as they are read."""
-        table = frames.frame(X)
+        table = frames.frame(X, only=self.needed)
         numbers = not (self.categories or self.dates or self.written)
         if table is not None and self.names:
             return self._read(table.select(self.needed))

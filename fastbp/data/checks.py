@@ -147,7 +147,7 @@ def by_name(X: Any, columns: list[str]) -> Any:
     names = frames.names_of(X)
     if names is None or names == columns:
         return X
-    return frames.frame(X).select(columns)
+    return frames.frame(X, only=columns).select(columns)
 
 
 def targets(y: Targets, loss: TakesTargets, rows: int, outputs: int, dtype: DTypeLike) -> tuple[int, Array]:

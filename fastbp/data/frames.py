@@ -93,15 +93,19 @@ def names_of(X: Any) -> list[str] | None:
     return names
 
 
-def frame(X: Any, mixed: bool = False) -> Frame | Any:
+def frame(X: Any, mixed: bool = False, only: Collection[str] | None = None) -> Frame | Any:
     """X as a Frame, its columns not copied where the library allows it; None if X is no frame.
 
-    mixed: a column of texts and numbers is text. Raises ValueError for two columns of one name, TypeError for
+    mixed: a column of texts and numbers is text. only: names of columns; others are not looked at.
+
+    Raises ValueError for two columns of one name, TypeError for
     a column that is no array of numbers, dates or text (lists, structs).
     """
     names = names_of(X)
     if names is None or isinstance(X, Frame):
         return X if isinstance(X, Frame) else None
+    if only is not None:
+        names = [name for name in names if name in only]
     declared = [name for name in names if is_declared(X[name])]
     return Frame(names, [column_array(X[name], name, mixed) for name in names], declared)
 

@@ -275,15 +275,19 @@ def _line(source: Source, dialect: Dialect, kept: Array | None, row: int) -> str
     return f"line {line_of(source, dialect, row if kept is None else int(kept[row]))}"
 
 
-def _frame(path: Path) -> frames.Frame:
-    """A .parquet file as a Frame, by pyarrow: polars 2.1 aborts on damaged ones."""
+def _frame(path: Path, wanted: Wanted) -> tuple[list[str], frames.Frame]:
+    """The names of a .parquet file's columns, and those that may be wanted, by pyarrow: polars 2.1 aborts on
+    damaged files."""
     try:
         from pyarrow import parquet
     except ImportError:
         raise ImportError(f"{path}: pyarrow is needed for .parquet: pip install 'fastbp[parquet]'") from None
     try:
         with open(path, "rb") as file:
-            return frames.frame(parquet.ParquetFile(file).read())
+            table = parquet.ParquetFile(file).read()
+        names: Any = frames.names_of(table)
+        asked = [*wanted.only, *wanted.ids] if wanted.only and wanted.target is False else names
+        return names, frames.frame(table, only=set(asked).difference(wanted.drop))
     except Exception as error:  # of a damaged file: any of its kinds, OSError without a number among them
         if isinstance(error, OSError) and error.errno:
             raise
@@ -291,8 +295,8 @@ def _frame(path: Path) -> frames.Frame:
 
 
 def _read_parquet(path: Path, wanted: Wanted) -> Table:
-    table = _frame(path)
-    names, target = table.names, wanted.target
+    names, table = _frame(path, wanted)
+    target = wanted.target
     if target is not False:
         if len(names) < 2:
             raise ValueError(f"{path}: {len(names)} column; takes features and a target")

@@ -9,7 +9,8 @@ import pytest
 from libraries import frames_of
 
 import fastbp as fb
-from fastbp import data
+from fastbp import data, files, preparation
+from fastbp.data import frames
 from fastbp.data.frames import Frame
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -325,3 +326,29 @@ def test_frames_that_are_no_numbers_are_refused(columns, says):
         frame = pytest.importorskip(library).DataFrame(columns)
         with pytest.raises((ValueError, TypeError), match=says):
             fb.Trainer(fb.MLP([2, 2], seed=0)).fit(frame, [0, 1])
+
+
+def test_columns_that_nobody_asks_for_may_hold_anything():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"a": [1.0, 2.0, 3.0, 5.0], "meta": [{"k": 1}, [2], None, 3]})
+    assert frames.frame(table, only=["y", "a"]).names == ["a"]
+    with pytest.raises(TypeError, match="column 'meta'"):
+        frames.frame(table)
+    trainer = fb.Trainer(fb.MLP([1, 1], seed=0), "mse")
+    trainer.fit(table[["a"]], np.arange(4.0), verbose=0)
+    assert trainer.predict(table).shape == (4, 1)
+    prepared = preparation.Preparation.fit(table[["a"]])
+    assert prepared.transform(table).shape == (4, 1)
+
+
+def test_columns_of_a_parquet_file_that_are_dropped_may_hold_anything(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    table = pandas.DataFrame({"a": np.arange(9.0), "meta": [[k] for k in range(9)], "y": np.arange(9.0)})
+    table.to_parquet(tmp_path / "t.parquet")
+    found = files.read(tmp_path / "t.parquet", files.Wanted("y", ["meta"]))
+    assert found.feature_names == ["a"] and len(found.y) == 9
+    with pytest.raises(ValueError, match="column 'meta'"):
+        files.read(tmp_path / "t.parquet", files.Wanted("y"))
+    found = files.features(tmp_path / "t.parquet", files.Wanted(only=["a"], of_a_model=True), 1)
+    assert len(found.X) == 9
