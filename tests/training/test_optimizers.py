@@ -16,9 +16,8 @@ from fastbp.kernels import reference as ref
 from fastbp.optimizers import POWERS, SQUARED
 
 # Errors of the way gone in 100 steps: about ten times the largest seen, 6e-6 and 2e-13 (RAdam, whose
-# rho_t cancels). Lion's steps all have one size: where the sign hangs on float32's rounding, one is wrong.
+# rho_t cancels).
 STEPS = {"float32": 3e-5, "float64": 2e-12}
-LION = 5e-3
 
 
 @pytest.mark.parametrize("dtype", h.DTYPES)
@@ -34,8 +33,13 @@ def test_100_steps_against_the_reference(rng, dtype, name):
     assert trainer.steps == 100
     ref.train(exact, X.astype(float), y, ["tanh"] * 2, "cross_entropy", *hyper(optimizer),
               batches_of(72, 15, 20))  # fmt: skip
-    lion = dtype == "float32" and name.startswith("lion")
-    assert way(params64(net), exact, start) < (LION if lion else STEPS[dtype])
+    if dtype == "float64" or not name.startswith("lion"):
+        assert way(params64(net), exact, start) < STEPS[dtype]
+        return
+    # all steps have one size: where a sign hangs on rounding, one is wrong, most often of all weights of a unit
+    # (in 450 runs: once at most, of 39 weights in 998 at most)
+    wrong = np.abs(flat(params64(net)) - flat(exact)) / (2 * optimizer.lr)
+    assert wrong.max() < 2.1 and (wrong > 0.1).mean() < 0.1
 
 
 IN_TORCH = {name: o for name, o in OPTIMIZERS.items() if not name.startswith("lion")} | {
