@@ -36,8 +36,8 @@ def test_100_steps_against_the_reference(rng, dtype, name):
     if dtype == "float64" or not name.startswith("lion"):
         assert way(params64(net), exact, start) < STEPS[dtype]
         return
-    # all steps have one size: where a sign hangs on rounding, one is wrong, most often of all weights of a unit
-    # (in 450 runs: once at most, of 39 weights in 998 at most)
+    # all steps have one size: where a sign hangs on rounding, one is wrong, most often of all weights of a
+    # unit (in 450 runs: once at most, of 39 weights in 998 at most)
     wrong = np.abs(flat(params64(net)) - flat(exact)) / (2 * optimizer.lr)
     assert wrong.max() < 2.1 and (wrong > 0.1).mean() < 0.1
 
